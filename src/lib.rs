@@ -1,0 +1,5 @@
+//! Switchboard: a self-hosted, OpenAI-compatible LLM gateway. The modules, in reading order.
+
+pub mod error;
+pub mod types;
+pub mod wire;

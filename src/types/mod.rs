@@ -1,0 +1,15 @@
+//! Words everyone uses: ids, units, usage, secrets, the clock and the task set. No I/O.
+
+pub mod clock;
+pub mod ids;
+pub mod secret;
+pub mod tasks;
+pub mod units;
+pub mod usage;
+
+pub use clock::{Clock, Sleep};
+pub use ids::{AttemptId, RequestId};
+pub use secret::Secret;
+pub use tasks::Tasks;
+pub use units::{Period, Size};
+pub use usage::Usage;
