@@ -2,4 +2,15 @@
 
 pub mod error;
 pub mod types;
+
 pub mod wire;
+
+pub mod telemetry;
+
+pub mod auth;
+pub mod providers;
+pub mod routing;
+
+pub mod http;
+
+pub mod config;

@@ -1,0 +1,45 @@
+//! What the operator may set about callers: keys declared in the file, and the guard against guessing.
+
+use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::types::Secret;
+
+/// The guard against key guessing.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    /// Wrong keys per minute that one client address may present before it is answered 429.
+    pub wrong_keys_per_minute: u32,
+}
+
+/// A key declared in the file. The file is its only truth: the key store and its commands do not know it.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct KeySettings {
+    /// A name for people: shown in logs and listings. Unique.
+    pub name: String,
+    /// The key that clients present; any text of at least 16 characters without spaces.
+    pub value: Secret,
+    /// The models it may use, by name or pattern (`gpt-5.5`, `openai/*`, `*`). An empty list means none.
+    #[serde(default)]
+    pub models: Vec<String>,
+    /// When it stops working, for example `2027-01-01T00:00:00Z`.
+    #[serde(default)]
+    #[schemars(with = "Option<String>")]
+    pub expires: Option<Timestamp>,
+    /// `false` refuses it without removing it.
+    #[serde(default = "yes")]
+    pub enabled: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { wrong_keys_per_minute: 30 }
+    }
+}

@@ -1,0 +1,79 @@
+//! The file as the operator wrote it: the sections of the parts, under one roof.
+
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::{
+    auth::settings::{KeySettings, Settings as AuthSettings},
+    http::settings::{Settings as ServerSettings, Tls},
+    providers::settings::{ProviderSettings, Timeout},
+    routing::settings::{HealthSettings, ModelSettings, RetrySettings},
+    telemetry::settings::Settings as LogSettings,
+    types::Period,
+};
+
+/// The whole configuration of a gateway. Every member may be left out.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schemars(title = "Switchboard configuration")]
+pub struct Settings {
+    /// The address that clients connect to.
+    #[schemars(with = "String")]
+    pub listen: SocketAddr,
+    /// Where the key store and other state live; made when missing.
+    pub data_dir: PathBuf,
+    /// A certificate for HTTPS; without it the listener speaks plain HTTP.
+    pub tls: Option<Tls>,
+    /// Limits of the listening side, and shutdown.
+    pub server: ServerSettings,
+    /// Logs.
+    pub log: LogSettings,
+    /// The guard against key guessing.
+    pub auth: AuthSettings,
+    /// Deadlines of every call, unless a provider, model or target says otherwise.
+    pub timeout: Timeout,
+    /// Retries.
+    pub retries: RetrySettings,
+    /// When targets and keys are rested.
+    pub health: HealthSettings,
+    /// Provider accounts, by a name of your choice.
+    pub providers: BTreeMap<String, ProviderSettings>,
+    /// Models as clients name them. A name may hold one `*` (`openai/*`), which a target's `*` takes over.
+    pub models: BTreeMap<String, ModelSettings>,
+    /// Other names for models: `gpt-4: gpt-5.5`.
+    pub aliases: BTreeMap<String, String>,
+    /// Keys declared here; more may be made with `switchboard keys create`.
+    pub keys: Vec<KeySettings>,
+}
+
+impl Settings {
+    /// The deadlines that hold where nobody said anything.
+    pub const TIMEOUT: Timeout = Timeout {
+        connect: Some(Period::from_secs(5)),
+        first_output: Some(Period::from_secs(120)),
+        between_chunks: Some(Period::from_secs(60)),
+        total: Some(Period::from_secs(900)),
+    };
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            data_dir: PathBuf::from("data"),
+            tls: None,
+            server: ServerSettings::default(),
+            log: LogSettings::default(),
+            auth: AuthSettings::default(),
+            timeout: Settings::TIMEOUT,
+            retries: RetrySettings::default(),
+            health: HealthSettings::default(),
+            providers: BTreeMap::new(),
+            models: BTreeMap::new(),
+            aliases: BTreeMap::new(),
+            keys: Vec::new(),
+        }
+    }
+}

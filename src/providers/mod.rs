@@ -1,0 +1,109 @@
+//! Who we call. A provider is data: where its API is, how a call to it is signed, and where it departs from OpenAI.
+
+pub mod settings;
+
+use std::{sync::Arc, time::Duration};
+
+use http::{HeaderMap, HeaderName, HeaderValue, Uri, uri};
+
+use crate::types::Secret;
+
+/// One provider account, resolved: nothing optional is left open.
+#[derive(Debug)]
+pub struct Provider {
+    /// The operator's name for it; the `provider` label of metrics.
+    pub name: Arc<str>,
+    /// Scheme and authority of its API.
+    pub origin: Origin,
+    /// The path its API begins with, for example `/v1`; no slash at the end.
+    pub prefix: String,
+    /// Its keys, at least one. A provider without keys has one key that signs nothing.
+    pub keys: Vec<Arc<ProviderKey>>,
+    /// Headers sent with every call.
+    pub headers: HeaderMap,
+    /// Client headers passed on, beside the usual ones.
+    pub forward_headers: Vec<HeaderName>,
+    pub quirks: Quirks,
+}
+
+/// Where connections go, and how.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Origin {
+    pub scheme: uri::Scheme,
+    pub authority: uri::Authority,
+}
+
+/// One key of a provider, ready to be sent.
+#[derive(Debug)]
+pub struct ProviderKey {
+    /// Its place in the provider's list, from 0: what logs and metrics call it.
+    pub index: usize,
+    /// The header that signs a call, its value marked sensitive. `None`: calls are not signed.
+    pub header: Option<(HeaderName, HeaderValue)>,
+    /// For taking the key out of anything that is shown to a client.
+    pub secret: Option<Secret>,
+}
+
+/// Where a provider departs from OpenAI.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Quirks {
+    /// Ask for usage in streams with `stream_options.include_usage`.
+    pub ask_usage: bool,
+    pub max_tokens: settings::MaxTokensField,
+}
+
+/// Deadlines of a call, resolved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Deadlines {
+    pub connect: Duration,
+    pub first_output: Duration,
+    pub between_chunks: Duration,
+    pub total: Duration,
+}
+
+/// What a client asks for: the endpoint, as data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Operation {
+    Chat,
+    Completion,
+    Embedding,
+}
+
+impl Operation {
+    /// The path below a provider's prefix.
+    pub fn path(self) -> &'static str {
+        match self {
+            Self::Chat => "/chat/completions",
+            Self::Completion => "/completions",
+            Self::Embedding => "/embeddings",
+        }
+    }
+
+    /// The value of the `operation` label: OpenTelemetry's `gen_ai.operation.name`.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Chat => "chat",
+            Self::Completion => "text_completion",
+            Self::Embedding => "embeddings",
+        }
+    }
+
+    /// Whether the API can stream its answer.
+    pub fn streams(self) -> bool {
+        !matches!(self, Self::Embedding)
+    }
+}
+
+impl Provider {
+    /// The address of `operation` at this provider.
+    ///
+    /// # Errors
+    /// Only if `prefix` is not a path, which building the provider has excluded.
+    pub fn uri(&self, operation: Operation) -> Result<Uri, http::Error> {
+        Uri::builder()
+            .scheme(self.origin.scheme.clone())
+            .authority(self.origin.authority.clone())
+            .path_and_query(format!("{}{}", self.prefix, operation.path()))
+            .build()
+    }
+}
