@@ -74,6 +74,16 @@ impl Error {
         self
     }
 
+    /// The gateway has as many calls in flight as it may have.
+    pub fn full() -> Self {
+        Self::gateway(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "gateway_full",
+            "The gateway has as many calls in flight as `server.max_in_flight` allows. Try again in a moment.",
+        )
+        .with_retry_after(Duration::from_secs(1))
+    }
+
     fn new(
         fault: Fault,
         status: StatusCode,

@@ -1,2 +1,32 @@
-//! To be written.
+//! The surface: sockets, routes, and the translation between HTTP and the gateway. It knows no provider.
+
+mod extract;
+mod io;
+mod ops;
+mod respond;
+mod routes;
+pub mod serve;
 pub mod settings;
+pub mod tls;
+mod v1;
+
+use std::sync::Arc;
+
+use tokio::sync::Semaphore;
+
+pub use routes::router;
+
+use crate::{auth::Keys, gateway::Gateway, telemetry::metrics::Metrics, types::Clock};
+
+/// What handlers may reach.
+#[derive(Debug)]
+pub struct Surface {
+    pub gateway: Arc<Gateway>,
+    pub keys: Keys,
+    pub metrics: Arc<Metrics>,
+    pub clock: Clock,
+    pub settings: settings::Settings,
+    /// One permit per call in flight, from its head to its last byte.
+    pub in_flight: Arc<Semaphore>,
+    pub shutdown: serve::Shutdown,
+}

@@ -28,6 +28,17 @@ impl Tasks {
         tokio::spawn(self.tracker.track_future(future));
     }
 
+    /// Runs `future` in the background without shutdown waiting for it: for connection drivers, which live as long as
+    /// the peer likes and end when their pool is dropped.
+    #[expect(clippy::disallowed_methods, reason = "the task set is the one door to the executor")]
+    pub fn spawn_untracked<F>(&self, future: F)
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        tokio::spawn(future);
+    }
+
     /// A token that is cancelled when the tasks are asked to stop.
     pub fn stopping(&self) -> CancellationToken {
         self.stop.clone()

@@ -1,0 +1,171 @@
+//! The charge: one reserved place in the settlement queue, and the record that will be put there.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::sync::mpsc::{self, OwnedPermit};
+
+use super::settlement::{AttemptRecord, Settlement};
+use crate::{
+    error::Error,
+    telemetry::metrics::{Metrics, ModelMetrics, Outcome},
+    types::{Clock, Usage},
+};
+
+/// Where charges are opened. Its queue holds a place for every call in flight, so that settling never waits.
+#[derive(Clone, Debug)]
+pub struct Till {
+    queue: mpsc::Sender<Box<Settlement>>,
+    clock: Clock,
+    metrics: Arc<Metrics>,
+}
+
+/// One call's account. It settles when it is told to, or when it is dropped, but once: settling takes the permit.
+#[derive(Debug)]
+pub struct Charge {
+    permit: Option<OwnedPermit<Box<Settlement>>>,
+    record: Option<Box<Settlement>>,
+    clock: Clock,
+    metrics: Arc<Metrics>,
+    arrived: Instant,
+    /// When the request body was complete: what comes before is the client's time, not the gateway's.
+    ready: Instant,
+    /// Time spent waiting for providers so far.
+    waited: Duration,
+}
+
+impl Till {
+    /// A till whose queue holds `places` charges, and the receiving end for [`super::settle_all`].
+    pub fn new(places: usize, clock: Clock, metrics: Arc<Metrics>) -> (Self, mpsc::Receiver<Box<Settlement>>) {
+        let (queue, settlements) = mpsc::channel(places.max(1));
+        (Self { queue, clock, metrics }, settlements)
+    }
+
+    /// Opens a charge for a call; `record` holds what is known at its start.
+    ///
+    /// # Errors
+    /// 503 when more calls are in flight or unsettled than there are places.
+    pub fn open(&self, record: Settlement, arrived: Instant, ready: Instant) -> Result<Charge, Error> {
+        let permit = self.queue.clone().try_reserve_owned().map_err(|_| Error::full())?;
+        self.metrics.call_started();
+        Ok(Charge {
+            permit: Some(permit),
+            record: Some(Box::new(record)),
+            clock: self.clock.clone(),
+            metrics: self.metrics.clone(),
+            arrived,
+            ready,
+            waited: Duration::ZERO,
+        })
+    }
+}
+
+impl Charge {
+    /// Notes the configured model that serves the call from here on.
+    pub fn served_by(&mut self, name: &Arc<str>, metrics: &Arc<ModelMetrics>) {
+        if let Some(record) = &mut self.record {
+            record.served = Some((name.clone(), metrics.clone()));
+        }
+    }
+
+    /// Notes that bytes go upstream now.
+    pub fn attempt_started(&mut self, attempt: AttemptRecord) {
+        if let Some(record) = &mut self.record {
+            record.attempts.push(attempt);
+        }
+    }
+
+    /// Notes how the running attempt ended, or that it was committed (`Outcome::Ok`), and how long it was waited for.
+    pub fn attempt_ended(&mut self, outcome: Outcome, status: Option<u16>) {
+        let now = self.clock.now();
+        if let Some(attempt) = self.record.as_mut().and_then(|record| record.attempts.last_mut()) {
+            if attempt.outcome.is_none() {
+                self.waited += now.saturating_duration_since(attempt.started);
+            }
+            attempt.outcome = Some(outcome);
+            attempt.status = status.or(attempt.status);
+        }
+    }
+
+    /// Notes time spent waiting on purpose, between attempts: it is not the gateway's own.
+    pub fn slept(&mut self, time: Duration) {
+        self.waited += time;
+    }
+
+    /// Notes that the answer is about to be committed to the client, and gives the gateway's own share of the time.
+    pub fn committed(&mut self, status: u16, streamed: bool) -> Duration {
+        let now = self.clock.now();
+        let overhead = now.saturating_duration_since(self.ready).saturating_sub(self.waited);
+        if let Some(record) = &mut self.record {
+            record.status = status;
+            record.overhead = overhead;
+            if streamed {
+                record.first_output = Some(now.saturating_duration_since(self.arrived));
+            }
+        }
+        overhead
+    }
+
+    /// Notes usage; called again, the newer figures replace the older.
+    pub fn usage(&mut self, usage: Usage) {
+        if let Some(record) = &mut self.record {
+            record.usage = Some(usage);
+        }
+    }
+
+    pub fn finish_reason(&mut self, reason: &str) {
+        if let Some(record) = &mut self.record {
+            record.finish_reason = Some(reason.into());
+        }
+    }
+
+    /// Notes bytes of the answer that were handed to the client's connection.
+    pub fn sent(&mut self, bytes: usize) {
+        if let Some(record) = &mut self.record {
+            record.bytes_out += bytes as u64;
+        }
+    }
+
+    /// How many attempts were started.
+    pub fn attempts(&self) -> usize {
+        self.record.as_ref().map_or(0, |record| record.attempts.len())
+    }
+
+    /// Ends the charge with `outcome`.
+    pub fn settle(mut self, outcome: Outcome) {
+        self.end(outcome);
+    }
+
+    /// Ends the charge of a call that failed with an error for the client.
+    pub fn settle_error(mut self, outcome: Outcome, error_code: &'static str, status: u16) {
+        if let Some(record) = &mut self.record {
+            record.error_code = Some(error_code);
+            record.status = status;
+            record.overhead = self.clock.now().saturating_duration_since(self.ready).saturating_sub(self.waited);
+        }
+        self.end(outcome);
+    }
+
+    /// The one way out: takes the permit, so that there is no second.
+    fn end(&mut self, outcome: Outcome) {
+        let (Some(permit), Some(mut record)) = (self.permit.take(), self.record.take()) else { return };
+        record.outcome = outcome;
+        record.duration = self.clock.now().saturating_duration_since(self.arrived);
+        if let Some(attempt) = record.attempts.last_mut() {
+            attempt.outcome.get_or_insert(outcome);
+        }
+        permit.send(record);
+        self.metrics.call_finished();
+    }
+}
+
+impl Drop for Charge {
+    /// Whoever drops a charge unsettled did so because the client went away: hyper drops the handler's future, or the
+    /// response body, as soon as it sees the connection close. A panic unwinds through here as well.
+    fn drop(&mut self) {
+        let outcome = if std::thread::panicking() { Outcome::Internal } else { Outcome::ClientCancel };
+        self.end(outcome);
+    }
+}

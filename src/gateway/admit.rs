@@ -1,0 +1,72 @@
+//! May this call be made? From here on every way out settles a charge.
+
+use http::StatusCode;
+
+use super::{Call, Gateway};
+use crate::{
+    accounting::{Charge, Settlement},
+    error::Error,
+    routing::Resolved,
+    telemetry::metrics::Outcome,
+};
+
+/// Resolves the model, checks that the key may use it, and opens the charge.
+///
+/// # Errors
+/// 404 for a model that does not exist, 403 for one that the key may not use, 503 when the gateway is full.
+pub(super) fn admit(gateway: &Gateway, call: &Call) -> Result<(Resolved, Charge), Error> {
+    let route = resolve(call)?;
+    let record = Settlement {
+        id: call.id,
+        at: gateway.clock.unix_millis(),
+        operation: call.operation,
+        model: call.model.as_str().into(),
+        served: None,
+        key_id: call.principal.id.clone(),
+        key_name: call.principal.name.clone(),
+        client: call.client,
+        stream: call.stream,
+        attempts: Default::default(),
+        outcome: Outcome::Internal,
+        status: 0,
+        error_code: None,
+        usage: None,
+        finish_reason: None,
+        first_output: None,
+        duration: Default::default(),
+        overhead: Default::default(),
+        bytes_in: call.envelope.bytes().len() as u64,
+        bytes_out: 0,
+    };
+    let mut charge = gateway.till.open(record, call.arrived, gateway.clock.now())?;
+    charge.served_by(&route.model.name, &call.snapshot.model_metrics(call.operation, &route.model.name));
+    gateway.retries.deposit();
+    Ok((route, charge))
+}
+
+/// The one resolver decides what the name means; the key must list the name as written or as resolved.
+fn resolve(call: &Call) -> Result<Resolved, Error> {
+    let routes = &call.snapshot.routes;
+    let Some(route) = routes.resolve(&call.model) else { return Err(unknown(call)) };
+    let models = &call.principal.models;
+    if models.allows(&call.model) || models.allows(&route.name()) {
+        return Ok(route);
+    }
+    let message = format!(
+        "This key may not use the model `{}`. Ask whoever runs this gateway to add it to the key's models.",
+        call.model
+    );
+    let mut error = Error::client(StatusCode::FORBIDDEN, "model_not_allowed", message);
+    error.param = Some("model".into());
+    Err(error)
+}
+
+/// A model that does not exist. The suggestion names only what the key may use: others are not its business.
+fn unknown(call: &Call) -> Error {
+    let nearest = call.snapshot.routes.nearest(&call.model).filter(|name| call.principal.models.allows(name));
+    let hint = nearest.map_or_else(|| "GET /v1/models lists the models.".to_owned(), |name| format!("Did you mean `{name}`?"));
+    let message = format!("The model `{}` does not exist here. {hint}", call.model);
+    let mut error = Error::client(StatusCode::NOT_FOUND, "model_not_found", message);
+    error.param = Some("model".into());
+    error
+}

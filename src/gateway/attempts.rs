@@ -1,0 +1,342 @@
+//! The one retry loop. Each turn picks where to go, goes there, and either has an answer to commit or knows more:
+//!
+//! 1. a target not yet tried, in the plan's order;
+//! 2. when none is left that is well, the fallbacks for the reason of the last failure;
+//! 3. when none is left at all, a target already tried, after a backoff, if the retry budget allows.
+//!
+//! No call causes more upstream calls than `max_attempts`, no attempt begins after the total deadline, and a target
+//! under a `Retry-After` is never called before its time.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use http::StatusCode;
+
+use super::{
+    Call, Gateway,
+    exchange::{Answer, Until, exchange},
+    failure::{Failed, Failure, Next},
+};
+use crate::{
+    accounting::{AttemptRecord, Charge},
+    error::Error,
+    routing::{self, Acquire, Candidate, Outcome as Health, Permit, Reason, Resolved, Rest},
+    telemetry::metrics::Outcome,
+};
+
+/// An answer that is ready for the client, and what it rests on.
+#[derive(Debug)]
+pub(super) struct Committed {
+    pub answer: Answer,
+    pub candidate: Candidate,
+    /// Held until the answer has passed: the target counts it as in flight, and hears of a broken stream.
+    pub permit: Permit,
+    pub until: Instant,
+}
+
+/// Tries until there is an answer to commit.
+///
+/// # Errors
+/// [`Failed`] with the last failure, when there is nowhere left to go.
+pub(super) async fn run(
+    gateway: &Gateway,
+    call: &Call,
+    route: &Resolved,
+    charge: &mut Charge,
+) -> Result<Committed, Failed> {
+    let mut trail = Trail::new(gateway, call, route);
+    loop {
+        let (candidate, mut permit) = trail.next().await?;
+        charge.slept(std::mem::take(&mut trail.slept));
+        trail.enter(&candidate, &permit, charge);
+        let until = trail.until(&candidate);
+        match exchange(gateway, call, &candidate, &permit, until).await {
+            Ok(answer) => {
+                permit.report(Health::Success, gateway.clock.now());
+                charge.attempt_ended(Outcome::Ok, Some(200));
+                return Ok(Committed { answer, candidate, permit, until: until.total });
+            }
+            Err(failure) => {
+                permit.report(failure.health, gateway.clock.now());
+                let status = failure.provider.as_ref().map(|answer| answer.status.as_u16());
+                charge.attempt_ended(failure.outcome, status);
+                trail.failed(candidate, failure)?;
+            }
+        }
+    }
+}
+
+/// Where a call has been and where it may still go.
+struct Trail<'a> {
+    gateway: &'a Gateway,
+    call: &'a Call,
+    route: &'a Resolved,
+    /// Not tried yet, or with a key not tried yet; in order.
+    fresh: Vec<Candidate>,
+    /// Failed, but not for good.
+    tried: Vec<Candidate>,
+    followed_fallbacks: bool,
+    attempts: u16,
+    /// Tries of targets already tried, which the backoff grows with.
+    retries: u32,
+    /// Time spent in backoffs since the last attempt.
+    slept: Duration,
+    last: Option<(Failure, Arc<str>)>,
+}
+
+impl<'a> Trail<'a> {
+    fn new(gateway: &'a Gateway, call: &'a Call, route: &'a Resolved) -> Self {
+        let fresh = routing::plan(route, &mut fastrand::f64).candidates;
+        Self {
+            gateway,
+            call,
+            route,
+            fresh,
+            tried: Vec::new(),
+            followed_fallbacks: false,
+            attempts: 0,
+            retries: 0,
+            slept: Duration::ZERO,
+            last: None,
+        }
+    }
+
+    /// Where to go now.
+    async fn next(&mut self) -> Result<(Candidate, Permit), Failed> {
+        let mut waited = false;
+        loop {
+            if self.last.is_some() && self.now() >= self.deadline() {
+                return Err(self.give_up());
+            }
+            if let Some(go) = self.fresh_and_well() {
+                return Ok(go);
+            }
+            if self.follow_fallbacks() {
+                continue;
+            }
+            if let Some(go) = self.again().await {
+                return Ok(go);
+            }
+            if self.last.is_some() {
+                return match self.probe() {
+                    Some(go) => Ok(go),
+                    None => Err(self.give_up()),
+                };
+            }
+            // Nothing has been tried: everything rests. Wait briefly, else probe, else say when to come back.
+            if !waited && self.wait_for_first().await {
+                waited = true;
+                continue;
+            }
+            return self.probe().ok_or_else(|| self.all_resting());
+        }
+    }
+
+    fn now(&self) -> Instant {
+        self.gateway.clock.now()
+    }
+
+    /// The first candidate that is well and not tried yet.
+    fn fresh_and_well(&mut self) -> Option<(Candidate, Permit)> {
+        let now = self.now();
+        let (place, permit) = self.fresh.iter().enumerate().find_map(|(place, candidate)| {
+            match candidate.target.acquire(now) {
+                Acquire::Ready(permit) => Some((place, permit)),
+                Acquire::Resting { .. } => None,
+            }
+        })?;
+        let candidate = self.fresh.remove(place);
+        self.tried.retain(|tried| !Arc::ptr_eq(&tried.target, &candidate.target));
+        Some((candidate, permit))
+    }
+
+    /// Adds the fallbacks, once. Says whether there is anything new to try.
+    fn follow_fallbacks(&mut self) -> bool {
+        let reason = match &self.last {
+            Some((failure, _)) => failure.next.reason(),
+            None => Some(self.why_resting()),
+        };
+        let Some(reason) = reason.filter(|_| !self.followed_fallbacks) else { return false };
+        self.followed_fallbacks = true;
+        let principal = &self.call.principal;
+        let allowed = |name: &str| principal.models.allows(name);
+        let routes = &self.call.snapshot.routes;
+        let plan = routing::fallbacks(routes, &self.route.model, reason, &allowed, &mut fastrand::f64);
+        let found = !plan.candidates.is_empty();
+        self.fresh.extend(plan.candidates);
+        if found {
+            self.gateway.metrics.fallback(&self.route.model.name, reason.as_str());
+        }
+        found
+    }
+
+    /// A target already tried, after its backoff.
+    async fn again(&mut self) -> Option<(Candidate, Permit)> {
+        let retries = &self.call.snapshot.retries;
+        let now = self.now();
+        // The one that is ready first. A call under `Retry-After` waits for it; otherwise full jitter spreads retries.
+        let (place, ready) = self
+            .tried
+            .iter()
+            .enumerate()
+            .map(|(place, candidate)| (place, candidate.target.ready_at(now).unwrap_or(now)))
+            .min_by_key(|(_, ready)| *ready)?;
+        let rest = ready.saturating_duration_since(now);
+        if rest > retries.max_retry_after.0 {
+            return None;
+        }
+        let backoff = routing::backoff(self.retries, retries.base.0, retries.max.0, fastrand::f64());
+        let wake = now + rest.max(backoff);
+        if wake >= self.deadline() || !self.gateway.retries.withdraw(now) {
+            return None;
+        }
+        self.sleep(now, wake).await;
+        self.retries += 1;
+        match self.tried[place].target.acquire(self.now()) {
+            Acquire::Ready(permit) => {
+                self.gateway.metrics.retry(self.last.as_ref().map_or("", |(failure, _)| failure.outcome.as_str()));
+                Some((self.tried.remove(place), permit))
+            }
+            Acquire::Resting { .. } => None,
+        }
+    }
+
+    /// Waits until the first target ends its rest, if that is soon. Says whether it is worth looking again.
+    async fn wait_for_first(&mut self) -> bool {
+        let now = self.now();
+        let Some(first) = self.earliest(now) else { return true };
+        if first - now > self.call.snapshot.health.max_wait.0 || first >= self.deadline() {
+            return false;
+        }
+        self.sleep(now, first).await;
+        true
+    }
+
+    async fn sleep(&mut self, now: Instant, until: Instant) {
+        self.gateway.clock.sleep_until(until).await;
+        self.slept += until - now;
+    }
+
+    /// One call before the rest is over, to see whether the target is back.
+    fn probe(&mut self) -> Option<(Candidate, Permit)> {
+        let now = self.now();
+        let found = self.fresh.iter().enumerate().find_map(|(place, candidate)| {
+            candidate.target.acquire_forced(now).map(|permit| (place, permit))
+        });
+        found.map(|(place, permit)| (self.fresh.remove(place), permit))
+    }
+
+    /// When the first of the candidates left will be well; `None` if one is now.
+    fn earliest(&self, now: Instant) -> Option<Instant> {
+        let mut earliest = None;
+        for candidate in &self.fresh {
+            let ready = candidate.target.ready_at(now)?;
+            earliest = Some(earliest.map_or(ready, |e: Instant| e.min(ready)));
+        }
+        earliest
+    }
+
+    fn why_resting(&self) -> Reason {
+        let now = self.now();
+        let limited = self.fresh.iter().all(|candidate| {
+            matches!(candidate.target.acquire(now), Acquire::Resting { why: Rest::RateLimited, .. })
+        });
+        if limited { Reason::RateLimit } else { Reason::Default }
+    }
+
+    /// Notes the start of an attempt.
+    fn enter(&mut self, candidate: &Candidate, permit: &Permit, charge: &mut Charge) {
+        self.attempts += 1;
+        let snapshot = &self.call.snapshot;
+        if candidate.model.name != self.route.model.name {
+            let metrics = snapshot.model_metrics(self.call.operation, &candidate.model.name);
+            charge.served_by(&candidate.model.name, &metrics);
+        }
+        charge.attempt_started(AttemptRecord {
+            target: candidate.target.label.clone(),
+            metrics: snapshot.target_metrics(candidate.target.index),
+            upstream_model: candidate.upstream_model.clone(),
+            key: permit.key().index,
+            started: self.now(),
+            outcome: None,
+            status: None,
+        });
+    }
+
+    /// The deadlines of an attempt: the first output counts from now, the total from the call's arrival.
+    fn until(&self, candidate: &Candidate) -> Until {
+        let deadlines = &candidate.target.deadlines;
+        Until { first_output: self.now() + deadlines.first_output, total: self.call.arrived + deadlines.total }
+    }
+
+    /// When the call as a whole must be over: the longest total deadline among the places it could still go.
+    fn deadline(&self) -> Instant {
+        let left = self.fresh.iter().chain(&self.tried).map(|candidate| candidate.target.deadlines.total).max();
+        self.call.arrived + left.unwrap_or(Duration::ZERO)
+    }
+
+    /// Notes a failure. `Err` when it is final.
+    fn failed(&mut self, candidate: Candidate, failure: Failure) -> Result<(), Failed> {
+        let next = failure.next;
+        self.last = Some((failure, candidate.target.label.clone()));
+        match next {
+            Next::Nowhere => return Err(self.give_up()),
+            Next::Fallback(_) => {
+                // The rest of this model's targets would refuse it just the same.
+                self.fresh.clear();
+                self.tried.clear();
+            }
+            // The key that failed rests now; another key of the same target may be well. It goes behind the others.
+            Next::Elsewhere(_) if candidate.target.provider.keys.len() > 1 => self.fresh.push(candidate),
+            Next::Elsewhere(_) => {}
+            Next::Anywhere(Reason::RateLimit) if candidate.target.provider.keys.len() > 1 => {
+                self.tried.push(candidate.clone());
+                self.fresh.push(candidate);
+            }
+            Next::Anywhere(_) => self.tried.push(candidate),
+        }
+        if self.attempts >= self.call.snapshot.retries.max_attempts {
+            return Err(self.give_up());
+        }
+        Ok(())
+    }
+
+    fn give_up(&mut self) -> Failed {
+        match self.last.take() {
+            Some((failure, target)) => Failed { failure, target: Some(target) },
+            None => self.all_resting(),
+        }
+    }
+
+    /// Every target rests and none may be probed.
+    fn all_resting(&self) -> Failed {
+        let now = self.now();
+        let wait = self.earliest(now).map_or(Duration::from_secs(1), |at| at - now);
+        let limited = self.why_resting() == Reason::RateLimit;
+        let (status, code) = if limited {
+            (StatusCode::TOO_MANY_REQUESTS, "all_targets_rate_limited")
+        } else {
+            (StatusCode::SERVICE_UNAVAILABLE, "no_target_available")
+        };
+        let message = format!(
+            "Every target of the model `{}` is resting after failures or rate limits. Try again in {} s.",
+            self.call.model,
+            wait.as_secs_f64().ceil().max(1.0)
+        );
+        let error = Error::upstream(status, code, message).with_retry_after(wait);
+        let outcome = if limited { Outcome::RateLimited } else { Outcome::UpstreamError };
+        let failure = Failure { outcome, health: Health::NoFault, next: Next::Nowhere, provider: None, error };
+        Failed { failure, target: None }
+    }
+}
+
+impl Next {
+    fn reason(self) -> Option<Reason> {
+        match self {
+            Self::Nowhere => None,
+            Self::Fallback(reason) | Self::Elsewhere(reason) | Self::Anywhere(reason) => Some(reason),
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! One call: the client's bytes, and the few facts about them that the gateway needs.
+
+use std::{net::IpAddr, sync::Arc, time::Instant};
+
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
+
+use super::Snapshot;
+use crate::{
+    auth::Principal,
+    error::Error,
+    providers::Operation,
+    types::RequestId,
+    wire::envelope::{Envelope, Kind, Malformed, Problem, Value},
+};
+
+/// What the HTTP edge hands over.
+#[derive(Debug)]
+pub struct Arrival {
+    pub id: RequestId,
+    pub operation: Operation,
+    pub principal: Arc<Principal>,
+    pub headers: HeaderMap,
+    pub body: Bytes,
+    pub client: IpAddr,
+    /// When the request head was read.
+    pub arrived: Instant,
+}
+
+/// One call on its way. The envelope is never consumed: every attempt starts from the client's own bytes.
+#[derive(Debug)]
+pub struct Call {
+    pub id: RequestId,
+    pub operation: Operation,
+    pub principal: Arc<Principal>,
+    pub headers: HeaderMap,
+    pub client: IpAddr,
+    pub arrived: Instant,
+    pub snapshot: Arc<Snapshot>,
+    pub envelope: Envelope,
+    /// The model as the client named it.
+    pub model: String,
+    pub stream: bool,
+    /// Whether the client asked for usage in its stream.
+    pub asked_usage: bool,
+    /// How many answers were asked for (`n`).
+    pub choices: u32,
+}
+
+impl Call {
+    /// Reads what must be known of the body.
+    ///
+    /// # Errors
+    /// 400 with the field at fault, for a body that no provider could make sense of.
+    pub fn open(snapshot: Arc<Snapshot>, arrival: Arrival) -> Result<Self, Error> {
+        let Arrival { id, operation, principal, headers, body, client, arrived } = arrival;
+        let envelope = Envelope::parse(body).map_err(|malformed| unparsable(&malformed))?;
+        let model = model(&envelope)?;
+        let stream = flag(&envelope, "stream")? && operation.streams();
+        let asked_usage = asks_usage(&envelope)?;
+        let choices = choices(&envelope)?;
+        check_input(&envelope, operation)?;
+        let call = Self {
+            id,
+            operation,
+            principal,
+            headers,
+            client,
+            arrived,
+            snapshot,
+            envelope,
+            model,
+            stream,
+            asked_usage,
+            choices,
+        };
+        Ok(call)
+    }
+}
+
+fn unparsable(malformed: &Malformed) -> Error {
+    let status = StatusCode::BAD_REQUEST;
+    match &malformed.problem {
+        Problem::Utf8 => Error::client(status, "invalid_utf8", format!("The request body is not valid UTF-8: {malformed}.")),
+        Problem::NotAnObject => {
+            Error::client(status, "invalid_json", format!("The request body must be a JSON object: {malformed}."))
+        }
+        Problem::Duplicate(name) => Error::bad_field(
+            "duplicate_field",
+            name.clone(),
+            format!("The member `{name}` appears more than once; send it once."),
+        ),
+        _ => Error::client(status, "invalid_json", format!("The request body is not valid JSON: {malformed}.")),
+    }
+}
+
+fn model(envelope: &Envelope) -> Result<String, Error> {
+    /// Longer than any real name; keeps logs and error messages bounded.
+    const MAX_NAME: usize = 256;
+    let missing = || {
+        Error::bad_field("missing_model", "model", "The request names no model; add a `model` member. GET /v1/models lists the models.")
+    };
+    let value = envelope.get("model").ok_or_else(missing)?;
+    if value.kind == Kind::Null {
+        return Err(missing());
+    }
+    let Some(name) = value.as_str() else { return Err(wrong_type("model", "a string", value)) };
+    if name.trim().is_empty() {
+        return Err(missing());
+    }
+    if name.len() > MAX_NAME {
+        return Err(Error::bad_field("invalid_model", "model", "The name of the model is longer than 256 bytes."));
+    }
+    Ok(name.into_owned())
+}
+
+fn flag(envelope: &Envelope, name: &'static str) -> Result<bool, Error> {
+    match envelope.get(name) {
+        None => Ok(false),
+        Some(value) if value.is_null() => Ok(false),
+        Some(value) => value.as_bool().ok_or_else(|| wrong_type(name, "true or false", value)),
+    }
+}
+
+fn asks_usage(envelope: &Envelope) -> Result<bool, Error> {
+    const NAME: &str = "stream_options";
+    let Some(value) = envelope.get(NAME).filter(|value| !value.is_null()) else { return Ok(false) };
+    if value.kind != Kind::Object {
+        return Err(wrong_type(NAME, "an object", value));
+    }
+    let inner = envelope.bytes().slice_ref(value.raw);
+    let options = Envelope::parse(inner).map_err(|malformed| unparsable(&malformed))?;
+    flag(&options, "include_usage")
+}
+
+fn choices(envelope: &Envelope) -> Result<u32, Error> {
+    match envelope.get("n") {
+        None => Ok(1),
+        Some(value) if value.is_null() => Ok(1),
+        Some(value) => value
+            .as_u64()
+            .and_then(|n| u32::try_from(n).ok())
+            .filter(|n| *n > 0)
+            .ok_or_else(|| wrong_type("n", "a positive whole number", value)),
+    }
+}
+
+/// The member that carries the input must be there and of a possible type; what is in it is the provider's to judge.
+fn check_input(envelope: &Envelope, operation: Operation) -> Result<(), Error> {
+    let (name, wanted, kinds): (_, _, &[Kind]) = match operation {
+        // `prompt` in place of `messages` is an extension of some aggregators.
+        Operation::Chat if envelope.get("messages").is_none() && envelope.get("prompt").is_some() => return Ok(()),
+        Operation::Chat => ("messages", "an array of messages", &[Kind::Array]),
+        Operation::Embedding => ("input", "a string or an array", &[Kind::String, Kind::Array]),
+        // OpenAI lets a completion start from nothing.
+        Operation::Completion => return Ok(()),
+    };
+    match envelope.get(name) {
+        None => {
+            Err(Error::bad_field("missing_field", name, format!("The request has no `{name}`; it must be {wanted}.")))
+        }
+        Some(value) if !kinds.contains(&value.kind) => Err(wrong_type(name, wanted, value)),
+        Some(_) => Ok(()),
+    }
+}
+
+fn wrong_type(name: &'static str, wanted: &str, value: Value<'_>) -> Error {
+    let got = match value.kind {
+        Kind::String => "a string",
+        Kind::Number => "a number",
+        Kind::Object => "an object",
+        Kind::Array => "an array",
+        Kind::True | Kind::False => "a boolean",
+        Kind::Null => "null",
+    };
+    Error::bad_field("invalid_type", name, format!("`{name}` must be {wanted}, but is {got}."))
+}

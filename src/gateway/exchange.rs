@@ -1,0 +1,292 @@
+//! One try at one target with one key: encode, sign, send, judge the status, and hold the answer back until there is
+//! real output in it. Only then is there something to commit; until then a failure costs the client nothing.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response, StatusCode, header};
+
+use super::{
+    Call, Gateway,
+    failure::{Failure, ProviderAnswer},
+    headers, params,
+};
+use crate::{
+    providers::{Deadlines, Operation},
+    routing::{Candidate, Permit},
+    telemetry::metrics::Outcome,
+    upstream::{OutBody, UpstreamBody, join},
+    wire::{
+        openai_chat::{self, BadReply, ProviderError, Reply, Seen, Shape, StreamObserver},
+        sse::{Frame, FrameReader},
+        tap::Tap,
+    },
+};
+
+/// A whole answer up to this size is checked before it is committed; a larger one is committed unread and watched as
+/// it passes. Only embeddings and base64 media grow so large.
+const HOLD_WHOLE: usize = 8 * 1024 * 1024;
+
+/// Preamble held back at most while waiting for the first real output of a stream.
+const HOLD_PREAMBLE: usize = 256 * 1024;
+
+/// The largest single event of a stream.
+pub(super) const MAX_FRAME: usize = 32 * 1024 * 1024;
+
+/// The largest error body that is read.
+const MAX_ERROR: usize = 1024 * 1024;
+
+/// An answer worth committing.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub headers: HeaderMap,
+    pub content: Content,
+}
+
+#[derive(Debug)]
+pub(super) enum Content {
+    /// Read to its end and understood.
+    Whole { body: Bytes, reply: Reply },
+    /// Too large to hold: the pieces so far, and the rest as it comes.
+    Large { held: Vec<Bytes>, rest: UpstreamBody, tap: Tap },
+    /// A stream with real output in hand: the frames so far, and the rest as it comes.
+    Stream(Box<LiveStream>),
+}
+
+/// A stream that has begun.
+#[derive(Debug)]
+pub(super) struct LiveStream {
+    /// Frames already observed and not yet forwarded.
+    pub held: Vec<Frame>,
+    pub frames: FrameReader,
+    pub observer: StreamObserver,
+    pub rest: UpstreamBody,
+}
+
+/// Deadlines of one attempt, as moments.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Until {
+    pub first_output: Instant,
+    pub total: Instant,
+}
+
+/// Sends the call to `candidate` with the key of `permit`.
+///
+/// # Errors
+/// [`Failure`]: nothing of this attempt may reach the client but what the failure itself carries.
+pub(super) async fn exchange(
+    gateway: &Gateway,
+    call: &Call,
+    candidate: &Candidate,
+    permit: &Permit,
+    until: Until,
+) -> Result<Answer, Failure> {
+    let provider = &candidate.target.provider;
+    let request = encode(call, candidate, permit)?;
+    let wait = Wait { gateway, provider: &provider.name, deadlines: candidate.target.deadlines, until, stream: call.stream };
+    let response = wait.head(provider.pool.send(request)).await?.map_err(|error| Failure::send(&provider.name, &error))?;
+    let (mut parts, body) = response.into_parts();
+    let body = body.decode(&mut parts.headers).map_err(|error| Failure::malformed(&provider.name, &error.to_string()))?;
+    let response = Response::from_parts(parts, body);
+    if response.status() != StatusCode::OK {
+        return Err(wait.refusal(response).await);
+    }
+    let event_stream = is_event_stream(response.headers());
+    match (call.stream, event_stream) {
+        (true, true) => wait.stream(call, response).await,
+        (false, false) => wait.whole(shape(call.operation), response).await,
+        (true, false) => Err(wait.not_a_stream(call, response).await),
+        (false, true) => Err(Failure::malformed(&provider.name, "an event stream nobody asked for")),
+    }
+}
+
+fn encode(call: &Call, candidate: &Candidate, permit: &Permit) -> Result<Request<OutBody>, Failure> {
+    let body = params::body_for(call, candidate).map_err(Failure::request)?;
+    let mut request = Request::new(OutBody::new(body));
+    *request.method_mut() = http::Method::POST;
+    *request.uri_mut() = candidate.target.provider.uri(call.operation).clone();
+    *request.headers_mut() = headers::for_upstream(call, candidate, permit.key());
+    Ok(request)
+}
+
+/// What an attempt waits with: every wait has a deadline, and every deadline a name.
+struct Wait<'a> {
+    gateway: &'a Gateway,
+    provider: &'a str,
+    deadlines: Deadlines,
+    until: Until,
+    stream: bool,
+}
+
+impl Wait<'_> {
+    /// Waits for the response head. A whole answer may take all the time there is before it says anything.
+    async fn head<F: Future>(&self, head: F) -> Result<F::Output, Failure> {
+        let (deadline, outcome) = self.before_output();
+        self.gateway.clock.timeout_at(deadline, head).await.map_err(|_| self.timed_out(outcome))
+    }
+
+    /// The next piece of a body, not later than `deadline`.
+    async fn piece(&self, body: &mut UpstreamBody, deadline: Instant, outcome: Outcome) -> Result<Option<Bytes>, Failure> {
+        let next = self.gateway.clock.timeout_at(deadline, body.next()).await;
+        let piece = next.map_err(|_| self.timed_out(outcome))?;
+        piece.transpose().map_err(|error| Failure::cut(self.provider, error.to_string()))
+    }
+
+    fn before_output(&self) -> (Instant, Outcome) {
+        if self.stream && self.until.first_output < self.until.total {
+            (self.until.first_output, Outcome::TimeoutFirstOutput)
+        } else {
+            (self.until.total, Outcome::TimeoutTotal)
+        }
+    }
+
+    /// Between two pieces of a whole answer.
+    fn between_pieces(&self) -> (Instant, Outcome) {
+        let next = self.gateway.clock.now() + self.deadlines.between_chunks;
+        if next < self.until.total {
+            (next, Outcome::TimeoutBetweenChunks)
+        } else {
+            (self.until.total, Outcome::TimeoutTotal)
+        }
+    }
+
+    fn timed_out(&self, outcome: Outcome) -> Failure {
+        let limit = match outcome {
+            Outcome::TimeoutFirstOutput => self.deadlines.first_output,
+            Outcome::TimeoutBetweenChunks => self.deadlines.between_chunks,
+            _ => self.deadlines.total,
+        };
+        Failure::timeout(self.provider, outcome, limit)
+    }
+
+    /// Holds a stream back until its first real output.
+    async fn stream(&self, call: &Call, response: Response<UpstreamBody>) -> Result<Answer, Failure> {
+        let (parts, mut rest) = response.into_parts();
+        let mut frames = FrameReader::new(MAX_FRAME);
+        let mut observer = StreamObserver::new(shape(call.operation), call.choices);
+        let mut held = Vec::with_capacity(2);
+        let mut held_bytes = 0;
+        let (deadline, outcome) = self.before_output();
+        loop {
+            while let Some(frame) = frames.next().map_err(|_| self.frame_too_long())? {
+                match observer.observe(&frame) {
+                    Seen::Done => return Err(Failure::empty(self.provider)),
+                    Seen::Error(said) => return Err(self.said_in_band(&said)),
+                    Seen::Malformed(what) => return Err(Failure::malformed(self.provider, what)),
+                    Seen::Output => {
+                        held.push(frame);
+                        let live = LiveStream { held, frames, observer, rest };
+                        return Ok(Answer { headers: parts.headers, content: Content::Stream(Box::new(live)) });
+                    }
+                    Seen::Silent | Seen::Preamble | Seen::UsageOnly => {
+                        held_bytes += frame.bytes().len();
+                        // Comments were for us; a client gets keep-alives of our own.
+                        held.push(frame);
+                    }
+                }
+            }
+            if held_bytes > HOLD_PREAMBLE {
+                return Err(Failure::malformed(self.provider, "a stream of preambles without output"));
+            }
+            match self.piece(&mut rest, deadline, outcome).await? {
+                Some(piece) => frames.push(piece),
+                None if held.is_empty() && frames.is_empty() => return Err(Failure::empty(self.provider)),
+                None if observer.finished() => return Err(Failure::empty(self.provider)),
+                None => return Err(Failure::cut(self.provider, "the stream ended before its first output".into())),
+            }
+        }
+    }
+
+    /// Reads a whole answer and checks that it is one.
+    async fn whole(&self, shape: Shape, response: Response<UpstreamBody>) -> Result<Answer, Failure> {
+        let (parts, mut body) = response.into_parts();
+        let mut held = Vec::with_capacity(1);
+        let mut size = 0;
+        loop {
+            let (deadline, outcome) = self.between_pieces();
+            let Some(piece) = self.piece(&mut body, deadline, outcome).await? else { break };
+            size += piece.len();
+            held.push(piece);
+            if size > HOLD_WHOLE {
+                let mut tap = Tap::new(&["usage", "model"], 64 * 1024);
+                held.iter().for_each(|piece| tap.feed(piece));
+                return Ok(Answer { headers: parts.headers, content: Content::Large { held, rest: body, tap } });
+            }
+        }
+        let body = join(held);
+        let reply = openai_chat::read_reply(shape, &body).map_err(|bad| self.bad_reply(bad))?;
+        if !reply.has_output {
+            return Err(Failure::empty(self.provider));
+        }
+        Ok(Answer { headers: parts.headers, content: Content::Whole { body, reply } })
+    }
+
+    /// A 200 that is not a stream although one was asked for: an error in disguise, or a provider that cannot stream.
+    async fn not_a_stream(&self, call: &Call, response: Response<UpstreamBody>) -> Failure {
+        match self.whole(shape(call.operation), response).await {
+            Err(failure) => failure,
+            Ok(_) => Failure::malformed(self.provider, "a whole answer where a stream was asked for"),
+        }
+    }
+
+    fn bad_reply(&self, bad: BadReply) -> Failure {
+        match bad {
+            BadReply::Empty => Failure::empty(self.provider),
+            BadReply::Error(said) => self.said_in_band(&said),
+            BadReply::NotJson(what) => Failure::malformed(self.provider, &format!("not JSON ({what})")),
+            BadReply::WrongShape(what) => Failure::malformed(self.provider, what),
+        }
+    }
+
+    /// An error inside a 200: its status is lost, so its class decides.
+    fn said_in_band(&self, said: &ProviderError) -> Failure {
+        Failure::refused(self.provider, said, None, None)
+    }
+
+    /// An answer with another status than 200.
+    async fn refusal(&self, response: Response<UpstreamBody>) -> Failure {
+        let (mut parts, mut body) = response.into_parts();
+        let mut held = Vec::new();
+        let mut size = 0;
+        // An error body that breaks off or takes too long says less, but the status has been said.
+        while size < MAX_ERROR {
+            let (deadline, outcome) = self.between_pieces();
+            let Ok(Some(piece)) = self.piece(&mut body, deadline, outcome).await else { break };
+            size += piece.len();
+            held.push(piece);
+        }
+        let raw = join(held);
+        let status = parts.status.as_u16();
+        let retry_after = headers::retry_after(&parts.headers, self.gateway.clock.unix_millis());
+        if !(400..600).contains(&status) {
+            return Failure::malformed(self.provider, &format!("status {status}, which an API does not answer with"));
+        }
+        let said = openai_chat::classify(status, &raw);
+        let untouched = openai_chat::is_error_object(&raw);
+        let body = if untouched { raw } else { openai_chat::render_provider(&said) };
+        headers::for_client(&mut parts.headers);
+        parts.headers.insert(header::CONTENT_TYPE, http::HeaderValue::from_static("application/json"));
+        let answer = Box::new(ProviderAnswer { status: parts.status, headers: parts.headers, body });
+        Failure::refused(self.provider, &said, retry_after, Some(answer))
+    }
+
+    fn frame_too_long(&self) -> Failure {
+        Failure::malformed(self.provider, "an event larger than 32 MiB")
+    }
+}
+
+fn shape(operation: Operation) -> Shape {
+    match operation {
+        Operation::Chat => Shape::Chat,
+        Operation::Completion => Shape::Completion,
+        Operation::Embedding => Shape::Embedding,
+    }
+}
+
+fn is_event_stream(headers: &HeaderMap) -> bool {
+    const EVENTS: &[u8] = b"text/event-stream";
+    headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|value| value.as_bytes().get(..EVENTS.len()))
+        .is_some_and(|kind| kind.eq_ignore_ascii_case(EVENTS))
+}

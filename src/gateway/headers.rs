@@ -1,0 +1,174 @@
+//! Which headers pass, in each direction. Requests are closed by default: a client's cookies, addresses and keys are
+//! none of a provider's business. Answers are open by default, but for what describes the connection rather than the
+//! answer, and what would let a provider set state in the client.
+
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+
+use super::Call;
+use crate::{providers::ProviderKey, routing::Candidate};
+
+/// Headers of ours.
+pub mod names {
+    use http::HeaderName;
+
+    pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+    pub const UPSTREAM_REQUEST_ID: HeaderName = HeaderName::from_static("x-upstream-request-id");
+    pub const TARGET: HeaderName = HeaderName::from_static("x-switchboard-target");
+    pub const ATTEMPTS: HeaderName = HeaderName::from_static("x-switchboard-attempts");
+    pub const OVERHEAD: HeaderName = HeaderName::from_static("x-switchboard-overhead-ms");
+    pub const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
+}
+
+/// Client headers that every provider gets. A provider's `forward_headers` adds to them.
+const FORWARDED: [HeaderName; 5] = [
+    HeaderName::from_static("openai-beta"),
+    HeaderName::from_static("idempotency-key"),
+    HeaderName::from_static("x-client-request-id"),
+    // How OpenRouter attributes calls to an app.
+    HeaderName::from_static("http-referer"),
+    HeaderName::from_static("x-title"),
+];
+
+/// Answer headers that stay here: about the connection, the encoding (the body is decoded), or the client's state.
+const KEPT_BACK: [HeaderName; 18] = [
+    header::CONNECTION,
+    header::PROXY_AUTHENTICATE,
+    header::TE,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+    header::CONTENT_LENGTH,
+    header::CONTENT_ENCODING,
+    header::SET_COOKIE,
+    header::SERVER,
+    header::DATE,
+    header::ALT_SVC,
+    header::STRICT_TRANSPORT_SECURITY,
+    header::VIA,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    HeaderName::from_static("report-to"),
+    HeaderName::from_static("nel"),
+];
+
+const USER_AGENT: HeaderValue = HeaderValue::from_static(concat!("switchboard/", env!("CARGO_PKG_VERSION")));
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const EVENTS: HeaderValue = HeaderValue::from_static("text/event-stream");
+
+/// The headers of a call to a provider.
+pub(super) fn for_upstream(call: &Call, candidate: &Candidate, key: &ProviderKey) -> HeaderMap {
+    let provider = &candidate.target.provider;
+    let mut headers = HeaderMap::with_capacity(12 + provider.headers.len());
+    headers.insert(header::CONTENT_TYPE, JSON);
+    headers.insert(header::ACCEPT, if call.stream { EVENTS } else { JSON });
+    headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    headers.insert(header::USER_AGENT, USER_AGENT);
+    for name in FORWARDED.iter().chain(&provider.forward_headers) {
+        for value in call.headers.get_all(name) {
+            headers.append(name.clone(), value.clone());
+        }
+    }
+    for (name, value) in &provider.headers {
+        headers.insert(name.clone(), value.clone());
+    }
+    if let Some((name, value)) = &key.header {
+        headers.insert(name.clone(), value.clone());
+    }
+    headers
+}
+
+/// The provider's answer headers as the client may see them: what stays here is taken out, in place.
+pub(super) fn for_client(headers: &mut HeaderMap) {
+    // What `Connection` names belongs to the connection as well (RFC 9110, 7.6.1).
+    let named: Vec<HeaderName> = headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|name| name.trim().parse().ok())
+        .collect();
+    for name in named.iter().chain(&KEPT_BACK) {
+        headers.remove(name);
+    }
+    let foreign: Vec<HeaderName> = headers.keys().filter(|name| belongs_to_provider_edge(name.as_str())).cloned().collect();
+    for name in foreign {
+        headers.remove(name);
+    }
+    if let Some(id) = headers.remove(&names::REQUEST_ID) {
+        headers.insert(names::UPSTREAM_REQUEST_ID, id);
+    }
+}
+
+/// Headers that a provider's own front door sets for browsers, and ones that would pass for ours.
+fn belongs_to_provider_edge(name: &str) -> bool {
+    name.starts_with("access-control-") || name.starts_with("cf-") || name.starts_with("x-switchboard-")
+}
+
+/// How long a provider wants to be left alone: `retry-after-ms`, or `Retry-After` in seconds or as a date.
+pub(super) fn retry_after(headers: &HeaderMap, unix_millis: u64) -> Option<Duration> {
+    /// Nobody means more than a day; a bad clock or a hostile answer may say so.
+    const LONGEST: Duration = Duration::from_secs(86_400);
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
+    let millis = text("retry-after-ms").and_then(|text| text.parse::<f64>().ok()).map(|millis| millis / 1e3);
+    let seconds = || text("retry-after").and_then(|text| text.parse::<f64>().ok());
+    let wait = match millis.or_else(seconds) {
+        Some(seconds) => Duration::try_from_secs_f64(seconds).ok()?,
+        None => {
+            let date = httpdate::parse_http_date(text("retry-after")?).ok()?;
+            let at = date.duration_since(std::time::UNIX_EPOCH).ok()?;
+            at.saturating_sub(Duration::from_millis(unix_millis))
+        }
+    };
+    Some(wait.min(LONGEST))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retry_after_is_read_in_all_its_forms() {
+        // 1994-11-06 08:49:37 UTC, the date of RFC 9110's example.
+        const NOW: u64 = 784_111_777_000;
+        let cases = [
+            ("retry-after", "7", Some(7_000)),
+            ("retry-after", " 1.5 ", Some(1_500)),
+            ("retry-after-ms", "250", Some(250)),
+            ("retry-after", "Sun, 06 Nov 1994 08:49:47 GMT", Some(10_000)),
+            ("retry-after", "Sun, 06 Nov 1994 08:49:00 GMT", Some(0)),
+            ("retry-after", "99999999", Some(86_400_000)),
+            ("retry-after", "-1", None),
+            ("retry-after", "soon", None),
+            ("x-other", "1", None),
+        ];
+        for (name, value, millis) in cases {
+            let mut headers = HeaderMap::new();
+            headers.insert(name, HeaderValue::from_static(value));
+            assert_eq!(retry_after(&headers, NOW), millis.map(Duration::from_millis), "{name}: {value}");
+        }
+    }
+
+    #[test]
+    fn connection_state_and_foreign_marks_stay_here() {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [
+            ("connection", "close, x-hop"),
+            ("x-hop", "1"),
+            ("set-cookie", "a=b"),
+            ("content-encoding", "gzip"),
+            ("cf-ray", "1"),
+            ("access-control-allow-origin", "*"),
+            ("x-switchboard-target", "forged"),
+            ("x-request-id", "theirs"),
+            ("x-ratelimit-remaining-tokens", "7"),
+        ] {
+            headers.insert(name, HeaderValue::from_static(value));
+        }
+        for_client(&mut headers);
+        let mut left: Vec<_> = headers.keys().map(HeaderName::as_str).collect();
+        left.sort_unstable();
+        assert_eq!(left, ["x-ratelimit-remaining-tokens", "x-upstream-request-id"]);
+    }
+}

@@ -1,0 +1,78 @@
+//! The life of a call, from its body to its last byte:
+//!
+//! ```text
+//! open      read what the gateway must know of the body            call.rs
+//! admit     may this key use this model? → a charge that must end  admit.rs
+//! plan      where it may go, in which order                        routing
+//! attempts  the one retry loop; each try is an exchange            attempts.rs, exchange.rs
+//! reply     commit: a whole answer, or a stream being watched      reply/
+//! ```
+//!
+//! Whole or streamed, chat or embeddings: every call takes this way. What a call does not do is in here too: it never
+//! waits for a store, and it never sees a configuration other than the snapshot it started with.
+
+mod admit;
+mod attempts;
+mod call;
+mod exchange;
+mod failure;
+mod headers;
+mod params;
+mod reply;
+mod snapshot;
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use tokio_util::sync::CancellationToken;
+
+pub use call::{Arrival, Call};
+pub use headers::names;
+pub use reply::{BrokenOff, Reply, ReplyBody};
+pub use snapshot::Snapshot;
+
+use crate::{
+    accounting::Till, error::Error, routing::RetryBudget, telemetry::metrics::Metrics, types::Clock,
+};
+
+/// What every call needs and no call owns.
+#[derive(Debug)]
+pub struct Gateway {
+    pub snapshot: ArcSwap<Snapshot>,
+    pub till: Till,
+    pub retries: RetryBudget,
+    pub metrics: Arc<Metrics>,
+    pub clock: Clock,
+    /// Fires when shutdown has no patience left: streams end with an error event.
+    pub cut: CancellationToken,
+}
+
+/// A call that failed, and what its answer should say about it beside the error.
+#[derive(Debug)]
+pub struct Refusal {
+    pub error: Error,
+    /// What a provider said, when its words are the answer.
+    pub provider: Option<Box<failure::ProviderAnswer>>,
+    /// The last target tried.
+    pub target: Option<Arc<str>>,
+    pub attempts: usize,
+}
+
+/// Serves one call.
+///
+/// # Errors
+/// [`Refusal`]: nothing has been committed, the client gets an error in its own format. Its charge is settled.
+pub async fn handle(gateway: &Arc<Gateway>, arrival: Arrival) -> Result<Reply, Refusal> {
+    let call = Call::open(gateway.snapshot.load_full(), arrival)?;
+    let (route, mut charge) = admit::admit(gateway, &call)?;
+    match attempts::run(gateway, &call, &route, &mut charge).await {
+        Ok(committed) => Ok(reply::commit(gateway, &call, committed, charge)),
+        Err(failed) => Err(failed.refuse(charge)),
+    }
+}
+
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Self {
+        Self { error, provider: None, target: None, attempts: 0 }
+    }
+}

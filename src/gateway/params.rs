@@ -1,0 +1,154 @@
+//! The edits that turn a client's body into the provider's, all at the top level and by byte range: the model's name,
+//! usage in streams, and the operator's defaults, ceilings and overrides. Everything else arrives as it was sent.
+
+use bytes::Bytes;
+
+use super::Call;
+use crate::{
+    error::Error,
+    providers::{Quirks, settings::MaxTokensField},
+    routing::{Candidate, Params},
+    wire::envelope::{Edit, Envelope, Pieces},
+};
+
+/// The two spellings of the output cap.
+const MAX_TOKENS: &str = "max_tokens";
+const MAX_COMPLETION_TOKENS: &str = "max_completion_tokens";
+
+/// The body for one attempt.
+///
+/// # Errors
+/// 400 when a member with a ceiling is not a number.
+pub(super) fn body_for(call: &Call, candidate: &Candidate) -> Result<Pieces, Error> {
+    let target = &candidate.target;
+    let quirks = target.provider.quirks;
+    let mut edits = Edits { envelope: &call.envelope, list: Vec::with_capacity(4) };
+    if call.model != *candidate.upstream_model {
+        edits.set("model", json_string(&candidate.upstream_model));
+    }
+    if call.stream && quirks.ask_usage && !call.asked_usage {
+        edits.set("stream_options", ask_usage(&call.envelope)?);
+    }
+    edits.apply(&target.params)?;
+    edits.spell_cap(quirks);
+    Ok(call.envelope.patch(&edits.list))
+}
+
+/// The edits so far. Later ones see the earlier through [`Edits::number`] and [`Edits::has`].
+struct Edits<'a> {
+    envelope: &'a Envelope,
+    list: Vec<Edit<'a>>,
+}
+
+impl<'a> Edits<'a> {
+    fn set(&mut self, name: &'a str, value: Bytes) {
+        self.list.retain(|edit| !matches!(edit, Edit::Set { name: other, .. } if *other == name));
+        self.list.push(Edit::Set { name, value });
+    }
+
+    /// Defaults where the client said nothing, then ceilings, then overrides.
+    fn apply(&mut self, params: &'a Params) -> Result<(), Error> {
+        for (name, value) in &params.defaults {
+            if self.spelled(name).is_none() {
+                self.set(name, value.clone());
+            }
+        }
+        for (name, ceiling, value) in &params.ceilings {
+            match self.spelled(name) {
+                None => self.set(name, value.clone()),
+                Some(spelled) => {
+                    if self.number(spelled)?.is_none_or(|asked| asked > *ceiling) {
+                        self.set(spelled, value.clone());
+                    }
+                }
+            }
+        }
+        for (name, value) in &params.overrides {
+            if &value[..] == b"null" {
+                self.list.push(Edit::Remove { name });
+            } else {
+                let other = other_spelling(name).filter(|other| self.envelope.get(other).is_some());
+                if let Some(other) = other {
+                    self.list.push(Edit::Remove { name: other });
+                }
+                self.set(name, value.clone());
+            }
+        }
+        Ok(())
+    }
+
+    /// The name under which the client, or an edit, has set the parameter `name`. An explicit null sets nothing.
+    fn spelled(&self, name: &'a str) -> Option<&'a str> {
+        [Some(name), other_spelling(name)].into_iter().flatten().find(|name| self.has(name))
+    }
+
+    fn has(&self, name: &str) -> bool {
+        let edited = self.list.iter().any(|edit| matches!(edit, Edit::Set { name: set, .. } if *set == name));
+        edited || self.envelope.get(name).is_some_and(|value| !value.is_null())
+    }
+
+    /// The number that `name` stands at after the edits so far.
+    fn number(&self, name: &'a str) -> Result<Option<f64>, Error> {
+        let edited = self.list.iter().rev().find_map(|edit| match edit {
+            Edit::Set { name: set, value } if *set == name => Some(value),
+            _ => None,
+        });
+        if let Some(value) = edited {
+            return Ok(std::str::from_utf8(value).ok().and_then(|text| text.parse().ok()));
+        }
+        let Some(value) = self.envelope.get(name).filter(|value| !value.is_null()) else { return Ok(None) };
+        value
+            .as_f64()
+            .map(Some)
+            .ok_or_else(|| Error::bad_field("invalid_type", name.to_owned(), format!("`{name}` must be a number.")))
+    }
+
+    /// Renames the output cap to the spelling the provider understands.
+    fn spell_cap(&mut self, quirks: Quirks) {
+        let (from, to) = match quirks.max_tokens {
+            MaxTokensField::Both => return,
+            MaxTokensField::MaxTokens => (MAX_COMPLETION_TOKENS, MAX_TOKENS),
+            MaxTokensField::MaxCompletionTokens => (MAX_TOKENS, MAX_COMPLETION_TOKENS),
+        };
+        for edit in &mut self.list {
+            if let Edit::Set { name, .. } = edit {
+                if *name == from {
+                    *name = to;
+                }
+            }
+        }
+        if self.envelope.get(from).is_none() {
+            return;
+        }
+        // A client that sent both spellings keeps the one the provider knows.
+        let set = self.list.iter().any(|edit| matches!(edit, Edit::Set { name, .. } if *name == to));
+        if set || self.envelope.get(to).is_some() {
+            self.list.push(Edit::Remove { name: from });
+        } else {
+            self.list.push(Edit::Rename { from, to });
+        }
+    }
+}
+
+fn other_spelling(name: &str) -> Option<&'static str> {
+    match name {
+        MAX_TOKENS => Some(MAX_COMPLETION_TOKENS),
+        MAX_COMPLETION_TOKENS => Some(MAX_TOKENS),
+        _ => None,
+    }
+}
+
+/// `stream_options` with `include_usage` switched on and its other members kept.
+fn ask_usage(envelope: &Envelope) -> Result<Bytes, Error> {
+    const ASK: Bytes = Bytes::from_static(b"{\"include_usage\":true}");
+    let Some(value) = envelope.get("stream_options").filter(|value| !value.is_null()) else { return Ok(ASK) };
+    let inner = envelope.bytes().slice_ref(value.raw);
+    // Opening the call has parsed it already; it cannot fail here.
+    let Ok(options) = Envelope::parse(inner) else { return Ok(ASK) };
+    let pieces = options.patch(&[Edit::Set { name: "include_usage", value: Bytes::from_static(b"true") }]);
+    Ok(pieces.to_vec().into())
+}
+
+fn json_string(text: &str) -> Bytes {
+    serde_json::Value::from(text).to_string().into()
+}

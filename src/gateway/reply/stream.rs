@@ -1,0 +1,380 @@
+//! A stream on its way to the client. Frames pass as they came, byte for byte, as soon as they are complete; a copy is
+//! observed for usage, errors and the end. Constant work and memory per frame, whatever the stream's length.
+//!
+//! Three ways out, each of which settles the charge once:
+//! * the stream is complete: `[DONE]` was passed on;
+//! * it failed: the client gets an error event, and no `[DONE]`;
+//! * the body is dropped: the client went away, and dropping what is left of the provider's answer closes it there.
+
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use bytes::{Bytes, BytesMut};
+use tokio_util::sync::WaitForCancellationFutureOwned;
+
+use crate::{
+    accounting::Charge,
+    gateway::{Call, Gateway, exchange::LiveStream},
+    routing::{Candidate, Outcome as Health, Permit},
+    telemetry::metrics::{Outcome, TargetMetrics},
+    types::{Clock, Sleep},
+    upstream::UpstreamBody,
+    wire::{
+        openai_chat::{self, Hidden, Seen, StreamObserver},
+        sse::{Frame, FrameReader},
+    },
+};
+
+/// Bytes joined into one write at most, when many frames are there at once.
+const FLUSH: usize = 32 * 1024;
+
+/// How long the end of the provider's body is waited for after `[DONE]`, so that its connection can be used again.
+const LINGER: Duration = Duration::from_millis(250);
+
+const DONE: &[u8] = b"data: [DONE]\n\n";
+const KEEPALIVE: &[u8] = b": keepalive\n\n";
+
+/// The body of a committed stream.
+#[derive(Debug)]
+pub struct StreamBody {
+    state: State,
+    rest: UpstreamBody,
+    frames: FrameReader,
+    observer: StreamObserver,
+    /// What is ready to be sent.
+    out: Out,
+    hide_usage: bool,
+    charge: Option<Charge>,
+    permit: Permit,
+    metrics: Arc<TargetMetrics>,
+    clock: Clock,
+    deadlines: StreamDeadlines,
+    cut: Pin<Box<WaitForCancellationFutureOwned>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Frames are passing.
+    Relaying,
+    /// `[DONE]` has been passed on; only the end of the provider's body is missing.
+    Lingering { until: Instant },
+    /// Nothing more will be read.
+    Ended,
+}
+
+/// The deadlines of a stream, checked by one lazily armed timer: a frame costs no timer operation.
+#[derive(Debug)]
+struct StreamDeadlines {
+    between_chunks: Duration,
+    keepalive: Duration,
+    total: Instant,
+    /// When the provider last sent an event. Its comments do not count: a provider may send those for ever.
+    last_event: Instant,
+    /// Since when the provider is being waited for; a slow client's time is not the provider's.
+    waiting_since: Option<Instant>,
+    /// When the client last got anything.
+    last_sent: Instant,
+    timer: Option<Sleep>,
+}
+
+/// Bytes to send: one frame is passed on as it is, several are joined.
+#[derive(Debug, Default)]
+struct Out {
+    first: Bytes,
+    joined: BytesMut,
+}
+
+impl StreamBody {
+    pub(super) fn new(
+        gateway: &Arc<Gateway>,
+        call: &Call,
+        candidate: &Candidate,
+        live: LiveStream,
+        total: Instant,
+        charge: Charge,
+        permit: Permit,
+    ) -> Self {
+        let now = gateway.clock.now();
+        let LiveStream { held, frames, observer, rest } = live;
+        let mut body = Self {
+            state: State::Relaying,
+            rest,
+            frames,
+            observer,
+            out: Out::default(),
+            hide_usage: !call.asked_usage,
+            charge: Some(charge),
+            permit,
+            metrics: call.snapshot.target_metrics(candidate.target.index),
+            clock: gateway.clock.clone(),
+            deadlines: StreamDeadlines {
+                between_chunks: candidate.target.deadlines.between_chunks,
+                keepalive: call.snapshot.keepalive,
+                total,
+                last_event: now,
+                waiting_since: None,
+                last_sent: now,
+                timer: None,
+            },
+            cut: Box::pin(gateway.cut.clone().cancelled_owned()),
+        };
+        body.metrics.stream_opened();
+        for frame in held {
+            body.forward(frame);
+        }
+        body
+    }
+
+    pub(super) fn poll_bytes(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        loop {
+            if self.state == State::Relaying {
+                self.relay_frames();
+            }
+            if self.out.len() >= FLUSH || (self.state != State::Relaying && !self.out.is_empty()) {
+                return Poll::Ready(Some(self.flush()));
+            }
+            if self.state == State::Ended {
+                return Poll::Ready(None);
+            }
+            match self.rest.poll_next(cx) {
+                Poll::Ready(Some(Ok(piece))) => self.arrived(piece),
+                Poll::Ready(Some(Err(_))) => self.broken(),
+                Poll::Ready(None) => self.finished(),
+                Poll::Pending if !self.out.is_empty() => return Poll::Ready(Some(self.flush())),
+                Poll::Pending => {
+                    if self.poll_timers(cx).is_pending() {
+                        return Poll::Pending;
+                    }
+                }
+            }
+        }
+    }
+
+    /// A piece of the provider's body.
+    fn arrived(&mut self, piece: Bytes) {
+        if self.state == State::Relaying {
+            self.frames.push(piece);
+        }
+    }
+
+    /// Passes on every complete frame there is, until enough is there for one write.
+    fn relay_frames(&mut self) {
+        let mut now = None;
+        while self.out.len() < FLUSH && self.state == State::Relaying {
+            let frame = match self.frames.next() {
+                Ok(Some(frame)) => frame,
+                Ok(None) => return,
+                Err(_) => return self.fail(Outcome::Malformed, "The provider sent an event that is too large."),
+            };
+            let seen = self.observer.observe(&frame);
+            if !matches!(seen, Seen::Silent) {
+                let now = *now.get_or_insert_with(|| self.clock.now());
+                self.metrics.chunk_gap(now.saturating_duration_since(self.deadlines.last_event));
+                self.deadlines.last_event = now;
+                self.deadlines.waiting_since = None;
+            }
+            self.relay(frame, &seen);
+        }
+    }
+
+    fn relay(&mut self, frame: Frame, seen: &Seen) {
+        match seen {
+            Seen::Silent | Seen::Preamble | Seen::Output | Seen::UsageOnly => self.forward(frame),
+            Seen::Done => {
+                self.forward(frame);
+                self.complete();
+            }
+            Seen::Error(_) => {
+                // The provider's own words, then nothing: it is an error event already.
+                self.out.put(frame.into_bytes());
+                self.end(Outcome::UpstreamError);
+            }
+            Seen::Malformed(_) => self.fail(Outcome::Malformed, "The provider sent an event that is not JSON."),
+        }
+    }
+
+    /// Puts a frame into the output, without usage that the client did not ask for.
+    fn forward(&mut self, frame: Frame) {
+        if !self.hide_usage {
+            return self.out.put(frame.into_bytes());
+        }
+        match openai_chat::hide_usage(&frame) {
+            Hidden::Unchanged => self.out.put(frame.into_bytes()),
+            Hidden::Rewritten(bytes) => self.out.put(bytes),
+            Hidden::Dropped => {}
+        }
+    }
+
+    /// The provider's body broke off.
+    fn broken(&mut self) {
+        match self.state {
+            State::Relaying => self.fail(Outcome::Cut, "The provider broke the stream off."),
+            State::Lingering { .. } | State::Ended => self.state = State::Ended,
+        }
+    }
+
+    /// The provider's body has come to its end.
+    fn finished(&mut self) {
+        if self.state != State::Relaying {
+            self.state = State::Ended;
+            return;
+        }
+        // A last event whose blank line is missing is still an event.
+        if let Some(frame) = self.frames.take_rest() {
+            let seen = self.observer.observe(&frame);
+            self.relay(frame, &seen);
+            self.out.put(Bytes::from_static(b"\n\n"));
+        }
+        match self.state {
+            // Some providers leave `[DONE]` out. With every answer finished the stream is whole; the client's format
+            // wants the mark.
+            State::Relaying if self.observer.finished() => {
+                self.out.put(Bytes::from_static(DONE));
+                self.complete();
+                self.state = State::Ended;
+            }
+            State::Relaying => self.fail(Outcome::Cut, "The provider ended the stream before it was complete."),
+            State::Lingering { .. } | State::Ended => self.state = State::Ended,
+        }
+    }
+
+    /// Everything has been passed on.
+    fn complete(&mut self) {
+        self.settle(Outcome::Ok);
+        self.state = State::Lingering { until: self.clock.now() + LINGER };
+        self.deadlines.timer = None;
+    }
+
+    /// Ends the stream with an error event of ours.
+    fn fail(&mut self, outcome: Outcome, message: &str) {
+        self.out.put(openai_chat::render_event(message, "upstream_error", outcome.event_code()));
+        self.end(outcome);
+    }
+
+    fn end(&mut self, outcome: Outcome) {
+        self.permit.report(Health::Failure, self.clock.now());
+        self.settle(outcome);
+        self.state = State::Ended;
+    }
+
+    /// Settles, once. The last bytes count as sent: they are in the output already.
+    fn settle(&mut self, outcome: Outcome) {
+        let Some(mut charge) = self.charge.take() else { return };
+        charge.sent(self.out.len());
+        self.observed(&mut charge);
+        charge.settle(outcome);
+    }
+
+    /// Writes what the observer has seen into the charge.
+    fn observed(&self, charge: &mut Charge) {
+        if let Some(usage) = self.observer.usage() {
+            charge.usage(usage);
+        }
+        if let Some(reason) = self.observer.finish_reason() {
+            charge.finish_reason(reason);
+        }
+    }
+
+    fn flush(&mut self) -> Bytes {
+        let bytes = self.out.take();
+        self.deadlines.last_sent = self.deadlines.last_sent.max(self.deadlines.last_event);
+        if let Some(charge) = &mut self.charge {
+            charge.sent(bytes.len());
+        }
+        bytes
+    }
+
+    /// The provider is silent: looks at the deadlines. `Ready` when something has changed.
+    fn poll_timers(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.state == State::Relaying && self.cut.as_mut().poll(cx).is_ready() {
+            self.fail(Outcome::RefusedByGateway, "The gateway is shutting down.");
+            return Poll::Ready(());
+        }
+        loop {
+            let now = self.clock.now();
+            let due = match self.state {
+                State::Lingering { until } => until,
+                State::Relaying | State::Ended => self.deadlines.next_due(now),
+            };
+            let timer = self.deadlines.timer.get_or_insert_with(|| self.clock.sleep_until(due));
+            std::task::ready!(Pin::new(&mut *timer).poll(cx));
+            // It was armed for a moment that may have moved on since.
+            let now = self.clock.now();
+            if now < due {
+                timer.reset(due);
+                continue;
+            }
+            self.deadlines.timer = None;
+            self.due(now);
+            return Poll::Ready(());
+        }
+    }
+
+    fn due(&mut self, now: Instant) {
+        if matches!(self.state, State::Lingering { .. }) {
+            self.state = State::Ended;
+        } else if now >= self.deadlines.total {
+            self.fail(Outcome::TimeoutTotal, "The stream did not finish within the `total` deadline.");
+        } else if now >= self.deadlines.silent_until() {
+            self.fail(Outcome::TimeoutBetweenChunks, "The provider fell silent for longer than its `between_chunks` deadline.");
+        } else if now >= self.deadlines.last_sent + self.deadlines.keepalive {
+            self.out.put(Bytes::from_static(KEEPALIVE));
+            self.deadlines.last_sent = now;
+        }
+    }
+}
+
+impl Drop for StreamBody {
+    fn drop(&mut self) {
+        self.metrics.stream_closed();
+        // Dropped unsettled: the client went away. The charge settles as abandoned, with what was seen so far.
+        if let Some(mut charge) = self.charge.take() {
+            self.observed(&mut charge);
+            drop(charge);
+        }
+    }
+}
+
+impl StreamDeadlines {
+    /// When the provider will have been silent for too long.
+    fn silent_until(&self) -> Instant {
+        self.waiting_since.unwrap_or(self.last_event) + self.between_chunks
+    }
+
+    /// The next moment at which anything could be due. Marks the provider as waited for.
+    fn next_due(&mut self, now: Instant) -> Instant {
+        self.waiting_since.get_or_insert(now);
+        self.silent_until().min(self.total).min(self.last_sent + self.keepalive)
+    }
+}
+
+impl Out {
+    fn put(&mut self, bytes: Bytes) {
+        if self.first.is_empty() && self.joined.is_empty() {
+            self.first = bytes;
+            return;
+        }
+        if self.joined.is_empty() {
+            self.joined.reserve(self.first.len() + bytes.len());
+            self.joined.extend_from_slice(&self.first);
+            self.first = Bytes::new();
+        }
+        self.joined.extend_from_slice(&bytes);
+    }
+
+    fn len(&self) -> usize {
+        self.first.len() + self.joined.len()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn take(&mut self) -> Bytes {
+        if self.joined.is_empty() { std::mem::take(&mut self.first) } else { std::mem::take(&mut self.joined).freeze() }
+    }
+}

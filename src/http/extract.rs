@@ -1,0 +1,108 @@
+//! What handlers ask for: who is calling, a place among the calls in flight, and the whole body within its limits.
+
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    sync::Arc,
+    time::Duration,
+};
+
+use axum::body::Body;
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode, header, request::Parts};
+use http_body_util::BodyExt;
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::{Surface, serve::PeerAddr};
+use crate::{auth::Principal, error::Error, types::Size, upstream::join};
+
+/// The address at the other end of the connection.
+pub(super) fn client(parts: &Parts) -> IpAddr {
+    parts.extensions.get::<PeerAddr>().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.0.ip())
+}
+
+/// Who is calling.
+///
+/// # Errors
+/// 401 and its kin; see [`crate::auth::Keys::authenticate`].
+pub(super) async fn principal(surface: &Surface, parts: &Parts) -> Result<Arc<Principal>, Error> {
+    surface.keys.authenticate(&parts.headers, client(parts)).await.inspect_err(|error| {
+        surface.metrics.auth_failure(error.code);
+    })
+}
+
+/// A place among the calls in flight.
+///
+/// # Errors
+/// 503 when all are taken.
+pub(super) fn place(surface: &Surface) -> Result<OwnedSemaphorePermit, Error> {
+    surface.in_flight.clone().try_acquire_owned().map_err(|_| Error::full())
+}
+
+/// The whole body. A single piece, the usual case, is not copied.
+///
+/// # Errors
+/// 413 that names the limit; 408 when the client stops sending; 415 for a compressed body.
+pub(super) async fn body(surface: &Surface, headers: &HeaderMap, mut body: Body) -> Result<Bytes, Error> {
+    check_encoding(headers)?;
+    let limit = surface.settings.max_body;
+    let declared = headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<u64>().ok());
+    if declared.is_some_and(|length| length > limit.0) {
+        discard(surface, body).await;
+        return Err(too_large(limit));
+    }
+    let mut pieces = Vec::with_capacity(1);
+    let mut size = 0_u64;
+    loop {
+        let deadline = surface.clock.now() + surface.settings.read_timeout.0;
+        let frame = surface.clock.timeout_at(deadline, body.frame()).await.map_err(|_| too_slow())?;
+        let Some(frame) = frame else { break };
+        let frame = frame.map_err(|error| {
+            Error::client(StatusCode::BAD_REQUEST, "body_incomplete", "The request body broke off.").with_cause(error)
+        })?;
+        let Ok(piece) = frame.into_data() else { continue };
+        size += piece.len() as u64;
+        if size > limit.0 {
+            pieces.clear();
+            discard(surface, body).await;
+            return Err(too_large(limit));
+        }
+        pieces.push(piece);
+    }
+    Ok(join(pieces))
+}
+
+/// Reads on without keeping anything, within bounds: a client that is still sending does not read the answer, and
+/// closing on it would show it a broken connection instead of the 413.
+async fn discard(surface: &Surface, mut body: Body) {
+    const PATIENCE: Duration = Duration::from_secs(10);
+    let deadline = surface.clock.now() + PATIENCE;
+    let drain = async { while let Some(Ok(_)) = body.frame().await {} };
+    let _ = surface.clock.timeout_at(deadline, drain).await;
+}
+
+fn check_encoding(headers: &HeaderMap) -> Result<(), Error> {
+    match headers.get(header::CONTENT_ENCODING) {
+        Some(encoding) if !encoding.as_bytes().eq_ignore_ascii_case(b"identity") => Err(Error::client(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "unsupported_encoding",
+            "Compressed request bodies are not accepted; send the body without `content-encoding`.",
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn too_large(limit: Size) -> Error {
+    Error::client(
+        StatusCode::PAYLOAD_TOO_LARGE,
+        "body_too_large",
+        format!("The request body is larger than {limit}. The limit is `server.max_body` in the gateway's configuration."),
+    )
+}
+
+fn too_slow() -> Error {
+    Error::client(
+        StatusCode::REQUEST_TIMEOUT,
+        "body_timeout",
+        "The request body did not arrive in time. The limit is `server.read_timeout` in the gateway's configuration.",
+    )
+}

@@ -1,0 +1,163 @@
+//! From outcomes to responses. Every error leaves here, in OpenAI's shape.
+
+use axum::{body::Body, response::Response};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
+use http_body::Body as _;
+use tokio::sync::OwnedSemaphorePermit;
+
+use crate::{
+    error::{Error, Fault},
+    gateway::{Refusal, Reply, ReplyBody, names},
+    types::RequestId,
+    wire::openai_chat,
+};
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+/// A committed answer. The place among the calls in flight goes with its body.
+pub(super) fn reply(reply: Reply, id: RequestId, place: OwnedSemaphorePermit) -> Response {
+    let Reply { headers, body } = reply;
+    let length = body.size_hint().exact();
+    let mut response = Response::new(match body {
+        // A whole body needs no place any more: the provider is done with it.
+        ReplyBody::Whole(Some(bytes)) => Body::from(bytes),
+        body => Body::new(Placed { body, _place: place }),
+    });
+    *response.headers_mut() = headers;
+    if let Some(length) = length {
+        response.headers_mut().insert(header::CONTENT_LENGTH, length.into());
+    }
+    stamp(&mut response, id);
+    response
+}
+
+/// A call that failed.
+pub(super) fn refusal(refusal: Refusal, id: RequestId) -> Response {
+    let Refusal { error, provider, target, attempts } = refusal;
+    log(&error, id);
+    let mut response = match provider {
+        Some(answer) => {
+            let mut response = Response::new(Body::from(answer.body));
+            *response.status_mut() = answer.status;
+            *response.headers_mut() = answer.headers;
+            response
+        }
+        None => of_error(&error),
+    };
+    advise(response.headers_mut(), &error);
+    if let Some(target) = target.as_deref().and_then(|target| HeaderValue::from_str(target).ok()) {
+        response.headers_mut().insert(names::TARGET, target);
+    }
+    if attempts > 0 {
+        response.headers_mut().insert(names::ATTEMPTS, attempts.into());
+    }
+    stamp(&mut response, id);
+    response
+}
+
+/// An error before there was a call.
+pub(super) fn error(error: &Error, id: RequestId) -> Response {
+    log(error, id);
+    let mut response = of_error(error);
+    advise(response.headers_mut(), error);
+    stamp(&mut response, id);
+    response
+}
+
+/// A handler that panicked. Its charge has settled while unwinding.
+pub(super) fn panicked(id: RequestId) -> Response {
+    let status = StatusCode::INTERNAL_SERVER_ERROR;
+    let message = "The gateway failed while serving this call. Its log has the request id.";
+    error(&Error::gateway(status, "internal_error", message), id)
+}
+
+pub(super) async fn not_found(method: Method, uri: Uri) -> Response {
+    let message = format!(
+        "There is nothing at {method} {}. The API is below /v1: /v1/chat/completions, /v1/completions, /v1/embeddings, \
+         /v1/models.",
+        shortened(uri.path())
+    );
+    of_error(&Error::client(StatusCode::NOT_FOUND, "unknown_path", message))
+}
+
+pub(super) async fn method_not_allowed(method: Method, uri: Uri) -> Response {
+    let message = format!("{} does not answer to {method}.", shortened(uri.path()));
+    of_error(&Error::client(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message))
+}
+
+/// JSON that is not an error.
+pub(super) fn json(value: &serde_json::Value) -> Response {
+    let mut response = Response::new(Body::from(value.to_string()));
+    response.headers_mut().insert(header::CONTENT_TYPE, JSON);
+    response
+}
+
+fn of_error(error: &Error) -> Response {
+    let mut response = Response::new(Body::from(openai_chat::render(error)));
+    *response.status_mut() = error.status;
+    response.headers_mut().insert(header::CONTENT_TYPE, JSON);
+    response
+}
+
+/// What the client's SDK should do about the error. A provider's own `Retry-After` has passed already.
+fn advise(headers: &mut HeaderMap, error: &Error) {
+    if !error.retryable {
+        headers.insert(names::SHOULD_RETRY, HeaderValue::from_static("false"));
+    }
+    if let Some(wait) = error.retry_after {
+        let seconds = wait.as_secs_f64().ceil().max(1.0) as u64;
+        headers.entry(header::RETRY_AFTER).or_insert_with(|| seconds.into());
+    }
+    if error.status == StatusCode::UNAUTHORIZED && error.fault == Fault::Client {
+        headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+}
+
+pub(super) fn stamp(response: &mut Response, id: RequestId) {
+    const NAME: HeaderName = names::REQUEST_ID;
+    let mut buffer = [0; ulid::ULID_LEN];
+    if let Ok(value) = HeaderValue::from_str(id.text(&mut buffer)) {
+        response.headers_mut().insert(NAME, value);
+    }
+}
+
+/// The cause of an error is for the log alone. Clients' own mistakes are not worth a line each.
+fn log(error: &Error, id: RequestId) {
+    let cause = error.cause.as_ref().map(tracing::field::display);
+    match error.fault {
+        Fault::Client => tracing::debug!(%id, code = error.code, cause, "call refused: {error}"),
+        Fault::Upstream => tracing::info!(%id, code = error.code, cause, "call failed: {error}"),
+        Fault::Gateway => tracing::warn!(%id, code = error.code, cause, "call failed: {error}"),
+    }
+}
+
+fn shortened(path: &str) -> &str {
+    let end = path.char_indices().nth(120).map_or(path.len(), |(at, _)| at);
+    &path[..end]
+}
+
+/// A reply body that keeps its place among the calls in flight until it is gone.
+struct Placed {
+    body: ReplyBody,
+    _place: OwnedSemaphorePermit,
+}
+
+impl http_body::Body for Placed {
+    type Data = bytes::Bytes;
+    type Error = crate::gateway::BrokenOff;
+
+    fn poll_frame(
+        mut self: std::pin::Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<http_body::Frame<bytes::Bytes>, Self::Error>>> {
+        std::pin::Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        self.body.size_hint()
+    }
+}

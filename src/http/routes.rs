@@ -1,0 +1,36 @@
+//! The table of contents: every path that is answered. Endpoints of the API are there with and without `/v1`, because
+//! SDKs disagree on whether it belongs to the base URL.
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    routing::{MethodRouter, get, post},
+};
+
+use super::{Surface, ops, respond, v1};
+
+/// Endpoints of the OpenAI API, below `/v1` or not.
+fn api() -> [(&'static str, MethodRouter<Arc<Surface>>); 5] {
+    [
+        ("/chat/completions", post(v1::inference::chat)),
+        ("/completions", post(v1::inference::completion)),
+        ("/embeddings", post(v1::inference::embedding)),
+        ("/models", get(v1::models::list)),
+        // A model's name may hold slashes.
+        ("/models/{*id}", get(v1::models::one)),
+    ]
+}
+
+/// All routes of the gateway.
+pub fn router(surface: Arc<Surface>) -> Router {
+    let mut router = Router::new()
+        .route("/healthz", get(ops::healthz))
+        .route("/readyz", get(ops::readyz))
+        .route("/metrics", get(ops::metrics));
+    for (path, endpoint) in api() {
+        let endpoint = endpoint.fallback(respond::method_not_allowed);
+        router = router.route(path, endpoint.clone()).route(&format!("/v1{path}"), endpoint);
+    }
+    router.fallback(respond::not_found).with_state(surface)
+}

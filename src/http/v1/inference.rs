@@ -1,0 +1,62 @@
+//! `POST /v1/chat/completions`, `/v1/completions`, `/v1/embeddings`: one way for all, the endpoint is data.
+
+use std::{panic::AssertUnwindSafe, sync::Arc};
+
+use axum::{
+    extract::{Request, State},
+    response::Response,
+};
+use futures_util::FutureExt;
+
+use crate::{
+    error::Error,
+    gateway::{self, Arrival, Refusal},
+    http::{Surface, extract, respond},
+    providers::Operation,
+    types::RequestId,
+};
+
+pub(in crate::http) async fn chat(State(surface): State<Arc<Surface>>, request: Request) -> Response {
+    serve(&surface, Operation::Chat, request).await
+}
+
+pub(in crate::http) async fn completion(State(surface): State<Arc<Surface>>, request: Request) -> Response {
+    serve(&surface, Operation::Completion, request).await
+}
+
+pub(in crate::http) async fn embedding(State(surface): State<Arc<Surface>>, request: Request) -> Response {
+    serve(&surface, Operation::Embedding, request).await
+}
+
+/// Serves a call within the panic net: whatever goes wrong inside, the client gets an answer.
+async fn serve(surface: &Surface, operation: Operation, request: Request) -> Response {
+    let id = RequestId::new(surface.clock.unix_millis());
+    let call = AssertUnwindSafe(answer(surface, operation, request, id));
+    match call.catch_unwind().await {
+        Ok(Ok(response)) => response,
+        Ok(Err(refusal)) => respond::refusal(refusal, id),
+        Err(_) => respond::panicked(id),
+    }
+}
+
+async fn answer(surface: &Surface, operation: Operation, request: Request, id: RequestId) -> Result<Response, Refusal> {
+    let arrived = surface.clock.now();
+    let (parts, body) = request.into_parts();
+    let principal = extract::principal(surface, &parts).await?;
+    let place = extract::place(surface)?;
+    let body = extract::body(surface, &parts.headers, body).await?;
+    let client = extract::client(&parts);
+    let arrival = Arrival { id, operation, principal, headers: parts.headers, body, client, arrived };
+    let reply = gateway::handle(&surface.gateway, arrival).await?;
+    Ok(respond::reply(reply, id, place))
+}
+
+/// An answer to a request that makes no call.
+pub(super) fn plain(result: Result<Response, Error>, id: RequestId) -> Response {
+    let mut response = match result {
+        Ok(response) => response,
+        Err(error) => return respond::error(&error, id),
+    };
+    respond::stamp(&mut response, id);
+    response
+}

@@ -1,0 +1,4 @@
+//! The OpenAI API.
+
+pub(super) mod inference;
+pub(super) mod models;

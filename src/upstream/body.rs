@@ -1,0 +1,176 @@
+//! Bodies to and from a provider.
+
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use async_compression::tokio::bufread::{BrotliDecoder, GzipDecoder, ZlibDecoder, ZstdDecoder};
+use bytes::{Bytes, BytesMut};
+use futures_util::{Stream, TryStreamExt};
+use http::{HeaderMap, HeaderValue, header};
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyDataStream;
+use hyper::body::Incoming;
+use tokio::io::AsyncRead;
+use tokio_util::io::{ReaderStream, StreamReader};
+
+use super::pool::Busy;
+use crate::wire::envelope::Pieces;
+
+/// A request body: the pieces of a patched envelope, sent without being joined.
+#[derive(Debug)]
+pub struct OutBody {
+    pieces: std::vec::IntoIter<Bytes>,
+    left: u64,
+}
+
+/// A response body, decoded if the provider compressed it although it was asked not to.
+#[derive(Debug)]
+pub struct UpstreamBody {
+    inner: Inner,
+    _busy: Busy,
+}
+
+enum Inner {
+    Plain(Incoming),
+    Decoded(Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>),
+}
+
+/// A response body broke off, or could not be decoded.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct BodyError(String);
+
+impl OutBody {
+    pub fn new(pieces: Pieces) -> Self {
+        let left = pieces.len() as u64;
+        let pieces: Vec<Bytes> = pieces.into_iter().filter(|piece| !piece.is_empty()).collect();
+        Self { pieces: pieces.into_iter(), left }
+    }
+}
+
+impl Body for OutBody {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        let piece = self.pieces.next();
+        if let Some(piece) = &piece {
+            self.left = self.left.saturating_sub(piece.len() as u64);
+        }
+        Poll::Ready(piece.map(|piece| Ok(Frame::data(piece))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.left == 0
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.left)
+    }
+}
+
+impl UpstreamBody {
+    pub(super) fn new(body: Incoming, busy: Busy) -> Self {
+        Self { inner: Inner::Plain(body), _busy: busy }
+    }
+
+    /// Undoes the encoding that `headers` declare, and takes the declaration out of them. Bodies were asked for with
+    /// `accept-encoding: identity`; some providers and proxies compress all the same.
+    ///
+    /// # Errors
+    /// For an encoding nobody should be using.
+    pub fn decode(self, headers: &mut HeaderMap) -> Result<Self, BodyError> {
+        let Some(encoding) = headers.get(header::CONTENT_ENCODING) else { return Ok(self) };
+        if encoding.as_bytes().eq_ignore_ascii_case(b"identity") {
+            headers.remove(header::CONTENT_ENCODING);
+            return Ok(self);
+        }
+        let Inner::Plain(body) = self.inner else { return Ok(self) };
+        let stream = decoder(body, encoding)?;
+        headers.remove(header::CONTENT_ENCODING);
+        headers.remove(header::CONTENT_LENGTH);
+        Ok(Self { inner: Inner::Decoded(stream), _busy: self._busy })
+    }
+
+    /// The next piece of the body; `None` at its end.
+    ///
+    /// # Errors
+    /// When the body broke off.
+    pub async fn next(&mut self) -> Option<Result<Bytes, BodyError>> {
+        std::future::poll_fn(|cx| self.poll_next(cx)).await
+    }
+
+    /// [`UpstreamBody::next`] for hand-written bodies. Trailers are passed over: no provider says anything in them.
+    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
+        match &mut self.inner {
+            Inner::Plain(body) => loop {
+                match ready!(Pin::new(&mut *body).poll_frame(cx)) {
+                    None => return Poll::Ready(None),
+                    Some(Err(error)) => return Poll::Ready(Some(Err(BodyError(error.to_string())))),
+                    Some(Ok(frame)) => {
+                        if let Ok(data) = frame.into_data() {
+                            return Poll::Ready(Some(Ok(data)));
+                        }
+                    }
+                }
+            },
+            Inner::Decoded(stream) => {
+                let item = ready!(stream.as_mut().poll_next(cx));
+                Poll::Ready(item.map(|item| item.map_err(|error| BodyError(error.to_string()))))
+            }
+        }
+    }
+
+    /// Bytes still to come, where the provider said so.
+    pub fn expected(&self) -> Option<u64> {
+        match &self.inner {
+            Inner::Plain(body) => body.size_hint().exact(),
+            Inner::Decoded(_) => None,
+        }
+    }
+}
+
+type Decoded = Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>;
+
+fn decoder(body: Incoming, encoding: &HeaderValue) -> Result<Decoded, BodyError> {
+    let reader = StreamReader::new(BodyDataStream::new(body).map_err(io::Error::other));
+    let name = encoding.to_str().unwrap_or_default().trim().to_ascii_lowercase();
+    Ok(match name.as_str() {
+        "gzip" | "x-gzip" => pieces(GzipDecoder::new(reader)),
+        "br" => pieces(BrotliDecoder::new(reader)),
+        "zstd" => pieces(ZstdDecoder::new(reader)),
+        "deflate" => pieces(ZlibDecoder::new(reader)),
+        _ => return Err(BodyError(format!("the answer is encoded as `{name}`, which nobody asked for"))),
+    })
+}
+
+fn pieces(reader: impl AsyncRead + Send + 'static) -> Decoded {
+    Box::pin(ReaderStream::new(reader))
+}
+
+impl std::fmt::Debug for Inner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Plain(_) => "Plain",
+            Self::Decoded(_) => "Decoded",
+        })
+    }
+}
+
+/// Joins the pieces of a body that was read whole; a single piece is passed on as it is.
+pub fn join(mut pieces: Vec<Bytes>) -> Bytes {
+    match pieces.len() {
+        0 => Bytes::new(),
+        1 => pieces.swap_remove(0),
+        _ => {
+            let mut joined = BytesMut::with_capacity(pieces.iter().map(Bytes::len).sum());
+            for piece in &pieces {
+                joined.extend_from_slice(piece);
+            }
+            joined.freeze()
+        }
+    }
+}

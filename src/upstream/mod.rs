@@ -1,0 +1,82 @@
+//! The only outbound HTTP. A [`Pool`] keeps warm connections to one origin; a [`Connections`] registry hands the same
+//! pool to every snapshot of the configuration, so that a reload keeps connections open.
+//!
+//! HTTP/1.1 opens a connection for each call in flight and reuses idle ones. HTTP/2 carries many calls on one
+//! connection, but a provider allows only so many streams on it (100 is common) and the client library would queue
+//! the rest; so a pool keeps several *lanes*, each with a connection of its own, and opens a lane when the others
+//! are full.
+
+mod body;
+mod connect;
+mod pool;
+mod tls;
+
+use std::{
+    collections::HashMap,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+pub use body::{BodyError, OutBody, UpstreamBody};
+pub use pool::{Pool, SendError};
+pub use tls::TlsError;
+
+use crate::types::{Clock, Tasks};
+
+/// All pools of the process, by what makes them different.
+#[derive(Debug)]
+pub struct Connections {
+    clock: Clock,
+    tasks: Tasks,
+    pools: Mutex<HashMap<PoolKey, Arc<Pool>>>,
+}
+
+/// What two calls must share to share connections.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct PoolKey {
+    pub scheme: http::uri::Scheme,
+    pub authority: http::uri::Authority,
+    pub http: Http,
+    /// Deadline for TCP and TLS together.
+    pub connect_timeout: Duration,
+    /// Certificate authorities to trust instead of the built-in ones.
+    pub ca_file: Option<PathBuf>,
+}
+
+/// Which HTTP version is spoken to an origin.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Http {
+    /// HTTP/2 where TLS negotiates it, else HTTP/1.1.
+    #[default]
+    Auto,
+    One,
+    /// HTTP/2 without asking, also in plain text.
+    Two,
+}
+
+impl Connections {
+    pub fn new(clock: Clock, tasks: Tasks) -> Self {
+        Self { clock, tasks, pools: Mutex::default() }
+    }
+
+    /// The pool for `key`, opened on first use. No connection is made yet.
+    ///
+    /// # Errors
+    /// When the file of certificate authorities cannot be used.
+    pub fn pool(&self, key: &PoolKey) -> Result<Arc<Pool>, TlsError> {
+        let mut pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(pool) = pools.get(key) {
+            return Ok(pool.clone());
+        }
+        let pool = Arc::new(Pool::new(key, self.clock.clone(), self.tasks.clone())?);
+        pools.insert(key.clone(), pool.clone());
+        Ok(pool)
+    }
+
+    /// Forgets the pools that no snapshot uses any more; their idle connections are closed.
+    pub fn prune(&self) {
+        let mut pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
+        pools.retain(|_, pool| Arc::strong_count(pool) > 1);
+    }
+}
