@@ -27,6 +27,8 @@ pub struct FrameReader {
     lead: usize,
     /// Whether the first frame is still to come.
     at_start: bool,
+    /// Whether a frame was too long: there is no telling where the next one begins.
+    lost: bool,
 }
 
 /// One event, comment or blank line as it came, with its terminating blank line.
@@ -56,6 +58,7 @@ impl FrameReader {
             after_cr: false,
             lead: 0,
             at_start: true,
+            lost: false,
         }
     }
 
@@ -71,7 +74,8 @@ impl FrameReader {
     pub fn next(&mut self) -> Result<Option<Frame>, FrameTooLong> {
         while let Some(chunk) = self.chunks.pop_front() {
             let (taken, ended) = self.scan(&chunk);
-            if self.partial.len() + taken > self.max_frame {
+            self.lost |= self.partial.len() + taken > self.max_frame;
+            if self.lost {
                 self.chunks.push_front(chunk);
                 return Err(FrameTooLong { limit: self.max_frame });
             }
@@ -98,19 +102,24 @@ impl FrameReader {
         self.chunks.is_empty() && self.partial.len() <= self.lead
     }
 
-    /// At the end of the stream: the last frame, if its blank line is missing but it has a whole line (or is
-    /// `data: [DONE]`). The line endings it lacks are added, so that something may follow it. What is left of a line
-    /// that was cut is dropped with the frame it belongs to when there is no whole line.
+    /// At the end of the stream: what is left, if only the blank line is missing. The line endings it lacks are added,
+    /// so that something may follow it. A last line that was cut short is dropped, since nobody can tell how it would
+    /// have gone on; only `data: [DONE]` is complete as it stands.
     pub fn take_rest(&mut self) -> Option<Frame> {
         let mut bytes = std::mem::take(&mut self.partial);
         for chunk in self.chunks.drain(..) {
             bytes.extend_from_slice(&chunk);
         }
-        let has_line = memchr::memchr2(b'\n', b'\r', bytes.get(self.lead..)?).is_some();
-        let ends_line = matches!(bytes.last(), Some(b'\n' | b'\r'));
-        bytes.extend_from_slice(if ends_line { b"\n" } else { b"\n\n" });
-        let frame = self.finish(bytes.into());
-        (has_line || frame.is_done()).then_some(frame)
+        let whole_lines = memchr::memrchr2(b'\n', b'\r', bytes.get(self.lead..)?).map_or(0, |end| self.lead + end + 1);
+        let last_line = bytes[whole_lines.max(self.lead)..].trim_ascii();
+        if !matches!(last_line, b"data: [DONE]" | b"data:[DONE]") {
+            bytes.truncate(whole_lines);
+        }
+        if bytes.is_empty() {
+            return None;
+        }
+        bytes.extend_from_slice(if bytes.ends_with(b"\n") { b"\n" } else { b"\n\n" });
+        Some(self.finish(bytes.into()))
     }
 
     /// Reads on to the end of the frame or of the chunk: how many bytes that are, and whether the frame ended.
@@ -189,6 +198,15 @@ impl Frame {
     pub fn is_done(&self) -> bool {
         // Content is never this short, so long frames are not looked into.
         self.bytes.len() <= 64 && self.data().is_some_and(|data| data.trim_ascii() == b"[DONE]")
+    }
+
+    /// The data of a frame that has one `data` line and nothing else.
+    pub(super) fn sole_data(&self) -> Option<&[u8]> {
+        let bytes = &self.bytes[self.lead..];
+        let end = line_end(bytes)?;
+        let is_last = bytes.len() - end <= 4 && bytes[end..].iter().all(|byte| matches!(byte, b'\n' | b'\r'));
+        let value = field(bytes, 0..end, b"data").filter(|_| is_last)?;
+        Some(&bytes[value])
     }
 
     /// Where the data is, if it stands on a single line.

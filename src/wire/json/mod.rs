@@ -178,7 +178,12 @@ impl Malformed {
     pub(super) fn new(problem: Problem, at: usize, document: &[u8]) -> Self {
         let before = &document[..at.min(document.len())];
         let line_start = memchr::memrchr(b'\n', before).map_or(0, |newline| newline + 1);
-        Self { problem, at, line: 1 + memchr::memchr_iter(b'\n', before).count(), column: 1 + before.len() - line_start }
+        Self {
+            problem,
+            at,
+            line: 1 + memchr::memchr_iter(b'\n', before).count(),
+            column: 1 + before.len() - line_start,
+        }
     }
 
     fn snag(snag: Snag, scanner: &Scanner<'_>) -> Self {

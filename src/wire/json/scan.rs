@@ -281,8 +281,9 @@ pub(super) fn skip_plain(bytes: &[u8], mut at: usize) -> usize {
 #[inline(never)]
 fn skip_plain_blocks(bytes: &[u8], mut at: usize) -> usize {
     while let Some(block) = bytes.get(at..).and_then(<[u8]>::first_chunk::<64>) {
-        let special =
-            block.iter().fold(0, |any, &byte| any | u8::from(byte < 0x20) | u8::from(byte == b'"') | u8::from(byte == b'\\'));
+        let special = block
+            .iter()
+            .fold(0, |any, &byte| any | u8::from(byte < 0x20) | u8::from(byte == b'"') | u8::from(byte == b'\\'));
         if special != 0 {
             break;
         }

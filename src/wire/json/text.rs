@@ -16,6 +16,11 @@ impl<'a> Name<'a> {
         Self { spelling, escaped }
     }
 
+    /// A name of which only the spelling, without the quotes, is known.
+    pub(in crate::wire) fn spelt(spelling: &'a [u8]) -> Self {
+        Self { spelling, escaped: memchr::memchr(b'\\', spelling).is_some() }
+    }
+
     /// The name as bytes, comparable: equal exactly if the names are equal, however they are spelt. Half a surrogate
     /// pair is encoded the way UTF-8 would if it were a character.
     pub fn bytes(&self) -> Cow<'a, [u8]> {
