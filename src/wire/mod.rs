@@ -1,5 +1,8 @@
 //! What bytes mean. Pure: no I/O and no clock.
 
 pub mod envelope;
+pub mod json;
 pub mod openai_chat;
+mod pieces;
 pub mod sse;
+pub mod tap;

@@ -1,1 +1,265 @@
-//! To be written.
+//! Server-sent events, read as bytes (WHATWG HTML, section 9.2). A frame is everything up to and with a blank line.
+//! Frames are forwarded as they came: all frames' bytes, one after the other, are the stream.
+//!
+//! Lines end with LF, CRLF or CR. A CR at the very end of a chunk may be the first half of a CRLF; a frame that it
+//! completes is handed out at once all the same, because the LF may be a long time coming (or never come). Should it
+//! come, it travels in front of the next frame, where a reader takes it for what it is: the rest of that line ending.
+
+use std::{borrow::Cow, collections::VecDeque, ops::Range};
+
+use bytes::Bytes;
+
+/// Cuts a byte stream into frames, whatever the chunks it arrives in. A frame inside one chunk is a slice of it; only
+/// frames that span chunks are copied, once.
+#[derive(Debug)]
+pub struct FrameReader {
+    max_frame: usize,
+    /// Chunks that were pushed and not yet looked at; the first one is being read.
+    chunks: VecDeque<Bytes>,
+    /// The beginning of a frame whose end is in a later chunk.
+    partial: Vec<u8>,
+    /// Whether the current line has no bytes so far.
+    line_is_empty: bool,
+    /// The last byte read was a CR that ended a line: an LF that comes next belongs to it.
+    after_cr: bool,
+    /// How many bytes at the front of the current frame are not its own: a byte order mark at the start of the
+    /// stream, or the LF of the CRLF that ended the frame before.
+    lead: usize,
+    /// Whether the first frame is still to come.
+    at_start: bool,
+    /// Whether a frame was too long: there is no telling where the next one begins.
+    lost: bool,
+}
+
+/// One event, comment or blank line as it came, with its terminating blank line.
+#[derive(Clone, Debug)]
+pub struct Frame {
+    bytes: Bytes,
+    lead: usize,
+}
+
+/// A frame is longer than the reader's limit. The stream cannot be read on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a frame of the event stream is longer than {limit} bytes")]
+pub struct FrameTooLong {
+    pub limit: usize,
+}
+
+const BOM: &[u8] = b"\xEF\xBB\xBF";
+
+impl FrameReader {
+    /// `max_frame` bounds, in bytes, what one frame may be and so what is held.
+    pub fn new(max_frame: usize) -> Self {
+        Self {
+            max_frame,
+            chunks: VecDeque::new(),
+            partial: Vec::new(),
+            line_is_empty: true,
+            after_cr: false,
+            lead: 0,
+            at_start: true,
+            lost: false,
+        }
+    }
+
+    /// Takes the next bytes of the stream. Call `next` until it returns `None` before pushing more.
+    pub fn push(&mut self, chunk: Bytes) {
+        if !chunk.is_empty() {
+            self.chunks.push_back(chunk);
+        }
+    }
+
+    /// The next whole frame; `None` if more bytes are needed.
+    #[expect(clippy::should_implement_trait, reason = "None is not an end here: more may be pushed")]
+    pub fn next(&mut self) -> Result<Option<Frame>, FrameTooLong> {
+        while let Some(chunk) = self.chunks.pop_front() {
+            let (taken, ended) = self.scan(&chunk);
+            self.lost |= self.partial.len() + taken > self.max_frame;
+            if self.lost {
+                self.chunks.push_front(chunk);
+                return Err(FrameTooLong { limit: self.max_frame });
+            }
+            if !ended {
+                self.partial.extend_from_slice(&chunk);
+                continue;
+            }
+            let mut frame = chunk;
+            let rest = frame.split_off(taken);
+            if !rest.is_empty() {
+                self.chunks.push_front(rest);
+            }
+            if !self.partial.is_empty() {
+                self.partial.extend_from_slice(&frame);
+                frame = std::mem::take(&mut self.partial).into();
+            }
+            return Ok(Some(self.finish(frame)));
+        }
+        Ok(None)
+    }
+
+    /// Whether no part of a frame is held.
+    pub fn is_empty(&self) -> bool {
+        self.chunks.is_empty() && self.partial.len() <= self.lead
+    }
+
+    /// At the end of the stream: what is left, if only the blank line is missing. The line endings it lacks are added,
+    /// so that something may follow it. A last line that was cut short is dropped, since nobody can tell how it would
+    /// have gone on; only `data: [DONE]` is complete as it stands.
+    pub fn take_rest(&mut self) -> Option<Frame> {
+        let mut bytes = std::mem::take(&mut self.partial);
+        for chunk in self.chunks.drain(..) {
+            bytes.extend_from_slice(&chunk);
+        }
+        let whole_lines = memchr::memrchr2(b'\n', b'\r', bytes.get(self.lead..)?).map_or(0, |end| self.lead + end + 1);
+        let last_line = bytes[whole_lines.max(self.lead)..].trim_ascii();
+        if !matches!(last_line, b"data: [DONE]" | b"data:[DONE]") {
+            bytes.truncate(whole_lines);
+        }
+        if bytes.is_empty() {
+            return None;
+        }
+        bytes.extend_from_slice(if bytes.ends_with(b"\n") { b"\n" } else { b"\n\n" });
+        Some(self.finish(bytes.into()))
+    }
+
+    /// Reads on to the end of the frame or of the chunk: how many bytes that are, and whether the frame ended.
+    fn scan(&mut self, chunk: &[u8]) -> (usize, bool) {
+        let mut at = 0;
+        if std::mem::take(&mut self.after_cr) && chunk.first() == Some(&b'\n') {
+            at = 1;
+            // Right behind a frame that was handed out, this LF begins the next one's bytes.
+            self.lead += usize::from(self.partial.is_empty());
+        }
+        loop {
+            let Some(distance) = line_end(&chunk[at..]) else {
+                self.line_is_empty &= at == chunk.len();
+                return (chunk.len(), false);
+            };
+            let ended = self.line_is_empty && distance == 0;
+            self.line_is_empty = true;
+            at += distance + 1;
+            if chunk[at - 1] == b'\r' {
+                match chunk.get(at) {
+                    Some(b'\n') => at += 1,
+                    Some(_) => {}
+                    None => self.after_cr = true,
+                }
+            }
+            if ended {
+                return (at, true);
+            }
+        }
+    }
+
+    fn finish(&mut self, bytes: Bytes) -> Frame {
+        let mut lead = std::mem::take(&mut self.lead);
+        if std::mem::take(&mut self.at_start) && bytes.starts_with(BOM) {
+            lead = BOM.len();
+        }
+        Frame { bytes, lead }
+    }
+}
+
+impl Frame {
+    /// The frame as it came.
+    pub fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    pub fn into_bytes(self) -> Bytes {
+        self.bytes
+    }
+
+    /// The event's data: its `data` lines joined by LF. `None` for a comment or a blank line.
+    pub fn data(&self) -> Option<Cow<'_, [u8]>> {
+        let mut lines = self.data_lines();
+        let first = &self.bytes[lines.next()?];
+        let Some(second) = lines.next() else { return Some(Cow::Borrowed(first)) };
+        let mut joined = first.to_vec();
+        for line in std::iter::once(second).chain(lines) {
+            joined.push(b'\n');
+            joined.extend_from_slice(&self.bytes[line]);
+        }
+        Some(Cow::Owned(joined))
+    }
+
+    /// The event's type: the last `event` line, if that names one.
+    pub fn event(&self) -> Option<&[u8]> {
+        let mut event = None;
+        for line in self.lines() {
+            if let Some(value) = field(&self.bytes, line, b"event") {
+                event = Some(&self.bytes[value]);
+            }
+        }
+        event.filter(|name| !name.is_empty())
+    }
+
+    /// Whether this is the marker that OpenAI ends streams with.
+    pub fn is_done(&self) -> bool {
+        // Content is never this short, so long frames are not looked into.
+        self.bytes.len() <= 64 && self.data().is_some_and(|data| data.trim_ascii() == b"[DONE]")
+    }
+
+    /// The data of a frame that has one `data` line and nothing else.
+    pub(super) fn sole_data(&self) -> Option<&[u8]> {
+        let bytes = &self.bytes[self.lead..];
+        let end = line_end(bytes)?;
+        let is_last = bytes.len() - end <= 4 && bytes[end..].iter().all(|byte| matches!(byte, b'\n' | b'\r'));
+        let value = field(bytes, 0..end, b"data").filter(|_| is_last)?;
+        Some(&bytes[value])
+    }
+
+    /// Where the data is, if it stands on a single line.
+    pub(super) fn data_range(&self) -> Option<Range<usize>> {
+        let mut lines = self.data_lines();
+        let first = lines.next()?;
+        lines.next().is_none().then_some(first)
+    }
+
+    /// The lines, without their endings, blank ones included.
+    pub(super) fn lines(&self) -> Lines<'_> {
+        Lines { bytes: &self.bytes, at: self.lead }
+    }
+
+    fn data_lines(&self) -> impl Iterator<Item = Range<usize>> {
+        self.lines().filter_map(|line| field(&self.bytes, line, b"data"))
+    }
+}
+
+/// The ranges of a frame's lines.
+pub(super) struct Lines<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl Iterator for Lines<'_> {
+    type Item = Range<usize>;
+
+    fn next(&mut self) -> Option<Range<usize>> {
+        let rest = self.bytes.get(self.at..).filter(|rest| !rest.is_empty())?;
+        let start = self.at;
+        let end = start + line_end(rest).unwrap_or(rest.len());
+        self.at = end + if self.bytes[end..].starts_with(b"\r\n") { 2 } else { 1 };
+        Some(start..end)
+    }
+}
+
+/// The value of a line if the line is this field; one space after the colon is not part of it.
+pub(super) fn field(bytes: &[u8], line: Range<usize>, name: &[u8]) -> Option<Range<usize>> {
+    match bytes[line.clone()].strip_prefix(name)? {
+        [] => Some(line.end..line.end),
+        [b':', b' ', ..] => Some(line.start + name.len() + 2..line.end),
+        [b':', ..] => Some(line.start + name.len() + 1..line.end),
+        _ => None,
+    }
+}
+
+/// How far the next CR or LF is.
+#[inline]
+fn line_end(bytes: &[u8]) -> Option<usize> {
+    match bytes.first() {
+        // Every frame ends with such a line.
+        Some(b'\n' | b'\r') => Some(0),
+        _ => memchr::memchr2(b'\n', b'\r', bytes),
+    }
+}
