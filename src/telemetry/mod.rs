@@ -1,2 +1,15 @@
-//! To be written.
+//! What people and machines who watch can see: metrics, events, and one line per call. Nothing here ever waits for
+//! whoever reads it, and nothing here ever holds a prompt or a key.
+
+pub mod calls;
+mod lines;
+pub mod logging;
+pub mod metrics;
+pub mod outcome;
+mod process;
 pub mod settings;
+
+pub use calls::{CallLine, CallLog};
+pub use lines::Lines;
+pub use metrics::{Metrics, ModelMetrics, TargetMetrics};
+pub use outcome::Outcome;

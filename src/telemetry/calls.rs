@@ -1,0 +1,342 @@
+//! One line per call: what was asked, who answered, how it ended, what it took.
+//!
+//! The line is written once, when the call is settled. It holds no prompt, no answer and no key, only names and
+//! numbers; what a client chose freely (the model it asked for) is cut to [`MAX_TEXT`] and escaped.
+
+use std::{
+    fmt,
+    io::{self, Write as _},
+    net::IpAddr,
+    sync::Arc,
+    time::Duration,
+};
+
+use serde::{Serialize, Serializer};
+
+use super::{Outcome, lines::Lines, logging, settings::Settings};
+use crate::types::{RequestId, Usage};
+
+/// The longest text of a client's choosing that a line repeats, in bytes.
+pub const MAX_TEXT: usize = 256;
+
+/// One attempt, as the line lists it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AttemptNote {
+    /// The target's label.
+    pub target: Arc<str>,
+    pub outcome: Outcome,
+}
+
+/// What a call's line says.
+#[derive(Clone, Debug, Serialize)]
+#[serde(tag = "message", rename = "call")]
+pub struct CallLine<'a> {
+    /// When the call ended, in Unix milliseconds; written as RFC 3339.
+    #[serde(rename = "timestamp", serialize_with = "rfc3339")]
+    pub unix_millis: u64,
+    #[serde(serialize_with = "displayed")]
+    pub request_id: RequestId,
+    /// The caller's key by id and name, never the key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key_name: Option<&'a str>,
+    pub operation: &'static str,
+    /// The model as the client named it; empty when it named none.
+    #[serde(serialize_with = "cut")]
+    pub model: &'a str,
+    /// The target that answered, by its label.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target: Option<&'a str>,
+    /// The model as the provider was asked for it.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "some_cut")]
+    pub upstream_model: Option<&'a str>,
+    pub stream: bool,
+    /// The status the client was sent; 499 when it hung up before.
+    pub status: u16,
+    pub outcome: Outcome,
+    /// The stable code of the error the client was sent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<&'a str>,
+    /// Every attempt in order.
+    pub attempts: Attempts<'a>,
+    /// What was consumed; `None` when no provider reported it, which is not the same as nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub usage: Option<Usage>,
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "some_cut")]
+    pub finish_reason: Option<&'a str>,
+    /// From the call's arrival to its first real output; written in milliseconds.
+    #[serde(rename = "ttft_ms", skip_serializing_if = "Option::is_none", serialize_with = "some_millis")]
+    pub ttft: Option<Duration>,
+    /// From the call's arrival to its end; written in milliseconds.
+    #[serde(rename = "duration_ms", serialize_with = "millis")]
+    pub duration: Duration,
+    /// The gateway's own share of it; written in milliseconds.
+    #[serde(rename = "overhead_ms", serialize_with = "millis")]
+    pub overhead: Duration,
+    /// Body bytes read from the client.
+    pub bytes_in: u64,
+    /// Body bytes handed to the client's connection.
+    pub bytes_out: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client: Option<IpAddr>,
+}
+
+/// The attempts of a call, written as a list of `target:outcome`.
+#[derive(Clone, Copy, Debug)]
+pub struct Attempts<'a>(pub &'a [AttemptNote]);
+
+/// Writes the lines, in the format of the log. Cheap to clone; costs nothing when call lines are off.
+#[derive(Clone, Debug)]
+pub struct CallLog {
+    lines: Option<Lines>,
+    json: bool,
+}
+
+impl CallLog {
+    /// A log into `lines`, as `settings` say.
+    pub fn new(settings: &Settings, lines: &Lines) -> Self {
+        let lines = settings.calls.then(|| lines.clone());
+        Self { lines, json: logging::is_json(settings.format) }
+    }
+
+    /// A log that says nothing.
+    pub fn off() -> Self {
+        Self { lines: None, json: false }
+    }
+
+    /// Appends the line of a call that has ended. Never blocks on whoever reads the log.
+    pub fn line(&self, line: &CallLine<'_>) {
+        let Some(lines) = &self.lines else { return };
+        lines.append(|out| if self.json { json(line, out) } else { text(line, out) });
+    }
+}
+
+fn json(line: &CallLine<'_>, out: &mut Vec<u8>) -> io::Result<()> {
+    Ok(serde_json::to_writer(out, line)?)
+}
+
+/// The line for people: what matters first, absent things left out.
+fn text(line: &CallLine<'_>, out: &mut Vec<u8>) -> io::Result<()> {
+    let CallLine { status, outcome, operation, bytes_in, bytes_out, .. } = *line;
+    write!(out, "{} CALL {status} {} {operation} {}", Moment(line.unix_millis), outcome.as_str(), Plain(line.model))?;
+    if let Some(target) = line.target {
+        write!(out, " -> {target}")?;
+    }
+    if line.attempts.0.len() > 1 || line.target.is_none() {
+        for (index, note) in line.attempts.0.iter().enumerate() {
+            write!(out, "{}{note}", if index == 0 { " tried=" } else { "," })?;
+        }
+    }
+    write!(out, " {:.1}ms", Millis(line.duration))?;
+    if let Some(ttft) = line.ttft {
+        write!(out, " ttft={:.1}ms", Millis(ttft))?;
+    }
+    write!(out, " own={:.2}ms", Millis(line.overhead))?;
+    if let Some(usage) = &line.usage {
+        write!(out, " tokens={}+{}", usage.total_input(), usage.total_output())?;
+    }
+    let stream = if line.stream { " stream" } else { "" };
+    write!(out, " bytes={bytes_in}+{bytes_out}{stream}")?;
+    let words = [("finish", line.finish_reason), ("error", line.error), ("key", line.key_name.or(line.key_id))];
+    for (name, value) in words {
+        if let Some(value) = value {
+            write!(out, " {name}={}", Plain(value))?;
+        }
+    }
+    if let Some(client) = line.client {
+        write!(out, " client={client}")?;
+    }
+    write!(out, " id={}", line.request_id)
+}
+
+/// A moment in Unix milliseconds, shown as RFC 3339.
+struct Moment(u64);
+
+impl fmt::Display for Moment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let millis = i64::try_from(self.0).unwrap_or(i64::MAX);
+        match jiff::Timestamp::from_millisecond(millis) {
+            Ok(moment) => write!(f, "{moment:.3}"),
+            Err(_) => f.write_str("-"),
+        }
+    }
+}
+
+/// A span of time in milliseconds, shown with as many decimals as asked for.
+struct Millis(Duration);
+
+impl fmt::Display for Millis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&(self.0.as_secs_f64() * 1e3), f)
+    }
+}
+
+/// Text that someone else chose, on a line of its own making: cut, and control characters escaped.
+struct Plain<'a>(&'a str);
+
+impl fmt::Display for Plain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match shortened(self.0) {
+            "" => f.write_str("-"),
+            text if text.contains(|c: char| c.is_control() || c.is_whitespace()) => write!(f, "{text:?}"),
+            text => f.write_str(text),
+        }
+    }
+}
+
+impl fmt::Display for AttemptNote {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.target, self.outcome.as_str())
+    }
+}
+
+impl Serialize for Attempts<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.iter().map(Displayed))
+    }
+}
+
+struct Displayed<'a>(&'a AttemptNote);
+
+impl Serialize for Displayed<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self.0)
+    }
+}
+
+/// The longest beginning of `text` that is not longer than [`MAX_TEXT`].
+fn shortened(text: &str) -> &str {
+    &text[..text.floor_char_boundary(MAX_TEXT)]
+}
+
+fn rfc3339<S: Serializer>(unix_millis: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&Moment(*unix_millis))
+}
+
+fn displayed<S: Serializer>(value: &RequestId, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(value)
+}
+
+fn cut<S: Serializer>(text: &str, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(shortened(text))
+}
+
+fn some_cut<S: Serializer>(text: &Option<&str>, serializer: S) -> Result<S::Ok, S::Error> {
+    text.map(shortened).serialize(serializer)
+}
+
+/// Milliseconds, to the microsecond.
+fn millis<S: Serializer>(span: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(span.as_micros() as f64 / 1e3)
+}
+
+fn some_millis<S: Serializer>(span: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+    millis(&span.unwrap_or_default(), serializer)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::{
+        super::{
+            lines::tests::{Page, counter},
+            settings::Format,
+        },
+        *,
+    };
+
+    fn attempts() -> [AttemptNote; 2] {
+        [("openai/gpt-5.5", Outcome::RateLimited), ("azure/gpt-5.5", Outcome::Ok)]
+            .map(|(target, outcome)| AttemptNote { target: target.into(), outcome })
+    }
+
+    fn sample<'a>(model: &'a str, attempts: &'a [AttemptNote]) -> CallLine<'a> {
+        CallLine {
+            unix_millis: 1_700_000_000_123,
+            request_id: RequestId::new(1_700_000_000_000),
+            key_id: Some("k1"),
+            key_name: None,
+            operation: "chat",
+            model,
+            target: Some("azure/gpt-5.5"),
+            upstream_model: Some("gpt-5.5"),
+            stream: true,
+            status: 200,
+            outcome: Outcome::Ok,
+            error: None,
+            attempts: Attempts(attempts),
+            usage: Some(Usage { input: 11, output: 7, ..Usage::default() }),
+            finish_reason: Some("stop"),
+            ttft: Some(Duration::from_micros(300_250)),
+            duration: Duration::from_millis(1_500),
+            overhead: Duration::from_micros(85),
+            bytes_in: 1_024,
+            bytes_out: 4_096,
+            client: Some([192, 0, 2, 1].into()),
+        }
+    }
+
+    fn written(format: Format, line: &CallLine<'_>) -> String {
+        let page = Page::default();
+        let lines = Lines::new(page.clone(), counter()).unwrap();
+        CallLog::new(&Settings { format, ..Settings::default() }, &lines).line(line);
+        lines.flush(Duration::from_secs(5));
+        page.text()
+    }
+
+    #[test]
+    fn a_call_is_one_json_object() {
+        let attempts = attempts();
+        let line = sample("assistant", &attempts);
+        let text = written(Format::Json, &line);
+        assert_eq!(text.lines().count(), 1);
+        let read: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let expected = json!({
+            "message": "call", "timestamp": "2023-11-14T22:13:20.123Z", "request_id": line.request_id.to_string(),
+            "key_id": "k1", "operation": "chat", "model": "assistant", "target": "azure/gpt-5.5",
+            "upstream_model": "gpt-5.5", "stream": true, "status": 200, "outcome": "ok",
+            "attempts": ["openai/gpt-5.5:rate_limited", "azure/gpt-5.5:ok"],
+            "usage": {"input": 11, "cache_read": 0, "cache_write": 0, "audio_input": 0, "output": 7, "reasoning": 0,
+                "audio_output": 0},
+            "finish_reason": "stop", "ttft_ms": 300.25, "duration_ms": 1500.0, "overhead_ms": 0.085,
+            "bytes_in": 1024, "bytes_out": 4096, "client": "192.0.2.1",
+        });
+        assert_eq!(read, expected);
+    }
+
+    #[test]
+    fn a_call_is_one_readable_line() {
+        let attempts = attempts();
+        let line = sample("assistant", &attempts);
+        let expected = format!(
+            "2023-11-14T22:13:20.123Z CALL 200 ok chat assistant -> azure/gpt-5.5 \
+             tried=openai/gpt-5.5:rate_limited,azure/gpt-5.5:ok 1500.0ms ttft=300.2ms own=0.09ms tokens=11+7 \
+             bytes=1024+4096 stream finish=stop key=k1 client=192.0.2.1 id={}\n",
+            line.request_id
+        );
+        assert_eq!(written(Format::Text, &line), expected);
+    }
+
+    #[test]
+    fn what_a_client_named_neither_breaks_the_line_nor_fills_the_log() {
+        let name = format!("a\n2023 CALL 200 ok{}", "é".repeat(10_000));
+        for format in [Format::Json, Format::Text] {
+            let text = written(format, &sample(&name, &[]));
+            assert_eq!(text.lines().count(), 1, "{text}");
+            assert!(text.len() < 1_500, "{}", text.len());
+        }
+    }
+
+    #[test]
+    fn call_lines_can_be_off() {
+        let page = Page::default();
+        let lines = Lines::new(page.clone(), counter()).unwrap();
+        let log = CallLog::new(&Settings { calls: false, ..Settings::default() }, &lines);
+        log.line(&sample("m", &[]));
+        CallLog::off().line(&sample("m", &[]));
+        lines.flush(Duration::from_secs(5));
+        assert_eq!(page.text(), "");
+    }
+}

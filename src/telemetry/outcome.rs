@@ -1,0 +1,124 @@
+//! How a call or an attempt ended, in the words of metrics, logs and later the ledger.
+
+use serde::{Serialize, Serializer};
+
+/// How a call or one attempt of it ended. A call that ended badly is never counted as `ok`, whatever status its
+/// client had already been sent.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Outcome {
+    /// A whole answer, sent to its end.
+    Ok,
+    /// The answer was begun and ended early with an error event.
+    Partial,
+    /// The client hung up.
+    ClientCancel,
+    /// A 5xx or another error the provider reports without a class of its own.
+    UpstreamError,
+    /// The provider said 429.
+    RateLimited,
+    /// No connection to the provider in time.
+    TimeoutConnect,
+    /// No real output in time.
+    TimeoutFirstOutput,
+    /// The stream fell silent for too long.
+    TimeoutBetweenChunks,
+    /// The call as a whole took too long.
+    TimeoutTotal,
+    /// The provider could not be reached: refused, reset, unresolved, or TLS failed.
+    Connect,
+    /// A 200 with nothing in it.
+    Empty,
+    /// An answer that could not be read.
+    Malformed,
+    /// The provider's stream ended before it was complete.
+    Cut,
+    /// The provider refused its key.
+    Auth,
+    /// The request was wrong, as the provider or the gateway saw it.
+    BadRequest,
+    /// The prompt is longer than the model can take.
+    ContextLength,
+    /// The provider's content filter refused.
+    ContentPolicy,
+    /// The gateway refused: unknown key, no access, no room, a limit.
+    RefusedByGateway,
+    /// The gateway's own fault.
+    Internal,
+}
+
+impl Outcome {
+    /// Every outcome, in the order of their numbers.
+    pub const ALL: [Self; 19] = [
+        Self::Ok,
+        Self::Partial,
+        Self::ClientCancel,
+        Self::UpstreamError,
+        Self::RateLimited,
+        Self::TimeoutConnect,
+        Self::TimeoutFirstOutput,
+        Self::TimeoutBetweenChunks,
+        Self::TimeoutTotal,
+        Self::Connect,
+        Self::Empty,
+        Self::Malformed,
+        Self::Cut,
+        Self::Auth,
+        Self::BadRequest,
+        Self::ContextLength,
+        Self::ContentPolicy,
+        Self::RefusedByGateway,
+        Self::Internal,
+    ];
+
+    /// The word used as a label and in logs.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Partial => "partial",
+            Self::ClientCancel => "client_cancel",
+            Self::UpstreamError => "upstream_error",
+            Self::RateLimited => "rate_limited",
+            Self::TimeoutConnect => "timeout_connect",
+            Self::TimeoutFirstOutput => "timeout_first_output",
+            Self::TimeoutBetweenChunks => "timeout_between_chunks",
+            Self::TimeoutTotal => "timeout_total",
+            Self::Connect => "connect",
+            Self::Empty => "empty",
+            Self::Malformed => "malformed",
+            Self::Cut => "cut",
+            Self::Auth => "auth",
+            Self::BadRequest => "bad_request",
+            Self::ContextLength => "context_length",
+            Self::ContentPolicy => "content_policy",
+            Self::RefusedByGateway => "refused_by_gateway",
+            Self::Internal => "internal",
+        }
+    }
+
+    /// Its place in [`Outcome::ALL`], for tables with a slot per outcome.
+    pub(super) const fn index(self) -> usize {
+        self as usize
+    }
+}
+
+impl Serialize for Outcome {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn every_outcome_has_its_own_slot_and_its_own_word() {
+        for (index, outcome) in Outcome::ALL.into_iter().enumerate() {
+            assert_eq!(outcome.index(), index, "{outcome:?}");
+        }
+        let words: HashSet<_> = Outcome::ALL.iter().map(|outcome| outcome.as_str()).collect();
+        assert_eq!(words.len(), Outcome::ALL.len());
+    }
+}
