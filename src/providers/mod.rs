@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Uri, uri};
 
-use crate::types::Secret;
+use crate::types::{Period, Secret};
 
 /// One provider account, resolved: nothing optional is left open.
 #[derive(Debug)]
@@ -59,6 +59,20 @@ pub struct Deadlines {
     pub first_output: Duration,
     pub between_chunks: Duration,
     pub total: Duration,
+}
+
+impl Deadlines {
+    /// These, but for what `timeout` says.
+    #[must_use]
+    pub fn with(self, timeout: settings::Timeout) -> Self {
+        let or = |period: Option<Period>, outer: Duration| period.map_or(outer, |period| period.0);
+        Self {
+            connect: or(timeout.connect, self.connect),
+            first_output: or(timeout.first_output, self.first_output),
+            between_chunks: or(timeout.between_chunks, self.between_chunks),
+            total: or(timeout.total, self.total),
+        }
+    }
 }
 
 /// What a client asks for: the endpoint, as data.
