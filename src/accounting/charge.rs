@@ -10,7 +10,7 @@ use tokio::sync::mpsc::{self, OwnedPermit};
 use super::settlement::{AttemptRecord, Settlement};
 use crate::{
     error::Error,
-    telemetry::metrics::{Metrics, ModelMetrics, Outcome},
+    telemetry::{Metrics, ModelMetrics, Outcome, metrics::Counted},
     types::{Clock, Usage},
 };
 
@@ -28,7 +28,7 @@ pub struct Charge {
     permit: Option<OwnedPermit<Box<Settlement>>>,
     record: Option<Box<Settlement>>,
     clock: Clock,
-    metrics: Arc<Metrics>,
+    _in_flight: Counted,
     arrived: Instant,
     /// When the request body was complete: what comes before is the client's time, not the gateway's.
     ready: Instant,
@@ -49,12 +49,11 @@ impl Till {
     /// 503 when more calls are in flight or unsettled than there are places.
     pub fn open(&self, record: Settlement, arrived: Instant, ready: Instant) -> Result<Charge, Error> {
         let permit = self.queue.clone().try_reserve_owned().map_err(|_| Error::full())?;
-        self.metrics.call_started();
         Ok(Charge {
             permit: Some(permit),
             record: Some(Box::new(record)),
             clock: self.clock.clone(),
-            metrics: self.metrics.clone(),
+            _in_flight: Metrics::count(&self.metrics.calls_in_flight),
             arrived,
             ready,
             waited: Duration::ZERO,
@@ -103,6 +102,9 @@ impl Charge {
             record.overhead = overhead;
             if streamed {
                 record.first_output = Some(now.saturating_duration_since(self.arrived));
+                if let Some(attempt) = record.attempts.last_mut() {
+                    attempt.first_token = Some(now.saturating_duration_since(attempt.started));
+                }
             }
         }
         overhead
@@ -152,12 +154,15 @@ impl Charge {
     fn end(&mut self, outcome: Outcome) {
         let (Some(permit), Some(mut record)) = (self.permit.take(), self.record.take()) else { return };
         record.outcome = outcome;
+        if outcome == Outcome::ClientCancel && record.status == 0 {
+            // nginx's word for a client that closed before it was answered.
+            record.status = 499;
+        }
         record.duration = self.clock.now().saturating_duration_since(self.arrived);
         if let Some(attempt) = record.attempts.last_mut() {
             attempt.outcome.get_or_insert(outcome);
         }
         permit.send(record);
-        self.metrics.call_finished();
     }
 }
 

@@ -6,14 +6,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use smallvec::SmallVec;
 use tokio::sync::mpsc;
 
 use crate::{
     providers::Operation,
     telemetry::{
-        calls::{CallLine, CallLog},
-        metrics::{Metrics, ModelMetrics, Outcome, TargetMetrics},
+        CallLine, CallLog, Metrics, ModelMetrics, Outcome, TargetMetrics,
+        calls::{AttemptNote, Attempts},
     },
     types::{RequestId, Usage},
 };
@@ -33,7 +32,7 @@ pub struct Settlement {
     pub key_name: Arc<str>,
     pub client: IpAddr,
     pub stream: bool,
-    pub attempts: SmallVec<[AttemptRecord; 2]>,
+    pub attempts: Vec<AttemptRecord>,
     /// How it ended.
     pub outcome: Outcome,
     /// The status the client saw.
@@ -66,18 +65,18 @@ pub struct AttemptRecord {
     pub outcome: Option<Outcome>,
     /// The provider's status, where there was one.
     pub status: Option<u16>,
+    /// From sending to the first real output of a stream.
+    pub first_token: Option<Duration>,
 }
 
 /// Takes settlements until the last till is gone, and turns each into metrics and a line of the call log.
-pub async fn settle_all(mut settlements: mpsc::Receiver<Box<Settlement>>, metrics: Arc<Metrics>, log: Option<CallLog>) {
+pub async fn settle_all(mut settlements: mpsc::Receiver<Box<Settlement>>, metrics: Arc<Metrics>, log: CallLog) {
     const BATCH: usize = 64;
     let mut batch = Vec::with_capacity(BATCH);
     while settlements.recv_many(&mut batch, BATCH).await > 0 {
         for settlement in batch.drain(..) {
             settlement.observe(&metrics);
-            if let Some(log) = &log {
-                log.line(&settlement.line());
-            }
+            settlement.log(&log);
         }
     }
 }
@@ -85,47 +84,57 @@ pub async fn settle_all(mut settlements: mpsc::Receiver<Box<Settlement>>, metric
 impl Settlement {
     fn observe(&self, metrics: &Metrics) {
         for attempt in &self.attempts {
-            attempt.metrics.attempt(attempt.outcome.unwrap_or(Outcome::ClientCancel));
+            attempt.metrics.attempt(attempt.ended());
         }
         if let Some((_, model)) = &self.served {
-            model.call(self.outcome);
+            model.ended(self.outcome, self.duration);
         }
-        metrics.call_ended(self.operation.label(), self.outcome, self.duration, self.overhead);
-        if let Some(last) = self.attempts.last() {
-            if let Some(first_output) = self.first_output {
-                last.metrics.first_token(first_output);
-            }
-            if let Some(usage) = &self.usage {
-                last.metrics.tokens(usage);
-            }
+        if self.status >= 400 {
+            metrics.error(self.outcome);
+        }
+        metrics.overhead.observe(self.overhead.as_secs_f64());
+        let Some(last) = self.attempts.last() else { return };
+        if let Some(first_token) = last.first_token {
+            last.metrics.first_token(first_token);
+        }
+        if let Some(usage) = &self.usage {
+            last.metrics.tokens(usage);
         }
     }
 
-    fn line(&self) -> CallLine<'_> {
+    fn log(&self, log: &CallLog) {
         let last = self.attempts.last();
-        CallLine {
-            at: self.at,
-            id: self.id,
-            key_id: &self.key_id,
-            key_name: &self.key_name,
+        let notes = self.attempts.iter().map(|a| AttemptNote { target: a.target.clone(), outcome: a.ended() });
+        let notes: Vec<AttemptNote> = notes.collect();
+        log.line(&CallLine {
+            unix_millis: self.at + u64::try_from(self.duration.as_millis()).unwrap_or(u64::MAX),
+            request_id: self.id,
+            key_id: Some(&self.key_id),
+            key_name: Some(&self.key_name),
             operation: self.operation.label(),
             model: &self.model,
-            served: self.served.as_ref().map(|(name, _)| &**name),
             target: last.map(|attempt| &*attempt.target),
             upstream_model: last.map(|attempt| &*attempt.upstream_model),
             stream: self.stream,
             status: self.status,
             outcome: self.outcome,
-            error_code: self.error_code,
-            attempts: self.attempts.iter().map(|a| (&*a.target, a.outcome.unwrap_or(Outcome::ClientCancel))).collect(),
+            error: self.error_code,
+            attempts: Attempts(&notes),
             usage: self.usage,
             finish_reason: self.finish_reason.as_deref(),
-            first_output: self.first_output,
+            ttft: self.first_output,
             duration: self.duration,
             overhead: self.overhead,
             bytes_in: self.bytes_in,
             bytes_out: self.bytes_out,
-            client: self.client,
-        }
+            client: Some(self.client),
+        });
+    }
+}
+
+impl AttemptRecord {
+    /// An attempt without an outcome of its own was cut short by whatever ended the call.
+    fn ended(&self) -> Outcome {
+        self.outcome.unwrap_or(Outcome::ClientCancel)
     }
 }

@@ -7,7 +7,7 @@ use crate::{
     accounting::{Charge, Settlement},
     error::Error,
     routing::Resolved,
-    telemetry::metrics::Outcome,
+    telemetry::Outcome,
 };
 
 /// Resolves the model, checks that the key may use it, and opens the charge.
@@ -26,7 +26,7 @@ pub(super) fn admit(gateway: &Gateway, call: &Call) -> Result<(Resolved, Charge)
         key_name: call.principal.name.clone(),
         client: call.client,
         stream: call.stream,
-        attempts: Default::default(),
+        attempts: Vec::with_capacity(1),
         outcome: Outcome::Internal,
         status: 0,
         error_code: None,
@@ -39,7 +39,7 @@ pub(super) fn admit(gateway: &Gateway, call: &Call) -> Result<(Resolved, Charge)
         bytes_out: 0,
     };
     let mut charge = gateway.till.open(record, call.arrived, gateway.clock.now())?;
-    charge.served_by(&route.model.name, &call.snapshot.model_metrics(call.operation, &route.model.name));
+    charge.served_by(&route.model.name, call.snapshot.model_metrics(call.operation, &route.model.name));
     gateway.retries.deposit();
     Ok((route, charge))
 }
@@ -48,8 +48,7 @@ pub(super) fn admit(gateway: &Gateway, call: &Call) -> Result<(Resolved, Charge)
 fn resolve(call: &Call) -> Result<Resolved, Error> {
     let routes = &call.snapshot.routes;
     let Some(route) = routes.resolve(&call.model) else { return Err(unknown(call)) };
-    let models = &call.principal.models;
-    if models.allows(&call.model) || models.allows(&route.name()) {
+    if route.permitted(&call.model, |name| call.principal.models.allows(name)) {
         return Ok(route);
     }
     let message = format!(
@@ -63,7 +62,7 @@ fn resolve(call: &Call) -> Result<Resolved, Error> {
 
 /// A model that does not exist. The suggestion names only what the key may use: others are not its business.
 fn unknown(call: &Call) -> Error {
-    let nearest = call.snapshot.routes.nearest(&call.model).filter(|name| call.principal.models.allows(name));
+    let nearest = call.snapshot.routes.nearest(&call.model, &|name| call.principal.models.allows(name));
     let hint = nearest.map_or_else(|| "GET /v1/models lists the models.".to_owned(), |name| format!("Did you mean `{name}`?"));
     let message = format!("The model `{}` does not exist here. {hint}", call.model);
     let mut error = Error::client(StatusCode::NOT_FOUND, "model_not_found", message);

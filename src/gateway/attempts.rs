@@ -23,7 +23,7 @@ use crate::{
     accounting::{AttemptRecord, Charge},
     error::Error,
     routing::{self, Acquire, Candidate, Outcome as Health, Permit, Reason, Resolved, Rest},
-    telemetry::metrics::Outcome,
+    telemetry::Outcome,
 };
 
 /// An answer that is ready for the client, and what it rests on.
@@ -163,11 +163,14 @@ impl<'a> Trail<'a> {
         let principal = &self.call.principal;
         let allowed = |name: &str| principal.models.allows(name);
         let routes = &self.call.snapshot.routes;
-        let plan = routing::fallbacks(routes, &self.route.model, reason, &allowed, &mut fastrand::f64);
+        let mut tried = self.tried.clone();
+        tried.extend(self.fresh.iter().cloned());
+        let plan = routing::fallbacks(routes, self.route, reason, &tried, &allowed, &mut fastrand::f64);
         let found = !plan.candidates.is_empty();
         self.fresh.extend(plan.candidates);
         if found {
-            self.gateway.metrics.fallback(&self.route.model.name, reason.as_str());
+            let metrics = self.call.snapshot.model_metrics(self.call.operation, &self.route.model.name);
+            metrics.fell_back(reason.as_str());
         }
         found
     }
@@ -187,7 +190,7 @@ impl<'a> Trail<'a> {
         if rest > retries.max_retry_after.0 {
             return None;
         }
-        let backoff = routing::backoff(self.retries, retries.base.0, retries.max.0, fastrand::f64());
+        let backoff = routing::full_jitter(self.retries + 1, retries.base.0, retries.max.0, fastrand::f64());
         let wake = now + rest.max(backoff);
         if wake >= self.deadline() || !self.gateway.retries.withdraw(now) {
             return None;
@@ -196,7 +199,9 @@ impl<'a> Trail<'a> {
         self.retries += 1;
         match self.tried[place].target.acquire(self.now()) {
             Acquire::Ready(permit) => {
-                self.gateway.metrics.retry(self.last.as_ref().map_or("", |(failure, _)| failure.outcome.as_str()));
+                if let Some((failure, _)) = &self.last {
+                    self.gateway.metrics.retry(failure.outcome);
+                }
                 Some((self.tried.remove(place), permit))
             }
             Acquire::Resting { .. } => None,
@@ -252,16 +257,17 @@ impl<'a> Trail<'a> {
         let snapshot = &self.call.snapshot;
         if candidate.model.name != self.route.model.name {
             let metrics = snapshot.model_metrics(self.call.operation, &candidate.model.name);
-            charge.served_by(&candidate.model.name, &metrics);
+            charge.served_by(&candidate.model.name, metrics);
         }
         charge.attempt_started(AttemptRecord {
             target: candidate.target.label.clone(),
-            metrics: snapshot.target_metrics(candidate.target.index),
+            metrics: snapshot.outlet(&candidate.target).metrics.clone(),
             upstream_model: candidate.upstream_model.clone(),
             key: permit.key().index,
             started: self.now(),
             outcome: None,
             status: None,
+            first_token: None,
         });
     }
 

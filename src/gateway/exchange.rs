@@ -7,14 +7,14 @@ use bytes::Bytes;
 use http::{HeaderMap, Request, Response, StatusCode, header};
 
 use super::{
-    Call, Gateway,
+    Call, Gateway, Outlet,
     failure::{Failure, ProviderAnswer},
     headers, params,
 };
 use crate::{
     providers::{Deadlines, Operation},
     routing::{Candidate, Permit},
-    telemetry::metrics::Outcome,
+    telemetry::Outcome,
     upstream::{OutBody, UpstreamBody, join},
     wire::{
         openai_chat::{self, BadReply, ProviderError, Reply, Seen, Shape, StreamObserver},
@@ -82,9 +82,10 @@ pub(super) async fn exchange(
     until: Until,
 ) -> Result<Answer, Failure> {
     let provider = &candidate.target.provider;
-    let request = encode(call, candidate, permit)?;
+    let outlet = call.snapshot.outlet(&candidate.target);
+    let request = encode(call, candidate, permit, outlet)?;
     let wait = Wait { gateway, provider: &provider.name, deadlines: candidate.target.deadlines, until, stream: call.stream };
-    let response = wait.head(provider.pool.send(request)).await?.map_err(|error| Failure::send(&provider.name, &error))?;
+    let response = wait.head(outlet.pool.send(request)).await?.map_err(|error| Failure::send(&provider.name, &error))?;
     let (mut parts, body) = response.into_parts();
     let body = body.decode(&mut parts.headers).map_err(|error| Failure::malformed(&provider.name, &error.to_string()))?;
     let response = Response::from_parts(parts, body);
@@ -100,11 +101,11 @@ pub(super) async fn exchange(
     }
 }
 
-fn encode(call: &Call, candidate: &Candidate, permit: &Permit) -> Result<Request<OutBody>, Failure> {
+fn encode(call: &Call, candidate: &Candidate, permit: &Permit, outlet: &Outlet) -> Result<Request<OutBody>, Failure> {
     let body = params::body_for(call, candidate).map_err(Failure::request)?;
     let mut request = Request::new(OutBody::new(body));
     *request.method_mut() = http::Method::POST;
-    *request.uri_mut() = candidate.target.provider.uri(call.operation).clone();
+    *request.uri_mut() = outlet.uris[call.operation as usize].clone();
     *request.headers_mut() = headers::for_upstream(call, candidate, permit.key());
     Ok(request)
 }
@@ -234,7 +235,7 @@ impl Wait<'_> {
             BadReply::Empty => Failure::empty(self.provider),
             BadReply::Error(said) => self.said_in_band(&said),
             BadReply::NotJson(what) => Failure::malformed(self.provider, &format!("not JSON ({what})")),
-            BadReply::WrongShape(what) => Failure::malformed(self.provider, what),
+            BadReply::WrongShape(what) => Failure::malformed(self.provider, &format!("it has no {what}")),
         }
     }
 

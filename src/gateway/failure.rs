@@ -11,7 +11,7 @@ use crate::{
     accounting::Charge,
     error::Error,
     routing::{Outcome as Health, Reason},
-    telemetry::metrics::Outcome,
+    telemetry::Outcome,
     upstream::SendError,
     wire::openai_chat::{ErrorClass, ProviderError},
 };

@@ -29,10 +29,10 @@ use tokio_util::sync::CancellationToken;
 pub use call::{Arrival, Call};
 pub use headers::names;
 pub use reply::{BrokenOff, Reply, ReplyBody};
-pub use snapshot::Snapshot;
+pub use snapshot::{Outlet, Snapshot};
 
 use crate::{
-    accounting::Till, error::Error, routing::RetryBudget, telemetry::metrics::Metrics, types::Clock,
+    accounting::Till, error::Error, routing::RetryBudget, telemetry::Metrics, types::Clock,
 };
 
 /// What every call needs and no call owns.

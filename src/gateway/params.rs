@@ -7,13 +7,15 @@ use super::Call;
 use crate::{
     error::Error,
     providers::{Quirks, settings::MaxTokensField},
-    routing::{Candidate, Params},
-    wire::envelope::{Edit, Envelope, Pieces},
+    routing::{Candidate, OUTPUT_CAP, Params},
+    wire::{
+        Pieces,
+        envelope::{Edit, Envelope},
+        json::quoted,
+    },
 };
 
-/// The two spellings of the output cap.
-const MAX_TOKENS: &str = "max_tokens";
-const MAX_COMPLETION_TOKENS: &str = "max_completion_tokens";
+const [MAX_TOKENS, MAX_COMPLETION_TOKENS]: [&str; 2] = OUTPUT_CAP;
 
 /// The body for one attempt.
 ///
@@ -24,7 +26,7 @@ pub(super) fn body_for(call: &Call, candidate: &Candidate) -> Result<Pieces, Err
     let quirks = target.provider.quirks;
     let mut edits = Edits { envelope: &call.envelope, list: Vec::with_capacity(4) };
     if call.model != *candidate.upstream_model {
-        edits.set("model", json_string(&candidate.upstream_model));
+        edits.set("model", quoted(&candidate.upstream_model));
     }
     if call.stream && quirks.ask_usage && !call.asked_usage {
         edits.set("stream_options", ask_usage(&call.envelope)?);
@@ -64,13 +66,11 @@ impl<'a> Edits<'a> {
             }
         }
         for (name, value) in &params.overrides {
-            if &value[..] == b"null" {
-                self.list.push(Edit::Remove { name });
-            } else {
-                let other = other_spelling(name).filter(|other| self.envelope.get(other).is_some());
-                if let Some(other) = other {
-                    self.list.push(Edit::Remove { name: other });
-                }
+            for spelling in [Some(&**name), other_spelling(name)].into_iter().flatten() {
+                self.list.push(Edit::Remove { name: spelling });
+            }
+            if let Some(value) = value {
+                self.list.retain(|edit| !matches!(edit, Edit::Remove { name: other } if *other == &**name));
                 self.set(name, value.clone());
             }
         }
@@ -149,6 +149,3 @@ fn ask_usage(envelope: &Envelope) -> Result<Bytes, Error> {
     Ok(pieces.to_vec().into())
 }
 
-fn json_string(text: &str) -> Bytes {
-    serde_json::Value::from(text).to_string().into()
-}

@@ -1,78 +1,71 @@
 //! The configuration as calls see it: one immutable value, swapped whole. A call keeps the one it started with.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use http::Uri;
 
 use crate::{
-    providers::{Operation, Provider},
+    providers::Operation,
     routing::{
-        Routes,
+        Routes, Target,
         settings::{HealthSettings, RetrySettings},
     },
     telemetry::metrics::{Metrics, ModelMetrics, TargetMetrics},
+    upstream::Pool,
 };
 
 /// One configuration, resolved.
 #[derive(Debug)]
 pub struct Snapshot {
     pub routes: Routes,
-    pub providers: BTreeMap<String, Arc<Provider>>,
     pub retries: RetrySettings,
     pub health: HealthSettings,
     /// Silence in a stream after which a comment is sent.
     pub keepalive: Duration,
     /// Short hex of the configuration's text: tells replicas and reloads apart.
     pub hash: String,
-    handles: Handles,
-}
-
-/// Metrics resolved once per snapshot, so that a call looks up no label.
-#[derive(Debug)]
-struct Handles {
     /// By `Target::index`.
-    targets: Vec<Arc<TargetMetrics>>,
-    /// By model name and operation.
-    models: BTreeMap<(Arc<str>, &'static str), Arc<ModelMetrics>>,
+    outlets: Vec<Outlet>,
+    /// By model name, then by operation.
+    models: HashMap<Arc<str>, [Arc<ModelMetrics>; Operation::ALL.len()]>,
     other: Arc<ModelMetrics>,
 }
 
+/// What a target leads to, resolved once per snapshot: a call looks up no address, pool or label.
+#[derive(Clone, Debug)]
+pub struct Outlet {
+    pub pool: Arc<Pool>,
+    /// Where each operation is served, in the order of [`Operation::ALL`].
+    pub uris: [Uri; Operation::ALL.len()],
+    pub metrics: Arc<TargetMetrics>,
+}
+
 impl Snapshot {
-    pub fn new(
+    /// # Errors
+    /// Whatever `outlet` says of a target that cannot be reached.
+    pub fn new<E>(
         routes: Routes,
-        providers: BTreeMap<String, Arc<Provider>>,
+        mut outlet: impl FnMut(&Target) -> Result<Outlet, E>,
         retries: RetrySettings,
         health: HealthSettings,
         keepalive: Duration,
         hash: String,
         metrics: &Metrics,
-    ) -> Self {
-        let handles = Handles::new(&routes, metrics);
-        Self { routes, providers, retries, health, keepalive, hash, handles }
+    ) -> Result<Self, E> {
+        let mut targets: Vec<&Arc<Target>> = routes.targets().collect();
+        targets.sort_by_key(|target| target.index);
+        let outlets = targets.into_iter().map(|target| outlet(target)).collect::<Result<_, E>>()?;
+        let handles = |name: &str| Operation::ALL.map(|operation| metrics.model(operation.label(), name));
+        let models = routes.models().map(|model| (model.name.clone(), handles(&model.name))).collect();
+        let other = metrics.model(Operation::Chat.label(), "other");
+        Ok(Self { routes, retries, health, keepalive, hash, outlets, models, other })
     }
 
-    pub fn target_metrics(&self, index: usize) -> Arc<TargetMetrics> {
-        self.handles.targets[index].clone()
+    pub fn outlet(&self, target: &Target) -> &Outlet {
+        &self.outlets[target.index]
     }
 
-    pub fn model_metrics(&self, operation: Operation, model: &Arc<str>) -> Arc<ModelMetrics> {
-        self.handles.models.get(&(model.clone(), operation.label())).unwrap_or(&self.handles.other).clone()
-    }
-}
-
-impl Handles {
-    fn new(routes: &Routes, metrics: &Metrics) -> Self {
-        let mut targets: Vec<_> = routes.targets().map(|t| (t.index, metrics.target(&t.label))).collect();
-        targets.sort_by_key(|(index, _)| *index);
-        let mut models = BTreeMap::new();
-        for model in routes.models() {
-            for operation in Operation::ALL {
-                let handle = metrics.model(operation.label(), &model.name);
-                models.insert((model.name.clone(), operation.label()), handle);
-            }
-        }
-        Self {
-            targets: targets.into_iter().map(|(_, handle)| handle).collect(),
-            models,
-            other: metrics.model("chat", "other"),
-        }
+    pub fn model_metrics(&self, operation: Operation, model: &str) -> &Arc<ModelMetrics> {
+        self.models.get(model).map_or(&self.other, |handles| &handles[operation as usize])
     }
 }

@@ -16,7 +16,7 @@ use tokio::sync::Semaphore;
 
 pub use routes::router;
 
-use crate::{auth::Keys, gateway::Gateway, telemetry::metrics::Metrics, types::Clock};
+use crate::{auth::Keys, gateway::Gateway, telemetry::Metrics, types::Clock};
 
 /// What handlers may reach.
 #[derive(Debug)]

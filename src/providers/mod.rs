@@ -84,6 +84,8 @@ pub enum Operation {
 }
 
 impl Operation {
+    pub const ALL: [Self; 3] = [Self::Chat, Self::Completion, Self::Embedding];
+
     /// The path below a provider's prefix.
     pub fn path(self) -> &'static str {
         match self {

@@ -17,7 +17,7 @@ use tokio::io::AsyncRead;
 use tokio_util::io::{ReaderStream, StreamReader};
 
 use super::pool::Busy;
-use crate::wire::envelope::Pieces;
+use crate::wire::Pieces;
 
 /// A request body: the pieces of a patched envelope, sent without being joined.
 #[derive(Debug)]

@@ -6,3 +6,5 @@ pub mod openai_chat;
 mod pieces;
 pub mod sse;
 pub mod tap;
+
+pub use pieces::Pieces;

@@ -15,7 +15,7 @@ use crate::{
     accounting::Charge,
     gateway::Gateway,
     routing::{Candidate, Outcome as Health, Permit},
-    telemetry::metrics::Outcome,
+    telemetry::Outcome,
     types::{Clock, Sleep},
     upstream::UpstreamBody,
     wire::{openai_chat, tap::Tap},

@@ -21,7 +21,7 @@ use super::{
     exchange::Content,
     headers::{self, names},
 };
-use crate::{accounting::Charge, telemetry::metrics::Outcome};
+use crate::{accounting::Charge, telemetry::Outcome};
 
 /// A committed answer: 200, its headers, its body.
 #[derive(Debug)]

@@ -20,7 +20,10 @@ use crate::{
     accounting::Charge,
     gateway::{Call, Gateway, exchange::LiveStream},
     routing::{Candidate, Outcome as Health, Permit},
-    telemetry::metrics::{Outcome, TargetMetrics},
+    telemetry::{
+        Metrics, Outcome, TargetMetrics,
+        metrics::Counted,
+    },
     types::{Clock, Sleep},
     upstream::UpstreamBody,
     wire::{
@@ -51,6 +54,7 @@ pub struct StreamBody {
     charge: Option<Charge>,
     permit: Permit,
     metrics: Arc<TargetMetrics>,
+    _open: Counted,
     clock: Clock,
     deadlines: StreamDeadlines,
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
@@ -109,7 +113,8 @@ impl StreamBody {
             hide_usage: !call.asked_usage,
             charge: Some(charge),
             permit,
-            metrics: call.snapshot.target_metrics(candidate.target.index),
+            metrics: call.snapshot.outlet(&candidate.target).metrics.clone(),
+            _open: Metrics::count(&gateway.metrics.streams_open),
             clock: gateway.clock.clone(),
             deadlines: StreamDeadlines {
                 between_chunks: candidate.target.deadlines.between_chunks,
@@ -122,7 +127,6 @@ impl StreamBody {
             },
             cut: Box::pin(gateway.cut.clone().cancelled_owned()),
         };
-        body.metrics.stream_opened();
         for frame in held {
             body.forward(frame);
         }
@@ -251,7 +255,7 @@ impl StreamBody {
 
     /// Ends the stream with an error event of ours.
     fn fail(&mut self, outcome: Outcome, message: &str) {
-        self.out.put(openai_chat::render_event(message, "upstream_error", outcome.event_code()));
+        self.out.put(openai_chat::render_event(message, "upstream_error", event_code(outcome)));
         self.end(outcome);
     }
 
@@ -328,9 +332,18 @@ impl StreamBody {
     }
 }
 
+/// The stable code of an error event.
+fn event_code(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::TimeoutTotal | Outcome::TimeoutBetweenChunks => "upstream_timeout",
+        Outcome::Malformed => "upstream_malformed",
+        Outcome::RefusedByGateway => "gateway_shutting_down",
+        _ => "upstream_cut",
+    }
+}
+
 impl Drop for StreamBody {
     fn drop(&mut self) {
-        self.metrics.stream_closed();
         // Dropped unsettled: the client went away. The charge settles as abandoned, with what was seen so far.
         if let Some(mut charge) = self.charge.take() {
             self.observed(&mut charge);

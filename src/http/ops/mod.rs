@@ -31,8 +31,6 @@ pub(super) async fn readyz(State(surface): State<Arc<Surface>>) -> Response {
 
 /// Prometheus' text format.
 pub(super) async fn metrics(State(surface): State<Arc<Surface>>) -> Response {
-    let snapshot = surface.gateway.snapshot.load();
-    surface.metrics.breakers(&snapshot.routes.health(surface.clock.now()));
     let mut response = Response::new(Body::from(surface.metrics.render()));
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(metrics::CONTENT_TYPE));
     response

@@ -11,9 +11,9 @@ use serde_json::{Value, json};
 
 use super::inference::plain;
 use crate::{
-    auth::Principal,
     error::Error,
     http::{Surface, extract, respond},
+    routing::Resolved,
     types::RequestId,
 };
 
@@ -31,20 +31,18 @@ pub(in crate::http) async fn one(
     plain(single(&surface, &name, request).await, id)
 }
 
-/// Names and aliases in order, patterns as they are written: what they stand for is the provider's to say.
+/// Names and aliases in order, then patterns as they are written: what they stand for is the provider's to say.
 async fn listing(surface: &Surface, request: Request) -> Result<Response, Error> {
     let (parts, _) = request.into_parts();
     let principal = extract::principal(surface, &parts).await?;
     let snapshot = surface.gateway.snapshot.load();
-    let models = snapshot.routes.models().map(|model| (&*model.name, owner(&model.targets)));
-    let aliases = snapshot.routes.aliases().filter_map(|alias| {
-        let resolved = snapshot.routes.resolve(alias)?;
-        Some((alias, owner(&resolved.model.targets)))
-    });
-    let mut data: Vec<(&str, Arc<str>)> =
-        models.chain(aliases).filter(|(name, _)| may_use(&principal, &snapshot.routes, name)).collect();
-    data.sort();
-    let data: Vec<Value> = data.into_iter().map(|(name, owner)| object(name, &owner)).collect();
+    let routes = &snapshot.routes;
+    let patterns = routes.models().filter(|model| model.is_pattern() && principal.models.allows(&model.name));
+    let names = routes.listed(&|name| principal.models.allows(name)).into_iter();
+    let data: Vec<Value> = names
+        .chain(patterns.map(|model| &model.name))
+        .map(|name| object(name, &routes.resolve(name).map_or_else(|| "switchboard".into(), |found| owner(&found))))
+        .collect();
     Ok(respond::json(&json!({ "object": "list", "data": data })))
 }
 
@@ -52,24 +50,20 @@ async fn single(surface: &Surface, name: &str, request: Request) -> Result<Respo
     let (parts, _) = request.into_parts();
     let principal = extract::principal(surface, &parts).await?;
     let snapshot = surface.gateway.snapshot.load();
-    let found = snapshot.routes.resolve(name).filter(|_| may_use(&principal, &snapshot.routes, name));
+    let found = snapshot.routes.resolve(name);
+    let found = found.filter(|found| found.permitted(name, |name| principal.models.allows(name)));
     let Some(found) = found else {
         let message = format!("The model `{name}` does not exist here, or this key may not use it.");
         let mut error = Error::client(StatusCode::NOT_FOUND, "model_not_found", message);
         error.param = Some("model".into());
         return Err(error);
     };
-    Ok(respond::json(&object(name, &owner(&found.model.targets))))
-}
-
-/// The same rule as admission's: the name as written, or the model it resolves to.
-fn may_use(principal: &Principal, routes: &crate::routing::Routes, name: &str) -> bool {
-    principal.models.allows(name) || routes.resolve(name).is_some_and(|found| principal.models.allows(&found.name()))
+    Ok(respond::json(&object(name, &owner(&found))))
 }
 
 /// The provider of the first target: the nearest thing to an owner that a route has.
-fn owner(targets: &[Arc<crate::routing::Target>]) -> Arc<str> {
-    targets.first().map_or_else(|| "switchboard".into(), |target| target.provider.name.clone())
+fn owner(found: &Resolved) -> Arc<str> {
+    found.model.targets.first().map_or_else(|| "switchboard".into(), |target| target.provider.name.clone())
 }
 
 fn object(name: &str, owner: &str) -> Value {
