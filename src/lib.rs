@@ -5,6 +5,7 @@ pub mod types;
 
 pub mod wire;
 
+pub mod store;
 pub mod telemetry;
 
 pub mod auth;
@@ -14,3 +15,5 @@ pub mod routing;
 pub mod http;
 
 pub mod config;
+
+pub mod cli;

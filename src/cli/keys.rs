@@ -1,0 +1,1 @@
+//! `switchboard keys`: make, list, change and revoke the keys in the store.

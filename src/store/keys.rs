@@ -1,0 +1,311 @@
+//! The table of API keys.
+//!
+//! Every write takes the next number of the `keys` counter and leaves it on its row, in one transaction. Because the counter's
+//! row is locked by that, writers go one after another, and a reader that saw number `n` has seen every change up to
+//! `n`. So another process learns of a change by comparing one number, and fetches only the rows that are newer.
+
+use std::fmt;
+
+use jiff::Timestamp;
+use sha2::{Digest, Sha256};
+use sqlx::{FromRow, Sqlite, Transaction};
+
+use super::{Db, StoreError};
+
+/// The SHA-256 of a key: all that is ever stored of one. Keys made by the gateway hold 256 random bits, so a hash without salt
+/// or stretching cannot be turned back.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct KeyHash([u8; 32]);
+
+/// A key as it is stored.
+#[derive(Clone, Debug, PartialEq)]
+pub struct KeyRow {
+    /// A ULID, so that keys sort by age.
+    pub id: String,
+    /// For people; two keys may share one while a key is being replaced.
+    pub name: String,
+    pub hash: KeyHash,
+    /// The last four characters of the key, by which people tell keys apart.
+    pub hint: String,
+    /// Names and patterns of the models it may use; empty means none.
+    pub models: Vec<String>,
+    pub enabled: bool,
+    /// When it stops working.
+    pub expires: Option<Timestamp>,
+    pub created: Timestamp,
+    /// When it was revoked, for good.
+    pub revoked: Option<Timestamp>,
+    /// The number of the last change to this row; later changes have higher numbers.
+    pub version: i64,
+}
+
+/// A key about to be stored.
+#[derive(Clone, Debug)]
+pub struct NewKey {
+    pub id: String,
+    pub name: String,
+    pub hash: KeyHash,
+    pub hint: String,
+    pub models: Vec<String>,
+    pub expires: Option<Timestamp>,
+    pub created: Timestamp,
+}
+
+/// What to change about a key; `None` leaves a member as it is.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct KeyEdit {
+    pub name: Option<String>,
+    pub models: Option<Vec<String>>,
+    pub enabled: Option<bool>,
+    /// `Some(None)` removes the expiry.
+    pub expires: Option<Option<Timestamp>>,
+}
+
+/// A `select` of whole rows, as one literal: sqlx takes no SQL that was put together at run time.
+macro_rules! select {
+    ($rest:literal) => {
+        concat!(
+            "select id, name, hash, hint, models, enabled, expires_at, created_at, revoked_at, version from keys ",
+            $rest
+        )
+    };
+}
+
+/// Stores a new key.
+///
+/// # Errors
+/// When the database cannot be written.
+pub async fn create(db: &Db, key: NewKey) -> Result<KeyRow, StoreError> {
+    const INSERT: &str = "insert into keys (id, name, hash, hint, models, enabled, expires_at, created_at, version) \
+                          values ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
+    let Db::Sqlite(pool) = db;
+    let mut transaction = pool.begin().await?;
+    let version = next_version(&mut transaction).await?;
+    sqlx::query(INSERT)
+        .bind(&key.id)
+        .bind(&key.name)
+        .bind(key.hash.to_string())
+        .bind(&key.hint)
+        .bind(to_json(&key.models))
+        .bind(true)
+        .bind(key.expires.map(Timestamp::as_millisecond))
+        .bind(key.created.as_millisecond())
+        .bind(version)
+        .execute(&mut *transaction)
+        .await?;
+    transaction.commit().await?;
+    let NewKey { id, name, hash, hint, models, expires, created } = key;
+    Ok(KeyRow { id, name, hash, hint, models, enabled: true, expires, created, revoked: None, version })
+}
+
+/// The key with this hash, revoked ones included.
+///
+/// # Errors
+/// When the database cannot be read.
+pub async fn find_by_hash(db: &Db, hash: &KeyHash) -> Result<Option<KeyRow>, StoreError> {
+    let Db::Sqlite(pool) = db;
+    let row: Option<KeyRow> =
+        sqlx::query_as(select!("where hash = $1")).bind(hash.to_string()).fetch_optional(pool).await?;
+    Ok(row)
+}
+
+/// The keys that a person may mean by `text`: the one with this id; else the live ones of this name; else the live ones
+/// with this hint. At most ten.
+///
+/// # Errors
+/// When the database cannot be read.
+pub async fn find(db: &Db, text: &str) -> Result<Vec<KeyRow>, StoreError> {
+    const ID: &str = select!("where id = $1");
+    const NAME: &str = select!("where name = $1 and revoked_at is null order by id limit 10");
+    const HINT: &str = select!("where hint = $1 and revoked_at is null order by id limit 10");
+    let Db::Sqlite(pool) = db;
+    let wanted = [(ID, text.to_ascii_uppercase()), (NAME, text.to_owned()), (HINT, text.to_owned())];
+    for (sql, value) in wanted {
+        let rows: Vec<KeyRow> = sqlx::query_as(sql).bind(value).fetch_all(pool).await?;
+        if !rows.is_empty() {
+            return Ok(rows);
+        }
+    }
+    Ok(Vec::new())
+}
+
+/// One page of all keys, oldest first: those after the id `after`.
+///
+/// # Errors
+/// When the database cannot be read.
+pub async fn list(db: &Db, after: Option<&str>, limit: u32) -> Result<Vec<KeyRow>, StoreError> {
+    let Db::Sqlite(pool) = db;
+    let rows = sqlx::query_as(select!("where id > $1 order by id limit $2"))
+        .bind(after.unwrap_or(""))
+        .bind(i64::from(limit))
+        .fetch_all(pool)
+        .await?;
+    Ok(rows)
+}
+
+/// How many keys there are, revoked ones included.
+///
+/// # Errors
+/// When the database cannot be read.
+pub async fn count(db: &Db) -> Result<u64, StoreError> {
+    let Db::Sqlite(pool) = db;
+    let count: i64 = sqlx::query_scalar("select count(*) from keys").fetch_one(pool).await?;
+    Ok(count.unsigned_abs())
+}
+
+/// Changes a key. `None` when there is no key with this id.
+///
+/// # Errors
+/// When the database cannot be written.
+pub async fn update(db: &Db, id: &str, edit: KeyEdit) -> Result<Option<KeyRow>, StoreError> {
+    change(db, id, |row| {
+        row.name = edit.name.unwrap_or_else(|| std::mem::take(&mut row.name));
+        row.models = edit.models.unwrap_or_else(|| std::mem::take(&mut row.models));
+        row.enabled = edit.enabled.unwrap_or(row.enabled);
+        row.expires = edit.expires.unwrap_or(row.expires);
+    })
+    .await
+}
+
+/// Revokes a key for good; the time of a first revocation stays. `None` when there is no key with this id.
+///
+/// # Errors
+/// When the database cannot be written.
+pub async fn revoke(db: &Db, id: &str, at: Timestamp) -> Result<Option<KeyRow>, StoreError> {
+    change(db, id, |row| row.revoked = row.revoked.or(Some(at))).await
+}
+
+/// The number of the last change to any key, by whatever process. Comparing it with the one seen before is the cheap way
+/// to learn that nothing changed.
+///
+/// # Errors
+/// When the database cannot be read.
+pub async fn change_marker(db: &Db) -> Result<i64, StoreError> {
+    let Db::Sqlite(pool) = db;
+    let version = sqlx::query_scalar("select version from changes where topic = 'keys'").fetch_one(pool).await?;
+    Ok(version)
+}
+
+/// The rows changed after the change `seen`, in the order of their changes, at most `limit`.
+///
+/// # Errors
+/// When the database cannot be read.
+pub async fn changed_since(db: &Db, seen: i64, limit: u32) -> Result<Vec<KeyRow>, StoreError> {
+    let Db::Sqlite(pool) = db;
+    let rows = sqlx::query_as(select!("where version > $1 order by version limit $2"))
+        .bind(seen)
+        .bind(i64::from(limit))
+        .fetch_all(pool)
+        .await?;
+    Ok(rows)
+}
+
+async fn change(db: &Db, id: &str, edit: impl FnOnce(&mut KeyRow)) -> Result<Option<KeyRow>, StoreError> {
+    const UPDATE: &str = "update keys set name = $2, models = $3, enabled = $4, expires_at = $5, revoked_at = $6, \
+                          version = $7 where id = $1";
+    let Db::Sqlite(pool) = db;
+    let mut transaction = pool.begin().await?;
+    // First, because it takes the write lock: what is read below cannot change before it is written.
+    let version = next_version(&mut transaction).await?;
+    let row: Option<KeyRow> =
+        sqlx::query_as(select!("where id = $1")).bind(id).fetch_optional(&mut *transaction).await?;
+    let Some(mut row) = row else { return Ok(None) };
+    edit(&mut row);
+    row.version = version;
+    sqlx::query(UPDATE)
+        .bind(&row.id)
+        .bind(&row.name)
+        .bind(to_json(&row.models))
+        .bind(row.enabled)
+        .bind(row.expires.map(Timestamp::as_millisecond))
+        .bind(row.revoked.map(Timestamp::as_millisecond))
+        .bind(row.version)
+        .execute(&mut *transaction)
+        .await?;
+    transaction.commit().await?;
+    Ok(Some(row))
+}
+
+async fn next_version(transaction: &mut Transaction<'_, Sqlite>) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar("update changes set version = version + 1 where topic = 'keys' returning version")
+        .fetch_one(&mut **transaction)
+        .await
+}
+
+impl KeyHash {
+    pub fn of(key: &str) -> Self {
+        Self(Sha256::digest(key).into())
+    }
+
+    fn from_hex(text: &str) -> Option<Self> {
+        let mut bytes = [0; 32];
+        let digits = text.as_bytes();
+        if digits.len() != 64 {
+            return None;
+        }
+        for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
+            *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
+        }
+        Some(Self(bytes))
+    }
+}
+
+/// Lower-case hex.
+impl fmt::Display for KeyHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// Hidden: an operator's own key, declared in the file, may be weak enough to be guessed from its hash.
+impl fmt::Debug for KeyHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("KeyHash(…)")
+    }
+}
+
+impl<'r, R> FromRow<'r, R> for KeyRow
+where
+    R: sqlx::Row,
+    &'static str: sqlx::ColumnIndex<R>,
+    String: sqlx::Decode<'r, R::Database> + sqlx::Type<R::Database>,
+    i64: sqlx::Decode<'r, R::Database> + sqlx::Type<R::Database>,
+    bool: sqlx::Decode<'r, R::Database> + sqlx::Type<R::Database>,
+{
+    fn from_row(row: &'r R) -> Result<Self, sqlx::Error> {
+        let hash: String = row.try_get("hash")?;
+        let hash = KeyHash::from_hex(&hash)
+            .ok_or_else(|| sqlx::Error::ColumnDecode { index: "hash".into(), source: "not 64 hex digits".into() })?;
+        let id: String = row.try_get("id")?;
+        let models: String = row.try_get("models")?;
+        Ok(Self {
+            models: from_json(&id, &models),
+            id,
+            name: row.try_get("name")?,
+            hash,
+            hint: row.try_get("hint")?,
+            enabled: row.try_get("enabled")?,
+            expires: row.try_get::<Option<i64>, _>("expires_at")?.map(timestamp),
+            created: timestamp(row.try_get("created_at")?),
+            revoked: row.try_get::<Option<i64>, _>("revoked_at")?.map(timestamp),
+            version: row.try_get("version")?,
+        })
+    }
+}
+
+fn to_json(models: &[String]) -> String {
+    serde_json::Value::from(models).to_string()
+}
+
+/// A list that cannot be read, because somebody edited the table by hand, grants nothing.
+fn from_json(id: &str, text: &str) -> Vec<String> {
+    serde_json::from_str(text).unwrap_or_else(|error| {
+        tracing::warn!(key = id, %error, "the models of a stored key cannot be read: it may use none");
+        Vec::new()
+    })
+}
+
+/// Milliseconds outside of what a date can hold mean the nearest date.
+fn timestamp(millis: i64) -> Timestamp {
+    Timestamp::from_millisecond(millis).unwrap_or(if millis < 0 { Timestamp::MIN } else { Timestamp::MAX })
+}
