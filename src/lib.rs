@@ -7,10 +7,14 @@ pub mod wire;
 
 pub mod store;
 pub mod telemetry;
+pub mod upstream;
 
+pub mod accounting;
 pub mod auth;
 pub mod providers;
 pub mod routing;
+
+pub mod gateway;
 
 pub mod http;
 

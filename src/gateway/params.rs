@@ -15,7 +15,8 @@ use crate::{
     },
 };
 
-const [MAX_TOKENS, MAX_COMPLETION_TOKENS]: [&str; 2] = OUTPUT_CAP;
+const MAX_TOKENS: &str = OUTPUT_CAP[0];
+const MAX_COMPLETION_TOKENS: &str = OUTPUT_CAP[1];
 
 /// The body for one attempt.
 ///

@@ -66,6 +66,19 @@ pub enum Reason {
     ContentPolicy,
 }
 
+impl Reason {
+    /// The word used as a label: the name of the list in the settings.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Default => "default",
+            Self::RateLimit => "rate_limit",
+            Self::Timeout => "timeout",
+            Self::ContextLength => "context_length",
+            Self::ContentPolicy => "content_policy",
+        }
+    }
+}
+
 /// The targets of a model in the order of its strategy. `draw` gives uniform numbers in [0, 1).
 pub fn plan(resolved: &Resolved, draw: &mut impl FnMut() -> f64) -> Plan {
     Plan { candidates: candidates(resolved, draw).collect(), rejected: Vec::new() }
