@@ -3,3 +3,5 @@
 pub mod error;
 pub mod types;
 pub mod wire;
+
+pub mod mock;
