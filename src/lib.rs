@@ -20,4 +20,8 @@ pub mod http;
 
 pub mod config;
 
+pub mod mock;
+
+pub mod app;
+
 pub mod cli;

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use super::Call;
 use crate::{
     error::Error,
-    providers::{Quirks, settings::MaxTokensField},
+    providers::{Operation, settings::MaxTokensField},
     routing::{Candidate, OUTPUT_CAP, Params},
     wire::{
         Pieces,
@@ -29,11 +29,15 @@ pub(super) fn body_for(call: &Call, candidate: &Candidate) -> Result<Pieces, Err
     if call.model != *candidate.upstream_model {
         edits.set("model", quoted(&candidate.upstream_model));
     }
-    if call.stream && quirks.ask_usage && !call.asked_usage {
-        edits.set("stream_options", ask_usage(&call.envelope)?);
+    if !quirks.takes_stream_options {
+        edits.list.push(Edit::Remove { name: "stream_options" });
+    } else if call.stream && quirks.ask_usage && !call.asked_usage {
+        edits.set("stream_options", ask_usage(&call.envelope));
     }
     edits.apply(&target.params)?;
-    edits.spell_cap(quirks);
+    if call.operation == Operation::Chat {
+        edits.spell_cap(quirks.max_tokens);
+    }
     Ok(call.envelope.patch(&edits.list))
 }
 
@@ -105,8 +109,8 @@ impl<'a> Edits<'a> {
     }
 
     /// Renames the output cap to the spelling the provider understands.
-    fn spell_cap(&mut self, quirks: Quirks) {
-        let (from, to) = match quirks.max_tokens {
+    fn spell_cap(&mut self, field: MaxTokensField) {
+        let (from, to) = match field {
             MaxTokensField::Both => return,
             MaxTokensField::MaxTokens => (MAX_COMPLETION_TOKENS, MAX_TOKENS),
             MaxTokensField::MaxCompletionTokens => (MAX_TOKENS, MAX_COMPLETION_TOKENS),
@@ -140,13 +144,13 @@ fn other_spelling(name: &str) -> Option<&'static str> {
 }
 
 /// `stream_options` with `include_usage` switched on and its other members kept.
-fn ask_usage(envelope: &Envelope) -> Result<Bytes, Error> {
+fn ask_usage(envelope: &Envelope) -> Bytes {
     const ASK: Bytes = Bytes::from_static(b"{\"include_usage\":true}");
-    let Some(value) = envelope.get("stream_options").filter(|value| !value.is_null()) else { return Ok(ASK) };
+    let Some(value) = envelope.get("stream_options").filter(|value| !value.is_null()) else { return ASK };
     let inner = envelope.bytes().slice_ref(value.raw);
     // Opening the call has parsed it already; it cannot fail here.
-    let Ok(options) = Envelope::parse(inner) else { return Ok(ASK) };
+    let Ok(options) = Envelope::parse(inner) else { return ASK };
     let pieces = options.patch(&[Edit::Set { name: "include_usage", value: Bytes::from_static(b"true") }]);
-    Ok(pieces.to_vec().into())
+    pieces.to_vec().into()
 }
 

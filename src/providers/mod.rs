@@ -1,10 +1,15 @@
 //! Who we call. A provider is data: where its API is, how a call to it is signed, and where it departs from OpenAI.
 
+mod build;
 pub mod settings;
+pub mod vendor;
+pub mod vendors;
 
 use std::{sync::Arc, time::Duration};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Uri, uri};
+
+pub use build::{BadProvider, COMPATIBLE, MOCK, Surroundings};
 
 use crate::types::{Period, Secret};
 
@@ -49,6 +54,9 @@ pub struct ProviderKey {
 pub struct Quirks {
     /// Ask for usage in streams with `stream_options.include_usage`.
     pub ask_usage: bool,
+    /// Knows `stream_options` at all; otherwise not even the client's are sent.
+    pub takes_stream_options: bool,
+    /// In chat calls; `/completions` knows `max_tokens` alone, everywhere.
     pub max_tokens: settings::MaxTokensField,
 }
 

@@ -1,0 +1,375 @@
+//! The composition root: from a configuration to a running gateway, in the order in which parts depend on each other;
+//! reloading it; and taking it down again without losing anything.
+
+use std::{
+    collections::BTreeMap,
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use tokio::{net::TcpListener, sync::Semaphore};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    accounting::{Till, settle_all},
+    auth::{DeclaredKeys, Keys},
+    config::{self, Complaint, Complaints, Environment, Loaded, Settings},
+    gateway::{Gateway, Outlet, Snapshot},
+    http::{self, Surface, serve, shutdown::{Phase, Shutdown}, tls::Tls},
+    mock::{Behaviour, Mock},
+    providers::{Deadlines, MOCK, Operation, Provider, Surroundings, settings::HttpVersion},
+    routing::{RetryBudget, Routes, Target},
+    store::{Db, StoreError},
+    telemetry::{self, BreakerSample, BreakerState, CallLog, Lines, Metrics},
+    types::{Clock, Tasks},
+    upstream::{Connections, Http, PoolKey},
+};
+
+/// Settlements that may wait to be written, beside those of calls in flight.
+const UNSETTLED: usize = 4_096;
+
+/// How often the configuration file is looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// A gateway that is running.
+#[derive(Debug)]
+pub struct App {
+    pub address: SocketAddr,
+    pub keys: Keys,
+    pub gateway: Arc<Gateway>,
+    pub metrics: Arc<Metrics>,
+    pub shutdown: Shutdown,
+    settings: Settings,
+    reloads: Arc<Reloads>,
+    clock: Clock,
+    /// Everything that should end when serving has ended.
+    tasks: Tasks,
+    /// Settling outlives serving: it ends when the last charge has.
+    settling: Tasks,
+    serving: Tasks,
+    lines: Lines,
+}
+
+/// Why a gateway could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("{0}")]
+    Config(Complaints),
+    #[error("cannot listen on {address}: {cause}")]
+    Listen { address: SocketAddr, cause: std::io::Error },
+    #[error("{0}")]
+    Store(#[from] StoreError),
+    #[error("{0}")]
+    Tls(#[from] http::tls::TlsError),
+    #[error("{0}")]
+    Log(#[from] telemetry::logging::InitError),
+}
+
+/// What a new snapshot is made from, beside the configuration itself.
+#[derive(Debug)]
+struct Reloads {
+    env: Environment,
+    file: Option<PathBuf>,
+    gateway: Arc<Gateway>,
+    keys: Keys,
+    connections: Connections,
+    metrics: Arc<Metrics>,
+    /// Where the built-in mock provider listens.
+    mock: String,
+    /// What can only be set at a start.
+    fixed: Settings,
+    /// One reload at a time.
+    turn: tokio::sync::Mutex<config::Watch>,
+}
+
+impl App {
+    /// Starts everything. When this returns, the listener accepts calls.
+    ///
+    /// # Errors
+    /// See [`StartError`]; nothing is left running but background tasks that end with the process.
+    pub async fn start(loaded: Loaded, env: Environment, clock: Clock) -> Result<Self, StartError> {
+        let settings = loaded.settings.clone();
+        let metrics = Arc::new(Metrics::new());
+        let lines = telemetry::logging::init(&settings.log, &metrics.log_lines_dropped)?;
+        let (tasks, settling, serving) = (Tasks::new(), Tasks::new(), Tasks::new());
+
+        let db = Db::open(&settings.data_dir).await?;
+        let keys = Keys::new(db, clock.clone(), &settings.auth);
+        tasks.spawn(keys.clone().watch(tasks.stopping()));
+
+        let mock = start_mock(&settings, &clock, &tasks).await?;
+        let connections = Connections::new(clock.clone(), tasks.clone());
+        let parts = Parts { env: &env, connections: &connections, metrics: &metrics, mock: &mock };
+        let (snapshot, declared) = parts.assemble(&loaded, None).map_err(StartError::Config)?;
+        keys.declare(declared);
+        metrics.config_in_force(&snapshot.hash);
+
+        let places = settings.server.max_in_flight.saturating_add(UNSETTLED);
+        let (till, settlements) = Till::new(places, clock.clone(), metrics.clone());
+        settling.spawn(settle_all(settlements, metrics.clone(), CallLog::new(&settings.log, &lines)));
+        let gateway = Arc::new(Gateway {
+            snapshot: ArcSwap::from_pointee(snapshot),
+            till,
+            retries: RetryBudget::new(settings.retries.max_share),
+            metrics: metrics.clone(),
+            clock: clock.clone(),
+            cut: CancellationToken::new(),
+        });
+        show_breakers(&metrics, &gateway);
+
+        let shutdown = Shutdown::new();
+        let surface = Arc::new(Surface {
+            gateway: gateway.clone(),
+            keys: keys.clone(),
+            metrics: metrics.clone(),
+            clock: clock.clone(),
+            in_flight: Arc::new(Semaphore::new(settings.server.max_in_flight.min(Semaphore::MAX_PERMITS))),
+            settings: settings.server.clone(),
+            shutdown: shutdown.clone(),
+        });
+        let tls = settings.tls.as_ref().map(Tls::load).transpose()?;
+        let listener = listen(settings.listen).await?;
+        let address = listener.local_addr().map_err(|cause| StartError::Listen { address: settings.listen, cause })?;
+        let server = serve::Server {
+            settings: settings.server.clone(),
+            clock: clock.clone(),
+            tasks: serving.clone(),
+            metrics: metrics.clone(),
+            shutdown: shutdown.clone(),
+            tls,
+        };
+        serving.spawn(serve::serve(listener, http::router(surface), server));
+        tasks.spawn(cut_at_the_end(shutdown.clone(), gateway.cut.clone()));
+
+        let reloads = Arc::new(Reloads {
+            file: loaded.file(),
+            turn: tokio::sync::Mutex::new(loaded.watch()),
+            fixed: settings.clone(),
+            env,
+            gateway: gateway.clone(),
+            keys: keys.clone(),
+            connections,
+            metrics: metrics.clone(),
+            mock,
+        });
+        if reloads.file.is_some() {
+            tasks.spawn(reloads.clone().follow_file(clock.clone(), tasks.stopping()));
+        }
+        Ok(Self { address, keys, gateway, metrics, shutdown, settings, reloads, clock, tasks, settling, serving, lines })
+    }
+
+    /// Loads the configuration again and puts it in force, or changes nothing and says why in the log.
+    pub async fn reload(&self) -> bool {
+        self.reloads.reload().await
+    }
+
+    /// Takes the gateway down: readiness first, then the listener, then calls in flight, then what they left behind.
+    pub async fn stop(self) {
+        self.shutdown.stop(&self.clock, &self.settings.server.drain).await;
+        self.serving.shut_down(&self.clock, Duration::from_secs(2)).await;
+        self.tasks.shut_down(&self.clock, Duration::from_secs(2)).await;
+        // The last till goes with the gateway; settling then runs dry and ends.
+        let Self { gateway, reloads, settling, clock, lines, .. } = self;
+        drop(reloads);
+        drop(gateway);
+        if !settling.shut_down(&clock, Duration::from_secs(5)).await {
+            tracing::warn!("calls were still unsettled at the end");
+        }
+        lines.flush(Duration::from_secs(1));
+    }
+}
+
+impl Reloads {
+    /// Looks at the configuration file once a second and reloads it when it has changed.
+    async fn follow_file(self: Arc<Self>, clock: Clock, stop: CancellationToken) {
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = clock.sleep(LOOK_EVERY) => {}
+            }
+            let changed = self.turn.lock().await.changed();
+            if changed {
+                self.reload().await;
+            }
+        }
+    }
+
+    async fn reload(&self) -> bool {
+        let mut watch = self.turn.lock().await;
+        let loaded = match config::load(self.file.as_deref(), &self.env) {
+            Ok(loaded) => loaded,
+            Err(complaints) => return self.rejected(&complaints),
+        };
+        *watch = loaded.watch();
+        let parts =
+            Parts { env: &self.env, connections: &self.connections, metrics: &self.metrics, mock: &self.mock };
+        let previous = self.gateway.snapshot.load_full();
+        match parts.assemble(&loaded, Some(&previous.routes)) {
+            Err(complaints) => self.rejected(&complaints),
+            Ok((snapshot, declared)) => {
+                self.note_fixed(&loaded.settings);
+                self.metrics.config_reload(Ok(&snapshot.hash));
+                tracing::info!(version = snapshot.hash, "configuration reloaded: {}", loaded.summary());
+                self.gateway.snapshot.store(Arc::new(snapshot));
+                self.keys.declare(declared);
+                drop(previous);
+                self.connections.prune();
+                true
+            }
+        }
+    }
+
+    fn rejected(&self, complaints: &Complaints) -> bool {
+        self.metrics.config_reload(Err(()));
+        tracing::error!("the changed configuration was not taken; the one before stays in force\n{complaints}");
+        false
+    }
+
+    /// Some settings take a restart: better said than silently ignored.
+    fn note_fixed(&self, new: &Settings) {
+        let old = &self.fixed;
+        let changed = [
+            ("listen", old.listen != new.listen),
+            ("data_dir", old.data_dir != new.data_dir),
+            ("tls", old.tls != new.tls),
+            ("server", old.server != new.server),
+            ("log", old.log != new.log),
+            ("auth", old.auth != new.auth),
+            ("retries.max_share", old.retries.max_share != new.retries.max_share),
+        ];
+        for (name, _) in changed.iter().filter(|(_, changed)| *changed) {
+            tracing::warn!("`{name}` was changed; the change takes a restart");
+        }
+    }
+}
+
+/// What a snapshot is assembled with.
+struct Parts<'a> {
+    env: &'a Environment,
+    connections: &'a Connections,
+    metrics: &'a Metrics,
+    mock: &'a str,
+}
+
+impl Parts<'_> {
+    /// Builds everything that a configuration says, or nothing.
+    fn assemble(&self, loaded: &Loaded, previous: Option<&Routes>) -> Result<(Snapshot, DeclaredKeys), Complaints> {
+        let settings = &loaded.settings;
+        let providers = self.providers(loaded)?;
+        let deadlines = |name: &str| {
+            let own = settings.providers.get(name).map(|provider| provider.timeout).unwrap_or_default();
+            Deadlines::resolve(own.or(settings.timeout).or(Settings::TIMEOUT))
+        };
+        let complain = |path: &[String], message: String| loaded.complain(path, message, None);
+        let routes =
+            Routes::build(&settings.models, &settings.aliases, &providers, &deadlines, &settings.health, previous)
+                .map_err(|errors| Complaints(errors.into_iter().map(|e| complain(&e.path, e.message)).collect()))?;
+        let declared = DeclaredKeys::new(&settings.keys).map_err(|bad| {
+            let at = |index: usize, field: &str| vec!["keys".to_owned(), index.to_string(), field.to_owned()];
+            Complaints(bad.into_iter().map(|b| complain(&at(b.index, b.field), b.message)).collect())
+        })?;
+        let snapshot = Snapshot::new(
+            routes,
+            |target| self.outlet(loaded, target),
+            settings.retries.clone(),
+            settings.health.clone(),
+            settings.server.keepalive.0,
+            loaded.hash.clone(),
+            self.metrics,
+        )
+        .map_err(|complaint| Complaints(vec![complaint]))?;
+        Ok((snapshot, declared))
+    }
+
+    fn providers(&self, loaded: &Loaded) -> Result<BTreeMap<String, Arc<Provider>>, Complaints> {
+        let around = Surroundings { variable: &|name| self.env.get(name), mock: Some(self.mock) };
+        let mut providers = BTreeMap::new();
+        let mut complaints = Vec::new();
+        for (name, settings) in &loaded.settings.providers {
+            match Provider::build(name, settings, &around) {
+                Ok(provider) => {
+                    providers.insert(name.clone(), Arc::new(provider));
+                }
+                Err(bad) => {
+                    let path = ["providers".to_owned(), name.clone(), bad.member.to_owned()];
+                    complaints.push(loaded.complain(&path, bad.message, None));
+                }
+            }
+        }
+        if complaints.is_empty() { Ok(providers) } else { Err(Complaints(complaints)) }
+    }
+
+    /// Where a target leads: its pool of connections, its addresses, its counters.
+    fn outlet(&self, loaded: &Loaded, target: &Target) -> Result<Outlet, Complaint> {
+        let provider = &target.provider;
+        let settings = loaded.settings.providers.get(&*provider.name).cloned().unwrap_or_default();
+        let complain = |member: &str, message: String| {
+            loaded.complain(&["providers".to_owned(), provider.name.to_string(), member.to_owned()], message, None)
+        };
+        let key = PoolKey {
+            scheme: provider.origin.scheme.clone(),
+            authority: provider.origin.authority.clone(),
+            http: match settings.http {
+                HttpVersion::Auto => Http::Auto,
+                HttpVersion::Http1 => Http::One,
+                HttpVersion::Http2 => Http::Two,
+            },
+            connect_timeout: target.deadlines.connect,
+            ca_file: settings.ca_file,
+        };
+        let pool = self.connections.pool(&key).map_err(|error| complain("ca_file", error.to_string()))?;
+        let mut uris = Vec::with_capacity(Operation::ALL.len());
+        for operation in Operation::ALL {
+            uris.push(provider.uri(operation).map_err(|error| complain("base_url", error.to_string()))?);
+        }
+        let uris = uris.try_into().map_err(|_| complain("base_url", "it leads nowhere".into()))?;
+        Ok(Outlet { pool, uris, metrics: self.metrics.target(&target.label) })
+    }
+}
+
+async fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
+    TcpListener::bind(address).await.map_err(|cause| StartError::Listen { address, cause })
+}
+
+/// Starts the built-in mock provider on a free port of this machine, if anything could need it now or after a reload.
+async fn start_mock(settings: &Settings, clock: &Clock, tasks: &Tasks) -> Result<String, StartError> {
+    let wanted = settings.providers.iter().any(|(name, p)| p.kind.as_deref().unwrap_or(name) == MOCK);
+    if !wanted {
+        return Ok(String::new());
+    }
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    let listener = listen(address).await?;
+    let address = listener.local_addr().map_err(|cause| StartError::Listen { address, cause })?;
+    let mock = Mock::new(Behaviour::default(), clock.clone());
+    let (stop, its_tasks) = (tasks.stopping(), tasks.clone());
+    tasks.spawn(async move { mock.serve(listener, stop, &its_tasks).await });
+    Ok(format!("http://{address}/v1"))
+}
+
+/// Lets a scrape see the breakers of the snapshot in force.
+fn show_breakers(metrics: &Metrics, gateway: &Arc<Gateway>) {
+    let gateway = Arc::downgrade(gateway);
+    metrics.read_breakers_with(move || {
+        let Some(gateway) = gateway.upgrade() else { return Vec::new() };
+        let slots = gateway.snapshot.load().routes.snapshot(gateway.clock.now());
+        let sample = |slot: crate::routing::SlotHealth| BreakerSample {
+            state: match slot.state {
+                crate::routing::SlotState::Closed => BreakerState::Closed,
+                crate::routing::SlotState::HalfOpen => BreakerState::HalfOpen,
+                _ => BreakerState::Open,
+            },
+            target: slot.target,
+            key: slot.key,
+        };
+        slots.into_iter().map(sample).collect()
+    });
+}
+
+/// When the patience of shutdown is over, streams still open end with an error event.
+async fn cut_at_the_end(shutdown: Shutdown, cut: CancellationToken) {
+    shutdown.reached(Phase::Cut).await;
+    cut.cancel();
+}

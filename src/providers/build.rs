@@ -1,0 +1,158 @@
+//! From settings to a [`Provider`]: the operator's words first, the vendor's row where they say nothing.
+
+use std::sync::Arc;
+
+use http::{HeaderMap, HeaderName, HeaderValue, Uri, uri};
+
+use super::{
+    Origin, Provider, ProviderKey, Quirks,
+    settings::{MaxTokensField, ProviderSettings},
+    vendor::{self, Auth, StreamUsage, Vendor},
+    vendors,
+};
+use crate::types::Secret;
+
+/// The word in `kind` for any server that speaks OpenAI's format.
+pub const COMPATIBLE: &str = "openai_compatible";
+
+/// The word in `kind` for the built-in mock provider.
+pub const MOCK: &str = "mock";
+
+/// What is wrong with one provider's settings: the member at fault, and a sentence.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BadProvider {
+    pub member: &'static str,
+    pub message: String,
+}
+
+/// What building a provider may look up: it reads no environment and starts nothing by itself.
+pub struct Surroundings<'a> {
+    /// The value of an environment variable, for a vendor's usual key.
+    pub variable: &'a dyn Fn(&str) -> Option<String>,
+    /// Where the built-in mock provider listens, if it was started.
+    pub mock: Option<&'a str>,
+}
+
+impl Provider {
+    /// Builds the provider called `name`.
+    ///
+    /// # Errors
+    /// The first thing that is wrong; loading a configuration finds most of them earlier, with their place.
+    pub fn build(name: &str, settings: &ProviderSettings, around: &Surroundings<'_>) -> Result<Self, BadProvider> {
+        let kind = settings.kind.as_deref().unwrap_or(name);
+        let vendor = vendors::find(kind);
+        if vendor.is_none() && kind != COMPATIBLE && kind != MOCK {
+            return Err(bad("kind", format!("there is no vendor `{kind}`; use its name in the list of vendors, or `{COMPATIBLE}`")));
+        }
+        let (origin, prefix) = base(kind, vendor, settings, around)?;
+        Ok(Self {
+            name: name.into(),
+            origin,
+            prefix,
+            keys: keys(vendor, settings, around)?,
+            headers: fixed_headers(settings)?,
+            forward_headers: forwarded(settings)?,
+            quirks: quirks(vendor, settings),
+        })
+    }
+}
+
+/// The text of the base URL: as set, as the mock says, or the vendor's own.
+fn base(
+    kind: &str,
+    vendor: Option<&Vendor>,
+    settings: &ProviderSettings,
+    around: &Surroundings<'_>,
+) -> Result<(Origin, String), BadProvider> {
+    let mock = around.mock.filter(|_| kind == MOCK);
+    let own = vendor.map(|vendor| vendor.base_url).filter(|url| !url.is_empty() && !url.contains('{'));
+    let Some(text) = settings.base_url.as_deref().or(mock).or(own) else {
+        return Err(bad("base_url", format!("the address of `{kind}` is not known; give its `base_url`")));
+    };
+    let wrong = |why: &str| bad("base_url", format!("`{text}` {why}; write for example https://api.example.com/v1"));
+    let uri: Uri = text.parse().map_err(|_| wrong("is not an address"))?;
+    let parts = uri.into_parts();
+    let (Some(scheme), Some(authority)) = (parts.scheme, parts.authority) else {
+        return Err(wrong("has no scheme or no host"));
+    };
+    if scheme != uri::Scheme::HTTP && scheme != uri::Scheme::HTTPS {
+        return Err(wrong("is neither http nor https"));
+    }
+    let path = parts.path_and_query;
+    if path.as_ref().is_some_and(|path| path.query().is_some()) {
+        return Err(wrong("has a query, which is not passed on"));
+    }
+    let prefix = path.map_or_else(String::new, |path| path.path().trim_end_matches('/').to_owned());
+    Ok((Origin { scheme, authority }, prefix))
+}
+
+/// The operator's keys, else the vendor's usual variable, else one key that signs nothing.
+fn keys(
+    vendor: Option<&Vendor>,
+    settings: &ProviderSettings,
+    around: &Surroundings<'_>,
+) -> Result<Vec<Arc<ProviderKey>>, BadProvider> {
+    let set = settings.api_key.iter().chain(&settings.api_keys).cloned();
+    let mut secrets: Vec<Secret> = set.collect();
+    if secrets.is_empty() {
+        let usual = vendor.map_or(&[][..], |vendor| vendor.key_env);
+        let found = usual.iter().find_map(|name| (around.variable)(name).filter(|value| !value.is_empty()));
+        secrets.extend(found.map(Secret::new));
+    }
+    if secrets.is_empty() {
+        return Ok(vec![Arc::new(ProviderKey { index: 0, header: None, secret: None })]);
+    }
+    let auth = vendor.map_or(vendor::BEARER, |vendor| vendor.auth);
+    let keys = secrets.into_iter().enumerate().map(|(index, secret)| {
+        let header = Some(signature(auth, &secret)?);
+        Ok(Arc::new(ProviderKey { index, header, secret: Some(secret) }))
+    });
+    keys.collect()
+}
+
+fn signature(auth: Auth, secret: &Secret) -> Result<(HeaderName, HeaderValue), BadProvider> {
+    let value = HeaderValue::from_str(&format!("{}{}", auth.prefix, secret.expose().trim()));
+    let mut value = value.map_err(|_| bad("api_key", "the key holds characters that no header can carry".into()))?;
+    value.set_sensitive(true);
+    Ok((HeaderName::from_static(auth.header), value))
+}
+
+fn fixed_headers(settings: &ProviderSettings) -> Result<HeaderMap, BadProvider> {
+    let mut headers = HeaderMap::new();
+    for (name, value) in &settings.headers {
+        let wrong = || bad("headers", format!("`{name}` is not a header, or its value is none"));
+        let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| wrong())?;
+        let mut value = HeaderValue::from_str(value.expose()).map_err(|_| wrong())?;
+        value.set_sensitive(true);
+        headers.insert(name, value);
+    }
+    Ok(headers)
+}
+
+fn forwarded(settings: &ProviderSettings) -> Result<Vec<HeaderName>, BadProvider> {
+    let names = settings.forward_headers.iter().map(|name| {
+        HeaderName::from_bytes(name.as_bytes()).map_err(|_| bad("forward_headers", format!("`{name}` is not a header")))
+    });
+    names.collect()
+}
+
+fn quirks(vendor: Option<&Vendor>, settings: &ProviderSettings) -> Quirks {
+    let (ask, takes) = match vendor.map_or(StreamUsage::Ask, |vendor| vendor.stream_usage) {
+        StreamUsage::Ask => (true, true),
+        StreamUsage::Unasked | StreamUsage::Refused => (false, false),
+    };
+    let max_tokens = match vendor.map_or(vendor::MaxTokensField::Either, |vendor| vendor.max_tokens) {
+        vendor::MaxTokensField::Either => MaxTokensField::Both,
+        vendor::MaxTokensField::MaxTokens => MaxTokensField::MaxTokens,
+        vendor::MaxTokensField::MaxCompletionTokens => MaxTokensField::MaxCompletionTokens,
+    };
+    Quirks {
+        ask_usage: settings.ask_usage.unwrap_or(ask),
+        takes_stream_options: settings.ask_usage == Some(true) || takes,
+        max_tokens: settings.max_tokens_field.unwrap_or(max_tokens),
+    }
+}
+
+fn bad(member: &'static str, message: String) -> BadProvider {
+    BadProvider { member, message }
+}
