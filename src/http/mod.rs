@@ -1,2 +1,13 @@
-//! To be written.
+//! The surface: sockets in, answers out.
+
+mod connection;
+mod io;
+pub mod serve;
 pub mod settings;
+pub mod shutdown;
+pub mod tls;
+
+pub use connection::PeerAddr;
+pub use serve::Server;
+pub use shutdown::{Phase, Shutdown};
+pub use tls::Tls;
