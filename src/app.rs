@@ -18,12 +18,15 @@ use crate::{
     auth::{DeclaredKeys, Keys},
     config::{self, Complaint, Complaints, Environment, Loaded, Settings},
     gateway::{Gateway, Outlet, Snapshot},
-    http::{self, Surface, serve, shutdown::{Phase, Shutdown}, tls::Tls},
+    http::{self, Phase, Server, Shutdown, Surface, Tls},
     mock::{Behaviour, Mock},
     providers::{Deadlines, MOCK, Operation, Provider, Surroundings, settings::HttpVersion},
     routing::{RetryBudget, Routes, Target},
     store::{Db, StoreError},
-    telemetry::{self, BreakerSample, BreakerState, CallLog, Lines, Metrics},
+    telemetry::{
+        self, CallLog, Lines, Metrics,
+        metrics::{BreakerSample, BreakerState},
+    },
     types::{Clock, Tasks},
     upstream::{Connections, Http, PoolKey},
 };
@@ -133,7 +136,7 @@ impl App {
         let tls = settings.tls.as_ref().map(Tls::load).transpose()?;
         let listener = listen(settings.listen).await?;
         let address = listener.local_addr().map_err(|cause| StartError::Listen { address: settings.listen, cause })?;
-        let server = serve::Server {
+        let server = Server {
             settings: settings.server.clone(),
             clock: clock.clone(),
             tasks: serving.clone(),
@@ -141,7 +144,7 @@ impl App {
             shutdown: shutdown.clone(),
             tls,
         };
-        serving.spawn(serve::serve(listener, http::router(surface), server));
+        serving.spawn(server.serve(listener, http::router(surface)));
         tasks.spawn(cut_at_the_end(shutdown.clone(), gateway.cut.clone()));
 
         let reloads = Arc::new(Reloads {
@@ -168,7 +171,10 @@ impl App {
 
     /// Takes the gateway down: readiness first, then the listener, then calls in flight, then what they left behind.
     pub async fn stop(self) {
-        self.shutdown.stop(&self.clock, &self.settings.server.drain).await;
+        tokio::select! {
+            () = self.shutdown.stop(&self.clock, &self.settings.server.drain) => {}
+            () = self.serving.finished() => {}
+        }
         self.serving.shut_down(&self.clock, Duration::from_secs(2)).await;
         self.tasks.shut_down(&self.clock, Duration::from_secs(2)).await;
         // The last till goes with the gateway; settling then runs dry and ends.

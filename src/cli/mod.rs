@@ -1,3 +1,90 @@
-//! The commands of the binary, a file each.
+//! What can be typed: one file per command. Commands return what they have to say; `main` turns it into an exit code.
 
+mod check;
+mod config;
+mod healthcheck;
 pub mod keys;
+mod mock;
+mod screen;
+mod serve;
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+/// A self-hosted, OpenAI-compatible LLM gateway in one binary.
+///
+/// Point any OpenAI SDK at it by changing `base_url`. It finds a provider for each call, retries and falls back,
+/// streams without buffering, and keeps provider keys away from applications.
+#[derive(Debug, Parser)]
+#[command(name = "switchboard", version, after_long_help = FIRST_STEPS)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const FIRST_STEPS: &str = "\
+First steps:
+  switchboard serve                       answers at once: providers are found by their usual environment
+                                          variables (OPENAI_API_KEY, GROQ_API_KEY, …); without any, a built-in
+                                          mock answers, so that the first call works offline
+  switchboard config defaults > switchboard.yaml
+                                          every setting with its default and a comment, to start a file from
+  switchboard check                       what is wrong with the file, with line, column and the nearest name
+  switchboard keys create --name my-app   a key for an application
+  switchboard mock --help                 a provider that fails on demand, to test applications against";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Serve(serve::Args),
+    Check(check::Args),
+    Config(config::Args),
+    Keys(keys::Args),
+    Mock(mock::Args),
+    Healthcheck(healthcheck::Args),
+}
+
+/// Which configuration a command works on.
+#[derive(Debug, clap::Args)]
+pub struct ConfigFile {
+    /// The configuration file. Unset: $SWITCHBOARD_CONFIG, ./switchboard.yaml, /etc/switchboard/switchboard.yaml, or
+    /// none at all.
+    #[arg(long, short, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+/// A command that did not do what was asked.
+#[derive(Debug)]
+pub struct Failed {
+    /// For people, on standard error.
+    pub message: String,
+    /// 1: it went wrong; 2: what was typed or configured is wrong.
+    pub code: u8,
+}
+
+impl Failed {
+    fn wrong(message: impl std::fmt::Display) -> Self {
+        Self { message: message.to_string(), code: 1 }
+    }
+
+    fn misconfigured(message: impl std::fmt::Display) -> Self {
+        Self { message: message.to_string(), code: 2 }
+    }
+}
+
+impl Cli {
+    /// Runs the command to its end.
+    ///
+    /// # Errors
+    /// [`Failed`], with what to print and the exit code.
+    pub fn run(self) -> Result<(), Failed> {
+        match self.command {
+            Command::Serve(args) => serve::run(args),
+            Command::Check(args) => check::run(&args),
+            Command::Config(args) => config::run(&args),
+            Command::Keys(args) => keys::run(args),
+            Command::Mock(args) => mock::run(args),
+            Command::Healthcheck(args) => healthcheck::run(args),
+        }
+    }
+}

@@ -12,7 +12,7 @@ use http::{HeaderMap, StatusCode, header, request::Parts};
 use http_body_util::BodyExt;
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::{Surface, serve::PeerAddr};
+use super::{Surface, PeerAddr};
 use crate::{auth::Principal, error::Error, types::Size, upstream::join};
 
 /// The address at the other end of the connection.

@@ -1,2 +1,38 @@
-//! wip
+//! The surface: sockets, routes, and the translation between HTTP and the gateway. It knows no provider.
+
+mod connection;
+mod extract;
+mod io;
+mod ops;
+mod respond;
+mod routes;
+pub mod serve;
 pub mod settings;
+pub mod shutdown;
+pub mod tls;
+mod v1;
+
+use std::sync::Arc;
+
+use tokio::sync::Semaphore;
+
+pub use connection::PeerAddr;
+pub use routes::router;
+pub use serve::Server;
+pub use shutdown::{Phase, Shutdown};
+pub use tls::Tls;
+
+use crate::{auth::Keys, gateway::Gateway, telemetry::Metrics, types::Clock};
+
+/// What handlers may reach.
+#[derive(Debug)]
+pub struct Surface {
+    pub gateway: Arc<Gateway>,
+    pub keys: Keys,
+    pub metrics: Arc<Metrics>,
+    pub clock: Clock,
+    pub settings: settings::Settings,
+    /// One permit per call in flight, from its head to its last byte.
+    pub in_flight: Arc<Semaphore>,
+    pub shutdown: Shutdown,
+}

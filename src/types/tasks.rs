@@ -44,6 +44,12 @@ impl Tasks {
         self.stop.clone()
     }
 
+    /// Waits until every task has ended by itself.
+    pub async fn finished(&self) {
+        self.tracker.close();
+        self.tracker.wait().await;
+    }
+
     /// Asks all tasks to stop and waits for them at most `grace`. Says whether all have ended.
     pub async fn shut_down(&self, clock: &Clock, grace: Duration) -> bool {
         self.stop.cancel();

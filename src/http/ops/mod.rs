@@ -16,7 +16,7 @@ pub(super) async fn healthz() -> &'static str {
 
 /// Whether a load balancer should send calls here: not while shutting down.
 pub(super) async fn readyz(State(surface): State<Arc<Surface>>) -> Response {
-    let ready = surface.shutdown.is_ready();
+    let ready = surface.shutdown.ready();
     let snapshot = surface.gateway.snapshot.load();
     let mut response = respond::json(&json!({
         "status": if ready { "ready" } else { "draining" },

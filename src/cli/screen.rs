@@ -1,0 +1,133 @@
+//! What `serve` prints when it is ready: one screen that says what is bound, what was found, what is missing, and what
+//! to paste next.
+
+use std::{fmt::Write, io::Write as _, net::SocketAddr, time::Duration};
+
+use crate::{
+    config::{Loaded, Source},
+    routing::settings::ModelSettings,
+    types::Secret,
+};
+
+/// Lines of a list before the rest is counted instead.
+const SHOWN: usize = 12;
+
+/// What is known before the start.
+#[derive(Debug)]
+pub(super) struct Screen {
+    config: String,
+    providers: Vec<String>,
+    models: Vec<String>,
+    notes: Vec<String>,
+    warnings: String,
+    declared_keys: usize,
+    example_model: String,
+    https: bool,
+}
+
+impl Screen {
+    pub(super) fn of(loaded: &Loaded) -> Self {
+        let settings = &loaded.settings;
+        let config = match &loaded.source {
+            Source::File(path) => format!("{} (version {})", path.display(), loaded.hash),
+            Source::Environment => "no file: providers are found by their environment variables".to_owned(),
+        };
+        let providers = settings.providers.iter().map(|(name, provider)| {
+            let count = provider.api_keys.len() + usize::from(provider.api_key.is_some());
+            let kind = provider.kind.as_deref().filter(|kind| kind != name).map(|kind| format!(" ({kind})"));
+            let keys = if count > 1 { format!(", {count} keys") } else { String::new() };
+            format!("{name}{}{keys}", kind.unwrap_or_default())
+        });
+        let models = settings.models.iter().map(|(name, model)| format!("{name} → {}", targets(model)));
+        Self {
+            config,
+            providers: providers.collect(),
+            models: models.collect(),
+            notes: loaded.notes.clone(),
+            warnings: if loaded.warnings.0.is_empty() { String::new() } else { loaded.warnings.to_string() },
+            declared_keys: settings.keys.len(),
+            example_model: example(settings.models.keys().map(String::as_str)),
+            https: settings.tls.is_some(),
+        }
+    }
+
+    /// Prints the screen. A closed standard output is nobody's problem.
+    pub(super) fn show(&self, address: SocketAddr, first_key: Option<&Secret>, stored_keys: u64, ready_in: Duration) {
+        let text = self.text(address, first_key, stored_keys, ready_in);
+        let _ = std::io::stdout().write_all(text.as_bytes());
+        let _ = std::io::stdout().flush();
+    }
+
+    fn text(&self, address: SocketAddr, first_key: Option<&Secret>, stored_keys: u64, ready_in: Duration) -> String {
+        let mut out = String::new();
+        let url = self.url(address);
+        // Writing to a String cannot fail.
+        let _ = writeln!(out, "\nSwitchboard {} listens on {url}\n", env!("CARGO_PKG_VERSION"));
+        let _ = writeln!(out, "  config     {}", self.config);
+        list(&mut out, "providers", &self.providers);
+        list(&mut out, "models", &self.models);
+        let _ = writeln!(out, "  keys       {stored_keys} stored, {} declared in the file", self.declared_keys);
+        list(&mut out, "notes", &self.notes);
+        if !self.warnings.is_empty() {
+            let _ = writeln!(out, "\n{}", self.warnings.trim_end());
+        }
+        let key = match first_key {
+            Some(key) => {
+                let _ = writeln!(out, "\nA first API key was made. It is shown this once:\n\n  {}", key.expose());
+                key.expose()
+            }
+            None => "$SWITCHBOARD_KEY",
+        };
+        let _ = writeln!(
+            out,
+            "\nTry it:\n\n  curl {url}/v1/chat/completions \\\n    -H \"Authorization: Bearer {key}\" \\\n    -H \"Content-Type: \
+             application/json\" \\\n    -d '{{\"model\": \"{}\", \"messages\": [{{\"role\": \"user\", \"content\": \"Hello!\"}}]}}'\n",
+            self.example_model
+        );
+        if first_key.is_none() {
+            let _ = writeln!(out, "More keys: switchboard keys create --name my-app --models '*'");
+        }
+        let _ = writeln!(out, "Metrics: {url}/metrics   Health: {url}/healthz, {url}/readyz");
+        let _ = writeln!(out, "Ready in {} ms.\n", ready_in.as_millis());
+        out
+    }
+
+    /// An address that can be pasted: a wildcard address is reached on this machine.
+    fn url(&self, address: SocketAddr) -> String {
+        let scheme = if self.https { "https" } else { "http" };
+        if address.ip().is_unspecified() {
+            format!("{scheme}://localhost:{}", address.port())
+        } else {
+            format!("{scheme}://{address}")
+        }
+    }
+}
+
+fn targets(model: &ModelSettings) -> String {
+    let names: Vec<&str> = model.targets.iter().map(|target| &*target.model).collect();
+    names.join(", ")
+}
+
+/// A name that works: one that is no pattern, else one that fits a pattern.
+fn example<'a>(names: impl Iterator<Item = &'a str> + Clone) -> String {
+    let plain = names.clone().find(|name| !name.contains('*'));
+    let mock = names.clone().find(|name| name.starts_with("mock/"));
+    match plain.or(mock).or_else(|| names.clone().next()) {
+        Some("mock/*") => "mock/hello".to_owned(),
+        Some("openai/*") => "openai/gpt-5-mini".to_owned(),
+        Some(name) => name.replace('*', "MODEL"),
+        None => "MODEL".to_owned(),
+    }
+}
+
+fn list(out: &mut String, title: &str, items: &[String]) {
+    if items.is_empty() {
+        return;
+    }
+    for (index, item) in items.iter().take(SHOWN).enumerate() {
+        let _ = writeln!(out, "  {:<10} {item}", if index == 0 { title } else { "" });
+    }
+    if items.len() > SHOWN {
+        let _ = writeln!(out, "  {:<10} and {} more", "", items.len() - SHOWN);
+    }
+}

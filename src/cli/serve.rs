@@ -1,0 +1,100 @@
+//! `switchboard serve`: start, say what is bound, run until told to stop.
+
+use std::{net::SocketAddr, path::PathBuf, time::Instant};
+
+use tokio::{
+    runtime::{Builder, Runtime},
+    signal::unix::{SignalKind, signal},
+};
+
+use super::{ConfigFile, Failed, screen};
+use crate::{
+    app::{App, StartError},
+    config::{self, Environment},
+    http::Phase,
+    types::Clock,
+};
+
+/// Run the gateway.
+///
+/// SIGTERM and Ctrl-C drain it: readiness goes first, calls in flight finish within `server.drain.grace`. A second
+/// signal ends it at once. SIGHUP, and any change of the file, reload the configuration; a wrong file changes nothing.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(flatten)]
+    config: ConfigFile,
+    /// The address to listen on, in place of the configuration's `listen`.
+    #[arg(long, value_name = "ADDRESS:PORT", env = "SWITCHBOARD_LISTEN")]
+    listen: Option<SocketAddr>,
+    /// Where state is kept, in place of the configuration's `data_dir`.
+    #[arg(long, value_name = "DIR", env = "SWITCHBOARD_DATA_DIR")]
+    data_dir: Option<PathBuf>,
+}
+
+pub(super) fn run(args: Args) -> Result<(), Failed> {
+    let clock = Clock::Real;
+    let started = clock.now();
+    let env = Environment::process();
+    let mut loaded = config::load(args.config.config.as_deref(), &env).map_err(Failed::misconfigured)?;
+    if let Some(listen) = args.listen {
+        loaded.settings.listen = listen;
+    }
+    if let Some(data_dir) = args.data_dir {
+        loaded.settings.data_dir = data_dir;
+    }
+    runtime()?.block_on(async move {
+        let screen = screen::Screen::of(&loaded);
+        let app = App::start(loaded, env, clock.clone()).await.map_err(failed)?;
+        announce(&app, screen, &clock, started).await?;
+        run_until_stopped(app).await
+    })
+}
+
+/// With one core to itself, a single-threaded runtime spares the wake-ups between threads.
+pub(super) fn runtime() -> Result<Runtime, Failed> {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let mut builder = if cores == 1 { Builder::new_current_thread() } else { Builder::new_multi_thread() };
+    builder.enable_all().build().map_err(Failed::wrong)
+}
+
+async fn announce(app: &App, screen: screen::Screen, clock: &Clock, started: Instant) -> Result<(), Failed> {
+    let first_key = app.first_key().await.map_err(Failed::wrong)?;
+    let keys = app.keys.count().await.map_err(Failed::wrong)?;
+    let ready_in = clock.now() - started;
+    screen.show(app.address, first_key.as_ref(), keys, ready_in);
+    Ok(())
+}
+
+async fn run_until_stopped(app: App) -> Result<(), Failed> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(Failed::wrong)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(Failed::wrong)?;
+    let mut hang_up = signal(SignalKind::hangup()).map_err(Failed::wrong)?;
+    loop {
+        tokio::select! {
+            _ = hang_up.recv() => { app.reload().await; }
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+        }
+    }
+    tracing::info!("draining: calls in flight may finish, a second signal ends them");
+    let shutdown = app.shutdown.clone();
+    let hurried = async {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        shutdown.advance(Phase::Closed);
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        () = app.stop() => Ok(()),
+        () = hurried => Ok(()),
+    }
+}
+
+fn failed(error: StartError) -> Failed {
+    match error {
+        StartError::Config(_) | StartError::Tls(_) | StartError::Log(_) => Failed::misconfigured(error),
+        StartError::Listen { .. } | StartError::Store(_) => Failed::wrong(error),
+    }
+}
