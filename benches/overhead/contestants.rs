@@ -58,7 +58,7 @@ pub struct Running {
     /// From the start of the process to its readiness; zero when it was not started here.
     pub started_in: Duration,
     pub pid: Option<u32>,
-    _process: Option<Process>,
+    process: Option<Process>,
 }
 
 impl Contestant {
@@ -111,7 +111,7 @@ impl Contestant {
         let process = Process::start(core, &log, program, args)?;
         let mut running = self.running(endpoint, Some(process.pid()), Some(process));
         while !running.is_ready().await {
-            if running._process.as_mut().is_none_or(Process::has_ended) || begin.elapsed() > START_DEADLINE {
+            if running.process.as_mut().is_none_or(Process::has_ended) || begin.elapsed() > START_DEADLINE {
                 let said = fs::read_to_string(&log).unwrap_or_default();
                 bail!("{} did not get ready; it said: {}", self.name, said.trim());
             }
@@ -123,7 +123,7 @@ impl Contestant {
 
     fn running(&self, endpoint: Endpoint, pid: Option<u32>, process: Option<Process>) -> Running {
         let (contestant, endpoint) = (self.clone(), Arc::new(endpoint));
-        Running { contestant, endpoint, started_in: Duration::ZERO, pid, _process: process }
+        Running { contestant, endpoint, started_in: Duration::ZERO, pid, process }
     }
 }
 

@@ -23,6 +23,7 @@ pub enum Scenario {
     BurstLong,
     Paced,
     OpenStreams,
+    #[value(alias = "idle")]
     Start,
 }
 
