@@ -1,0 +1,118 @@
+//! What is said: prompts as a client library sends them and answers as an OpenAI provider gives them, made once.
+
+use memchr::memmem;
+use serde_json::json;
+
+/// Number of content chunks in a burst.
+pub const BURST_CHUNKS: usize = 200;
+
+/// A content chunk's text carries the upstream's clock after `@t` and, after `@h`, how long the upstream held the
+/// request, each as sixteen hexadecimal digits of nanoseconds: so the far end can tell the proxy's share.
+pub const STAMP: &str = "@t0000000000000000@h0000000000000000";
+
+const PASSAGE: &str = "Please review the function below.\n```rust\nlet path = \"C:\\\\logs\\\\\";\n\tprintln!(\"{path}\");\n```\n\
+    It says \"done\" too early — why? Consider naïve callers, 東京 time zones and a retry.\n";
+
+const USAGE: &str = r#"{"prompt_tokens":219,"completion_tokens":200,"total_tokens":419,"prompt_tokens_details":{"cached_tokens":0},"completion_tokens_details":{"reasoning_tokens":0}}"#;
+
+/// A chat completion request for `model` of about `bytes` bytes: a system message and turns of a conversation about
+/// code, so that the text has the line ends, quotes and backslashes that real prompts have.
+pub fn request_body(model: &str, bytes: usize, stream: bool) -> Vec<u8> {
+    let mut text = String::new();
+    let mut body = request_around(model, &text, stream);
+    while body.len() < bytes {
+        let missing = PASSAGE.ceil_char_boundary((bytes - body.len()).min(PASSAGE.len()));
+        text.push_str(&PASSAGE[..missing]);
+        body = request_around(model, &text, stream);
+    }
+    body.into_bytes()
+}
+
+/// The provider's answer to a call without streaming, head included.
+pub fn whole_answer() -> Vec<u8> {
+    let text = "The loop returns before the last write is flushed, so \"done\" is printed early.\nAwait the flush.";
+    let body = format!(
+        r#"{{"id":"chatcmpl-B9MBs8CjcvOU2jLn4n570S5qMJKcT","object":"chat.completion","created":1763640000,"model":"bench-model-2026-08-01","choices":[{{"index":0,"message":{{"role":"assistant","content":{},"refusal":null,"annotations":[]}},"logprobs":null,"finish_reason":"stop"}}],"usage":{USAGE},"service_tier":"default","system_fingerprint":"fp_44709d6fcb"}}"#,
+        json!(text)
+    );
+    format!("{}content-length: {}\r\n\r\n{body}", head("application/json"), body.len()).into_bytes()
+}
+
+/// The provider's head of a streamed answer and the chunk that opens every stream.
+pub fn stream_start() -> Vec<u8> {
+    let mut start =
+        format!("{}transfer-encoding: chunked\r\n\r\n", head("text/event-stream; charset=utf-8")).into_bytes();
+    start.extend(chunk(r#"{"role":"assistant","content":"","refusal":null}"#, "null"));
+    start
+}
+
+/// A content chunk of about 250 bytes, framed as one HTTP chunk, with [`STAMP`] for its text.
+pub fn content_chunk() -> Vec<u8> {
+    chunk(&format!(r#"{{"content":"{STAMP}"}}"#), "null")
+}
+
+/// `count` content chunks of equal length, each with its number in the stamp: some gateways cut a stream that repeats
+/// itself.
+pub fn content_chunks(count: usize) -> Vec<u8> {
+    let (one, empty) = (content_chunk(), STAMP.as_bytes());
+    let at = memmem::find(&one, empty).unwrap_or(0);
+    let mut chunks = one.repeat(count);
+    for (number, chunk) in chunks.chunks_mut(one.len()).enumerate() {
+        chunk[at..at + empty.len()].copy_from_slice(stamp(number as u64, 0).as_bytes());
+    }
+    chunks
+}
+
+/// A filled-in [`STAMP`].
+pub fn stamp(sent: u64, held: u64) -> String {
+    format!("@t{sent:016x}@h{held:016x}")
+}
+
+/// What follows the last content chunk, up to the end of the HTTP body: finish reason, usage if asked, `[DONE]`.
+pub fn stream_end(include_usage: bool) -> Vec<u8> {
+    let mut end = chunk("{}", r#""stop""#);
+    if include_usage {
+        end.extend(event("[]", USAGE));
+    }
+    end.extend(framed("data: [DONE]\n\n"));
+    end.extend_from_slice(b"0\r\n\r\n");
+    end
+}
+
+fn request_around(model: &str, text: &str, stream: bool) -> String {
+    // Turns of about four kilobytes each: real histories are lists, not one string.
+    let mut turns = vec![json!({"role": "system", "content": "You are a careful reviewer. Answer in one paragraph."})];
+    let mut rest = text;
+    while !rest.is_empty() {
+        let (turn, left) = rest.split_at(rest.ceil_char_boundary(rest.len().min(4096)));
+        let role = if turns.len() % 2 == 1 { "user" } else { "assistant" };
+        turns.push(json!({"role": role, "content": turn}));
+        rest = left;
+    }
+    let (turns, stream) = (json!(turns), if stream { r#","stream":true"# } else { "" });
+    format!(r#"{{"model":"{model}","messages":{turns},"temperature":0.7,"max_tokens":512{stream}}}"#)
+}
+
+fn chunk(delta: &str, finish_reason: &str) -> Vec<u8> {
+    event(&format!(r#"[{{"index":0,"delta":{delta},"logprobs":null,"finish_reason":{finish_reason}}}]"#), "null")
+}
+
+fn event(choices: &str, usage: &str) -> Vec<u8> {
+    framed(&format!(
+        "data: {{\"id\":\"chatcmpl-B9MBs8CjcvOU2jLn4n570S5qMJKcT\",\"object\":\"chat.completion.chunk\",\"created\":1763640000,\
+         \"model\":\"bench-model\",\"choices\":{choices},\"usage\":{usage}}}\n\n"
+    ))
+}
+
+fn framed(data: &str) -> Vec<u8> {
+    format!("{:x}\r\n{data}\r\n", data.len()).into_bytes()
+}
+
+fn head(content_type: &str) -> String {
+    format!(
+        "HTTP/1.1 200 OK\r\ndate: Fri, 20 Nov 2026 12:00:00 GMT\r\ncontent-type: {content_type}\r\n\
+         openai-organization: bench\r\nopenai-processing-ms: 12\r\nopenai-version: 2020-10-01\r\n\
+         x-ratelimit-limit-requests: 10000\r\nx-ratelimit-remaining-requests: 9999\r\n\
+         x-ratelimit-remaining-tokens: 1999000\r\nx-request-id: req_0f9d1f5f5f0c4c1c8a7f\r\n"
+    )
+}
