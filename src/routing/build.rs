@@ -9,6 +9,7 @@ use std::{
 
 use super::{
     health::{Known, Slots},
+    instances::Instances,
     models::{Model, Resolved, Target, Upstream},
     params::{self, Params},
     pattern::{self, Pattern},
@@ -44,7 +45,8 @@ struct Builder<'s> {
     providers: &'s BTreeMap<String, Arc<Provider>>,
     deadlines: &'s dyn Fn(&str) -> Deadlines,
     health: Arc<HealthSettings>,
-    known: Known,
+    known: Arc<Known>,
+    previous: Option<&'s Routes>,
     targets: Vec<Arc<Target>>,
     errors: Vec<BuildError>,
 }
@@ -61,13 +63,18 @@ pub(super) fn build(
         providers,
         deadlines,
         health: Arc::new(health.clone()),
-        known: previous.map(Routes::known).unwrap_or_default(),
+        known: previous.map(|routes| routes.known.clone()).unwrap_or_default(),
+        previous,
         targets: Vec::new(),
         errors: Vec::new(),
     };
     builder.check_health(health);
     let models: Vec<_> = models.iter().map(|(name, model)| builder.model(name, model)).collect();
-    let mut routes = Routes { targets: std::mem::take(&mut builder.targets), ..Routes::with_models(models) };
+    let mut routes = Routes {
+        targets: std::mem::take(&mut builder.targets),
+        known: builder.known.clone(),
+        ..Routes::with_models(models)
+    };
     routes.aliases = builder.aliases(&routes, aliases);
     builder.check_fallbacks(&routes);
     if builder.errors.is_empty() { Ok(routes) } else { Err(builder.errors) }
@@ -183,19 +190,34 @@ impl Builder<'_> {
             self.complain(&path, format!("there is no provider `{provider_name}`{near}"));
             return None;
         };
-        let label: Arc<str> = label.into();
+        let (label, upstream): (Arc<str>, Arc<str>) = (label.into(), upstream.into());
+        let pattern = Pattern::parse(&upstream);
         let built = Arc::new(Target {
             index: self.targets.len(),
             provider: provider.clone(),
             weight: target.weight.unwrap_or(1.0),
             deadlines: (self.deadlines)(provider_name).with(target.timeout.or(model.timeout)),
             params: Params::merge(model_params, &target.params),
-            upstream: Pattern::parse(upstream).map_or_else(|| Upstream::Fixed(upstream.into()), Upstream::Pattern),
-            slots: Slots::new(provider, &label, &self.health, &mut self.known),
+            slots: Slots::new(provider, &label, &upstream, &self.health, &self.known),
+            instances: pattern.is_some().then(|| Instances::new(self.health.clone(), self.known.clone())),
+            upstream: pattern.map_or(Upstream::Fixed(upstream), Upstream::Pattern),
             label,
         });
+        self.take_over_instances(&built);
         self.targets.push(built.clone());
         Some(built)
+    }
+
+    /// Makes the upstream models known to a target with a `*` that its predecessors knew, so that their health, which
+    /// nobody else holds, is passed on.
+    fn take_over_instances(&self, target: &Arc<Target>) {
+        let Some(instances) = &target.instances else { return };
+        let predecessors = self.previous.into_iter().flat_map(Routes::targets);
+        for predecessor in predecessors.filter(|predecessor| predecessor.label == target.label) {
+            for (star, _) in predecessor.instances.iter().flat_map(Instances::all) {
+                instances.get(&star, target);
+            }
+        }
     }
 
     fn check_params(&mut self, path: &[&str], settings: &settings::Params) {
@@ -265,5 +287,167 @@ fn suggestion<'a>(name: &str, among: impl Iterator<Item = &'a str> + Clone) -> S
         0 => String::new(),
         1..=8 => format!("; there is {}", all.join(", ")),
         many => format!("; there are {many} others, none of them near"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::{
+        providers::settings::Timeout,
+        routing::{
+            fixtures::{DEADLINES, Setup},
+            settings::Fallbacks,
+        },
+        types::Period,
+    };
+
+    fn good() -> Setup {
+        Setup::new().model("gpt", &["openai/gpt-5.5", "azure/gpt-5.5"]).model("openai/*", &["openai/*"])
+    }
+
+    fn with_fallback(setup: Setup, name: &str) -> Setup {
+        setup.edit("gpt", |model| model.fallbacks.timeout = Some(vec![name.to_owned()]))
+    }
+
+    fn with_weights(weights: &[f64]) -> Setup {
+        good().edit("gpt", |model| {
+            for (target, weight) in model.targets.iter_mut().zip(weights) {
+                target.weight = Some(*weight);
+            }
+        })
+    }
+
+    #[test]
+    fn every_mistake_is_found_at_its_place() {
+        let health = |edit: fn(&mut HealthSettings)| {
+            let mut setup = good();
+            edit(&mut setup.health);
+            setup
+        };
+        let cases = [
+            (good().model("m", &[]), "models.m: `m` has no targets"),
+            (good().model("", &["openai/x"]), "models.: a model needs a name"),
+            (good().model("a*b*", &["openai/x"]), "models.a*b*: `a*b*` has more than one `*`"),
+            (
+                good().model("m", &["opnai/x"]),
+                "models.m.targets.0.model: there is no provider `opnai`; did you mean `openai`?",
+            ),
+            (
+                good().model("m", &["zzz/x"]),
+                "models.m.targets.0.model: there is no provider `zzz`; there is `azure`, `openai`",
+            ),
+            (good().model("m", &["azure/x", "gpt-5.5"]), "models.m.targets.1.model: `gpt-5.5` is not a target"),
+            (good().model("m", &["openai/"]), "models.m.targets.0.model: `openai/` is not a target"),
+            (good().model("m", &["openai/*"]), "models.m.targets.0.model: `openai/*` has a `*`, but"),
+            (good().model("m*", &["openai/*-*"]), "models.m*.targets.0.model: `openai/*-*` has more than one"),
+            (with_weights(&[-1.0]), "models.gpt.targets.0.weight: the weight must be from 0 to 1000000, not -1"),
+            (with_weights(&[1.0, f64::NAN]), "models.gpt.targets.1.weight: the weight must be"),
+            (with_weights(&[f64::INFINITY]), "models.gpt.targets.0.weight: the weight must be"),
+            (with_weights(&[0.0, 0.0]), "models.gpt: every target of `gpt` has weight 0"),
+            (
+                with_fallback(good(), "gtp"),
+                "models.gpt.fallbacks.timeout.0: there is no model `gtp`; did you mean `gpt`?",
+            ),
+            (with_fallback(good(), "gpt"), "models.gpt.fallbacks.timeout.0: `gpt` falls back to itself"),
+            (
+                with_fallback(good().alias("a", "gpt"), "a"),
+                "models.gpt.fallbacks.timeout.0: `gpt` falls back to itself",
+            ),
+            (with_fallback(good(), "openai/*"), "models.gpt.fallbacks.timeout.0: `openai/*` has a `*`"),
+            (good().alias("gpt", "openai/x"), "aliases.gpt: `gpt` is a model"),
+            (good().alias("a", "b"), "aliases.a: there is no model `b`"),
+            (good().alias("a", "openai/*"), "aliases.a: `openai/*` has a `*`"),
+            (good().alias("a*", "gpt"), "aliases.a*: the alias `a*` has a `*`"),
+            (good().alias("", "gpt"), "aliases.: an alias needs a name"),
+            (good().alias("a", "a"), "aliases.a: `a` is an alias itself"),
+            (good().alias("a", "openai/x").alias("openai/x", "gpt"), "aliases.a: `openai/x` is an alias itself"),
+            (
+                good().edit("gpt", |model| _ = model.ceilings.insert("n".to_owned(), json!("4"))),
+                "models.gpt.ceilings.n: the ceiling of `n` must be a number",
+            ),
+            (
+                good()
+                    .edit("gpt", |model| _ = model.targets[1].params.overrides.insert("model".to_owned(), json!("x"))),
+                "models.gpt.targets.1.overrides.model: `model` is set by the gateway",
+            ),
+            (health(|health| health.failure_ratio = f64::NAN), "health.failure_ratio: must be a share"),
+            (health(|health| health.consecutive_failures = 0), "health.consecutive_failures: must be at least 1"),
+            (health(|health| health.min_calls = 0), "health.min_calls: must be at least 1"),
+            (health(|health| health.rest = Period(Duration::MAX)), "health.rest: "),
+        ];
+        for (setup, expected) in cases {
+            let found: Vec<String> = setup.try_build(None).unwrap_err().iter().map(ToString::to_string).collect();
+            assert!(found.len() == 1 && found[0].starts_with(expected), "{expected}\n{found:#?}");
+        }
+    }
+
+    #[test]
+    fn all_mistakes_are_found_at_once() {
+        let setup = with_fallback(good(), "x").alias("a", "y").model("m", &["nobody/x"]).model("n", &[]);
+        assert_eq!(setup.try_build(None).unwrap_err().len(), 4);
+    }
+
+    #[test]
+    fn unusual_settings_are_no_mistakes() {
+        let cases = [
+            Setup::new(),
+            with_fallback(good(), "openai/gpt-5.5"),
+            with_fallback(good().alias("a", "openai/x"), "a"),
+            good().edit("openai/*", |model| model.fallbacks.default = vec!["openai/gpt-5.5".to_owned()]),
+            good().alias("openai/x", "gpt"),
+            good().model("any*", &["openai/gpt-5.5"]),
+            good().model("llama", &["openai/meta-llama/llama-4"]),
+            with_weights(&[0.0, 1.0]),
+            with_weights(&[0.0, 0.0]).edit("gpt", |model| model.strategy = Some(Strategy::Ordered)),
+        ];
+        for setup in cases {
+            assert!(setup.try_build(None).is_ok());
+        }
+    }
+
+    #[test]
+    fn a_weight_makes_the_strategy_weighted_unless_it_is_named() {
+        let strategy = |setup: Setup| setup.build().resolve("gpt").unwrap().model.strategy;
+        assert_eq!(strategy(good()), Strategy::Ordered);
+        assert_eq!(strategy(with_weights(&[2.0])), Strategy::Weighted);
+        let ordered = with_weights(&[2.0]).edit("gpt", |model| model.strategy = Some(Strategy::Ordered));
+        assert_eq!(strategy(ordered), Strategy::Ordered);
+        let routes = with_weights(&[2.0]).build();
+        let weights: Vec<f64> = routes.resolve("gpt").unwrap().model.targets.iter().map(|t| t.weight).collect();
+        assert_eq!(weights, [2.0, 1.0]);
+    }
+
+    #[test]
+    fn deadlines_come_from_the_target_then_the_model_then_the_provider() {
+        let seconds = |seconds: u64| Some(Period::from_secs(seconds));
+        let setup = good().edit("gpt", |model| {
+            model.timeout = Timeout { first_output: seconds(20), total: seconds(40), ..Timeout::default() };
+            model.targets[0].timeout = Timeout { total: seconds(400), ..Timeout::default() };
+        });
+        let routes = setup.build();
+        let target = &routes.resolve("gpt").unwrap().model.targets[0];
+        let expected =
+            Deadlines { first_output: Duration::from_secs(20), total: Duration::from_secs(400), ..DEADLINES };
+        assert_eq!(target.deadlines, expected);
+    }
+
+    #[test]
+    fn targets_are_numbered_without_gaps() {
+        let routes = good().model("zz", &["azure/a", "azure/b"]).build();
+        assert!(routes.targets().enumerate().all(|(number, target)| target.index == number));
+        assert_eq!(routes.targets().count(), 5);
+    }
+
+    #[test]
+    fn an_explicitly_empty_fallback_list_is_kept() {
+        let setup = good().edit("gpt", |model| {
+            model.fallbacks = Fallbacks { timeout: Some(Vec::new()), ..Fallbacks::default() };
+        });
+        assert_eq!(setup.build().resolve("gpt").unwrap().model.fallbacks.timeout, Some(Vec::new()));
     }
 }

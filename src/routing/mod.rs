@@ -14,7 +14,10 @@
 mod access;
 mod backoff;
 mod build;
+#[cfg(test)]
+mod fixtures;
 mod health;
+mod instances;
 mod models;
 mod params;
 mod pattern;

@@ -4,6 +4,7 @@ use std::{borrow::Cow, sync::Arc, time::Instant};
 
 use super::{
     health::{Acquire, Permit, SlotHealth, Slots},
+    instances::Instances,
     params::Params,
     pattern::Pattern,
     settings::{Fallbacks, Strategy},
@@ -39,6 +40,8 @@ pub struct Target {
     pub params: Params,
     pub(super) upstream: Upstream,
     pub(super) slots: Slots,
+    /// For a target with a `*`: a target for each upstream model it was called for.
+    pub(super) instances: Option<Instances>,
 }
 
 /// The upstream's own name of the model.
@@ -91,17 +94,27 @@ impl Target {
         self.slots.ready_at(now)
     }
 
-    /// How its keys are doing.
-    pub fn snapshot(&self, now: Instant) -> impl Iterator<Item = SlotHealth> {
-        self.slots.snapshot(now)
+    /// How its keys are doing, for each upstream model.
+    pub fn snapshot(&self, now: Instant) -> Vec<SlotHealth> {
+        let mut found: Vec<_> = self.slots.snapshot(now).collect();
+        for (_, instance) in self.instances.iter().flat_map(Instances::all) {
+            found.extend(instance.slots.snapshot(now));
+        }
+        found
     }
 
-    /// The same as [`Target::upstream_model`], to be kept.
-    pub(super) fn upstream_name(&self, star: Option<&str>) -> Arc<str> {
-        match &self.upstream {
+    /// The target for one upstream model, which has its own health, and that model. For a target without a `*` this is
+    /// the target itself.
+    pub(super) fn instance(self: &Arc<Self>, star: Option<&str>) -> (Arc<Self>, Arc<str>) {
+        let target = match (&self.instances, star) {
+            (Some(instances), Some(star)) => instances.get(star, self),
+            _ => self.clone(),
+        };
+        let name = match &target.upstream {
             Upstream::Fixed(name) => name.clone(),
-            Upstream::Pattern(_) => self.upstream_model(star).into(),
-        }
+            Upstream::Pattern(_) => target.upstream_model(star).into(),
+        };
+        (target, name)
     }
 }
 

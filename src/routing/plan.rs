@@ -126,8 +126,7 @@ fn candidates(resolved: &Resolved, draw: &mut impl FnMut() -> f64) -> impl Itera
     let model = &resolved.model;
     let order = strategy::order(model.strategy, &model.targets, draw);
     order.into_iter().map(|index| {
-        let target = model.targets[index].clone();
-        let upstream_model = target.upstream_name(resolved.star.as_deref());
+        let (target, upstream_model) = model.targets[index].instance(resolved.star.as_deref());
         Candidate { target, model: model.clone(), upstream_model }
     })
 }
@@ -165,5 +164,162 @@ impl Fallbacks {
         ]
         .into_iter()
         .filter_map(|(name, list)| Some((name, list?.as_slice())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::routing::{fixtures::Setup, settings};
+
+    fn no_draw() -> f64 {
+        panic!("an ordered model draws nothing")
+    }
+
+    /// The candidates as `model: label → upstream model`.
+    fn shown(plan: &Plan) -> Vec<String> {
+        let show = |c: &Candidate| format!("{}: {} → {}", c.model.name, c.target.label, c.upstream_model);
+        plan.candidates.iter().map(show).collect()
+    }
+
+    fn setup() -> Setup {
+        Setup::new()
+            .model("gpt", &["openai/gpt-5.5", "azure/gpt-5.5"])
+            .model("small", &["openai/small"])
+            .model("long", &["azure/long"])
+            .model("openai/*", &["openai/*"])
+            .alias("tiny", "small")
+    }
+
+    fn with(fallbacks: settings::Fallbacks) -> Routes {
+        setup().edit("gpt", |model| model.fallbacks = fallbacks).build()
+    }
+
+    fn names(names: &[&str]) -> Vec<String> {
+        names.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn an_ordered_model_is_planned_as_written() {
+        let routes = setup().build();
+        let resolved = routes.resolve("gpt").unwrap();
+        let planned = plan(&resolved, &mut no_draw);
+        assert_eq!(shown(&planned), ["gpt: openai/gpt-5.5 → gpt-5.5", "gpt: azure/gpt-5.5 → gpt-5.5"]);
+        let resolved = routes.resolve("openai/meta/llama").unwrap();
+        assert_eq!(shown(&plan(&resolved, &mut no_draw)), ["openai/*: openai/* → meta/llama"]);
+    }
+
+    #[test]
+    fn a_weighted_model_is_planned_by_draw() {
+        let weighted = setup().edit("gpt", |model| {
+            model.targets[0].weight = Some(3.0);
+            model.targets[1].weight = Some(1.0);
+        });
+        let resolved = weighted.build().resolve("gpt").unwrap();
+        for (draw, first) in [(0.0, "openai"), (0.74, "openai"), (0.76, "azure")] {
+            let planned = plan(&resolved, &mut || draw);
+            assert_eq!(&*planned.candidates[0].target.provider.name, first, "{draw}");
+            assert_eq!(planned.candidates.len(), 2);
+        }
+    }
+
+    #[test]
+    fn each_reason_has_its_list_and_only_some_fall_to_the_default() {
+        use Reason::{ContentPolicy, ContextLength, Default as Any, RateLimit, Timeout};
+        let only_default = || settings::Fallbacks { default: names(&["small"]), ..Default::default() };
+        let own = || settings::Fallbacks {
+            default: names(&["small"]),
+            rate_limit: Some(names(&["long"])),
+            timeout: Some(Vec::new()),
+            context_length: Some(names(&["long"])),
+            content_policy: Some(names(&["openai/x", "long"])),
+        };
+        let cases = [
+            (only_default(), Any, vec!["small: openai/small → small"]),
+            (only_default(), RateLimit, vec!["small: openai/small → small"]),
+            (only_default(), Timeout, vec!["small: openai/small → small"]),
+            (only_default(), ContextLength, vec![]),
+            (only_default(), ContentPolicy, vec![]),
+            (own(), Any, vec!["small: openai/small → small"]),
+            (own(), RateLimit, vec!["long: azure/long → long"]),
+            (own(), Timeout, vec![]),
+            (own(), ContextLength, vec!["long: azure/long → long"]),
+            (own(), ContentPolicy, vec!["openai/*: openai/* → x", "long: azure/long → long"]),
+        ];
+        for (settings, reason, expected) in cases {
+            let routes = with(settings);
+            let resolved = routes.resolve("gpt").unwrap();
+            let planned = fallbacks(&routes, &resolved, reason, &[], &|_| true, &mut no_draw);
+            assert_eq!(shown(&planned), expected, "{reason:?}");
+            assert_eq!(planned.rejected, []);
+        }
+    }
+
+    #[test]
+    fn a_fallback_is_checked_against_what_the_key_may_use() {
+        let list = names(&["tiny", "long", "openai/x"]);
+        let routes = with(settings::Fallbacks { default: list, ..Default::default() });
+        let resolved = routes.resolve("gpt").unwrap();
+        let cases: &[(&[&str], &[&str], &[&str])] = &[
+            (&["gpt"], &[], &["tiny", "long", "openai/x"]),
+            (&["gpt", "tiny"], &["small"], &["long", "openai/x"]),
+            (&["gpt", "small"], &["small"], &["long", "openai/x"]),
+            (&["gpt", "long", "openai/*"], &["long", "openai/*"], &["tiny"]),
+            (&["gpt", "openai/x"], &["openai/*"], &["tiny", "long"]),
+        ];
+        for (allowed, used, rejected) in cases {
+            let allows = |name: &str| allowed.contains(&name);
+            let planned = fallbacks(&routes, &resolved, Reason::Default, &[], &allows, &mut no_draw);
+            let models: Vec<&str> = planned.candidates.iter().map(|c| &*c.model.name).collect();
+            assert_eq!(models, *used, "{allowed:?}");
+            let refused: Vec<&str> = planned.rejected.iter().map(|r| &*r.target).collect();
+            assert_eq!(refused, *rejected, "{allowed:?}");
+            assert!(planned.rejected.iter().all(|r| r.why == Why::NotAllowed));
+        }
+    }
+
+    #[test]
+    fn the_fallbacks_of_a_fallback_are_not_followed() {
+        let setup = setup()
+            .edit("gpt", |model| model.fallbacks.default = names(&["small"]))
+            .edit("small", |model| model.fallbacks.default = names(&["gpt", "long"]));
+        let routes = setup.build();
+        let planned =
+            fallbacks(&routes, &routes.resolve("gpt").unwrap(), Reason::Default, &[], &|_| true, &mut no_draw);
+        assert_eq!(shown(&planned), ["small: openai/small → small"]);
+    }
+
+    #[test]
+    fn a_model_is_turned_to_once_and_never_to_itself() {
+        let setup = setup()
+            .edit("gpt", |model| model.fallbacks.default = names(&["small", "tiny", "openai/x", "openai/x"]))
+            .edit("openai/*", |model| model.fallbacks.default = names(&["openai/x"]));
+        let routes = setup.build();
+        let turn = |name: &str| {
+            let resolved = routes.resolve(name).unwrap();
+            shown(&fallbacks(&routes, &resolved, Reason::Default, &[], &|_| true, &mut no_draw))
+        };
+        assert_eq!(turn("gpt"), ["small: openai/small → small", "openai/*: openai/* → x"]);
+        assert_eq!(turn("openai/y"), ["openai/*: openai/* → x"]);
+        assert_eq!(turn("openai/x"), [""; 0]);
+    }
+
+    #[test]
+    fn a_place_already_tried_is_not_tried_again_unless_its_parameters_differ() {
+        let setup = setup()
+            .model("same", &["azure/gpt-5.5", "azure/other"])
+            .model("changed", &["azure/gpt-5.5"])
+            .edit("changed", |model| _ = model.overrides.insert("truncation".to_owned(), json!("auto")))
+            .edit("gpt", |model| model.fallbacks.default = names(&["same", "openai/gpt-5.5", "changed"]));
+        let routes = setup.build();
+        let resolved = routes.resolve("gpt").unwrap();
+        let tried = plan(&resolved, &mut no_draw).candidates;
+        let planned = fallbacks(&routes, &resolved, Reason::Default, &tried, &|_| true, &mut no_draw);
+        let expected =
+            ["same: azure/other → other", "openai/*: openai/* → gpt-5.5", "changed: azure/gpt-5.5 → gpt-5.5"];
+        assert_eq!(shown(&planned), expected);
+        assert_eq!(planned.rejected, [Rejected { target: "azure/gpt-5.5".into(), why: Why::Tried }]);
     }
 }

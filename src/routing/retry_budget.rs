@@ -35,8 +35,8 @@ const RESERVE_BURST: u32 = 100;
 impl RetryBudget {
     /// A budget for retries of `max_share` of all calls, from 0 to 1. 0 allows none at all, not even the reserve.
     pub fn new(max_share: f64) -> Self {
-        // A cast from a float saturates, and NaN becomes 0: no share can overdraw the budget.
-        let share = (max_share.min(1.0) * TOKEN as f64) as u64;
+        // The cast turns NaN into 0.
+        let share = (max_share.clamp(0.0, 1.0) * TOKEN as f64) as u64;
         Self { share, deposited: AtomicU64::new(0), full_at: AtomicU64::new(0), start: OnceLock::new() }
     }
 

@@ -27,6 +27,8 @@ pub struct Routes {
     /// Models with `*`, the most specific first.
     pub(super) patterns: Vec<Arc<Model>>,
     pub(super) targets: Vec<Arc<Target>>,
+    /// What is known about the health of targets and keys; passed on from snapshot to snapshot.
+    pub(super) known: Arc<Known>,
 }
 
 impl Routes {
@@ -102,15 +104,6 @@ impl Routes {
             self.targets.iter().map(|target| (&*target.label, target)).collect();
         targets.values().flat_map(|target| target.snapshot(now)).collect()
     }
-
-    /// What is known about the health of targets and keys.
-    pub(super) fn known(&self) -> Known {
-        let mut known = Known::default();
-        for target in &self.targets {
-            target.slots.hand_over(&target.provider, &mut known);
-        }
-        known
-    }
 }
 
 impl Model {
@@ -121,5 +114,161 @@ impl Model {
             Upstream::Pattern(pattern) => pattern.rank().0 > 0,
         };
         !star.is_empty() || self.targets.iter().all(named)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::routing::{ModelAccess, fixtures::Setup};
+
+    fn routes() -> Routes {
+        Setup::new()
+            .model("gpt", &["openai/gpt-5.5"])
+            .model("openai/*", &["openai/*"])
+            .model("openai/gpt-*", &["azure/gpt-*-eu"])
+            .model("*-mini", &["openai/gpt-*"])
+            .model("openai/exact", &["azure/exact"])
+            .model("*/x", &["openai/fixed"])
+            .model("o/*", &["openai/*"])
+            .alias("best", "gpt")
+            .alias("fast", "openai/gpt-4")
+            .alias("openai/aliased", "gpt")
+            .build()
+    }
+
+    #[test]
+    fn names_resolve_exactly_then_by_alias_then_by_the_longest_pattern() {
+        let cases = [
+            ("gpt", Some(("gpt", "gpt-5.5"))),
+            ("openai/exact", Some(("openai/exact", "exact"))),
+            ("best", Some(("gpt", "gpt-5.5"))),
+            ("fast", Some(("openai/gpt-*", "gpt-4-eu"))),
+            ("openai/aliased", Some(("gpt", "gpt-5.5"))),
+            ("openai/o3", Some(("openai/*", "o3"))),
+            ("openai/meta/llama", Some(("openai/*", "meta/llama"))),
+            ("openai/gpt-5", Some(("openai/gpt-*", "gpt-5-eu"))),
+            ("openai/gpt-5-mini", Some(("openai/gpt-*", "gpt-5-mini-eu"))),
+            ("claude-mini", Some(("*-mini", "gpt-claude"))),
+            ("a/x", Some(("*/x", "fixed"))),
+            // Equally long literal parts: the one that says more at the beginning.
+            ("o/x", Some(("o/*", "x"))),
+            // `*` may stand for nothing, but not where that leaves no model to call.
+            ("-mini", Some(("*-mini", "gpt-"))),
+            ("openai/gpt-", Some(("openai/gpt-*", "gpt--eu"))),
+            ("openai/", None),
+            ("openai/*", None),
+            ("openai/gpt-*", None),
+            ("GPT", None),
+            ("gpt ", None),
+            ("", None),
+        ];
+        let routes = routes();
+        for (name, expected) in cases {
+            let found = routes.resolve(name).map(|resolved| {
+                let upstream = resolved.model.targets[0].upstream_model(resolved.star.as_deref());
+                (resolved.model.name.to_string(), upstream.into_owned())
+            });
+            assert_eq!(found, expected.map(|(model, up)| (model.to_owned(), up.to_owned())), "{name}");
+        }
+        assert_eq!(routes.resolve("fast").unwrap().via_alias.as_deref(), Some("fast"));
+        assert_eq!(routes.resolve("fast").unwrap().name(), "openai/gpt-4");
+        assert_eq!(routes.resolve("gpt").unwrap().name(), "gpt");
+    }
+
+    #[test]
+    fn a_key_may_use_a_model_by_any_of_its_names() {
+        let cases: &[(&[&str], &str, bool)] = &[
+            (&["*"], "gpt", true),
+            (&[], "gpt", false),
+            (&["gpt"], "gpt", true),
+            (&["best"], "best", true),
+            (&["best"], "gpt", false),
+            (&["gpt"], "best", true),
+            (&["openai/gpt-4"], "fast", true),
+            (&["openai/gpt-5"], "fast", false),
+            (&["openai/gpt-*"], "openai/gpt-4", true),
+            (&["openai/gpt-4"], "openai/gpt-5", false),
+            (&["openai/*"], "gpt", false),
+            (&["open*"], "openai/gpt-4", true),
+        ];
+        let routes = routes();
+        for (entries, name, expected) in cases {
+            let access = ModelAccess::new(&entries.iter().map(ToString::to_string).collect::<Vec<_>>());
+            let permitted = routes.resolve(name).unwrap().permitted(name, |name| access.allows(name));
+            assert_eq!(permitted, *expected, "{entries:?} {name}");
+        }
+    }
+
+    #[test]
+    fn suggestions_and_listings_show_only_what_the_key_may_use() {
+        let routes = routes();
+        let only = |entry: &'static str| move |name: &str| name == entry;
+        assert_eq!(routes.nearest("gptt", &|_| true), Some("gpt"));
+        assert_eq!(routes.nearest("gptt", &only("openai/exact")), None);
+        assert_eq!(routes.nearest("bestt", &only("gpt")), Some("best"));
+        let listed =
+            |allowed: &dyn Fn(&str) -> bool| routes.listed(allowed).iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(listed(&|_| true), ["best", "fast", "gpt", "openai/aliased", "openai/exact"]);
+        assert_eq!(listed(&only("gpt")), ["best", "gpt", "openai/aliased"]);
+        assert_eq!(listed(&|_| false), [""; 0]);
+    }
+
+    /// Names from few letters, so that models, patterns, aliases and entries meet often.
+    fn word() -> impl Strategy<Value = String> {
+        "[ab/]{1,4}"
+    }
+
+    fn pattern_or_word() -> impl Strategy<Value = String> {
+        prop_oneof![word(), "[ab/]{0,2}\\*[ab/]{0,2}"]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(1_000))]
+
+        #[test]
+        fn resolver_access_and_listing_agree(
+            models in prop::collection::btree_set(pattern_or_word(), 1..6),
+            aliases in prop::collection::btree_map(word(), word(), 0..3),
+            entries in prop::collection::vec(pattern_or_word(), 0..4),
+            names in prop::collection::vec(word(), 1..20),
+        ) {
+            let mut setup = Setup::new();
+            for model in &models {
+                let target = if model.contains('*') { "openai/m*" } else { "openai/m" };
+                setup = setup.model(model, &[target]);
+            }
+            setup.aliases = aliases;
+            // Aliases that lead nowhere are left out.
+            if let Err(errors) = setup.try_build(None) {
+                setup.aliases.retain(|alias, _| errors.iter().all(|error| error.path[1] != *alias));
+            }
+            let routes = setup.build();
+            let access = ModelAccess::new(&entries);
+            let allowed = |name: &str| access.allows(name);
+
+            let listed: Vec<&str> = routes.listed(&allowed).into_iter().map(|name| &**name).collect();
+            prop_assert!(listed.is_sorted());
+            let known = routes.exact.keys().chain(routes.aliases.keys()).map(|name| name.to_string());
+            for name in known.chain(names) {
+                let resolved = routes.resolve(&name);
+                let permitted = resolved.as_ref().is_some_and(|resolved| resolved.permitted(&name, allowed));
+                let is_listable = routes.exact.contains_key(&*name) || routes.aliases.contains_key(&*name);
+                prop_assert_eq!(listed.contains(&name.as_str()), permitted && is_listable, "{}", name);
+                if let Some(resolved) = resolved {
+                    // The full name leads to the same model, so asking by either is the same call.
+                    let full = routes.resolve(&resolved.name());
+                    if resolved.via_alias.is_none() {
+                        prop_assert!(full.is_some_and(|full| full.is_same(&resolved)));
+                    }
+                    // Whoever may use a whole pattern may use each of its names.
+                    prop_assert!(permitted || !allowed(&resolved.model.name));
+                } else {
+                    prop_assert!(!models.contains(&name));
+                }
+            }
+        }
     }
 }

@@ -1,15 +1,16 @@
 //! How targets and keys have been doing, and which key of a target the next attempt may use.
 //!
 //! A target has a *slot* for each key of its provider: a breaker and a count of attempts under way. Targets of several
-//! models that mean the same upstream model share their slots, and all targets of a provider share what is known about
-//! its keys as such. Both outlive a reload as long as provider, address, model and key stay the same ([`Known`]).
+//! models that mean the same upstream model share their breakers and counts, and all targets of a provider share what
+//! is known about its keys as such. Both outlive a reload as long as provider, address, model and key stay the same
+//! ([`Known`]).
 
 mod breaker;
 mod key;
+mod known;
 mod window;
 
 use std::{
-    collections::HashMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed},
@@ -17,14 +18,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use http::{HeaderName, HeaderValue};
-
+pub(super) use self::known::Known;
 use self::{
     breaker::{Breaker, Change, Resting, Standing, Ticket},
     key::{KeyHealth, KeyTicket},
 };
 use super::settings::HealthSettings;
-use crate::providers::{Origin, Provider, ProviderKey};
+use crate::providers::{Provider, ProviderKey};
 
 /// What came of asking a target for a key.
 #[derive(Debug)]
@@ -78,6 +78,9 @@ pub struct Permit {
 pub struct SlotHealth {
     /// The target's label.
     pub target: Arc<str>,
+    /// The upstream's name of the model. A target with a `*` has a row for each model that it was called for, up to a
+    /// bound; the row with a `*` stands for all others.
+    pub model: Arc<str>,
     /// The key's place in its provider's list.
     pub key: usize,
     pub state: SlotState,
@@ -87,13 +90,14 @@ pub struct SlotHealth {
     pub in_flight: u32,
 }
 
-/// The state of one key of one target.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The state of one key of one target, the worst last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum SlotState {
     Closed,
+    /// Its rest is over; the next call is a probe, or one is out.
     HalfOpen,
-    Open,
     Limited,
+    Open,
     KeyRefused,
 }
 
@@ -109,6 +113,8 @@ pub(super) struct Slots {
 #[derive(Debug)]
 struct Slot {
     label: Arc<str>,
+    /// The upstream's name of the model.
+    upstream: Arc<str>,
     key: Arc<ProviderKey>,
     settings: Arc<HealthSettings>,
     record: Arc<Record>,
@@ -122,46 +128,19 @@ struct Record {
     in_flight: AtomicU32,
 }
 
-/// What is known already: shared while the targets of one [`super::Routes`] are built, and taken over from the last.
-#[derive(Debug, Default)]
-pub(super) struct Known {
-    keys: HashMap<KeyId, Arc<KeyHealth>>,
-    records: HashMap<(KeyId, Arc<str>), Arc<Record>>,
-}
-
-/// What makes two keys the same: the account's name and address, and the key itself. Its header value is compared, and
-/// kept no longer than building takes.
-#[derive(Clone, PartialEq, Eq, Hash)]
-struct KeyId {
-    provider: Arc<str>,
-    origin: Origin,
-    prefix: String,
-    header: Option<(HeaderName, HeaderValue)>,
-}
-
-impl std::fmt::Debug for KeyId {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "KeyId({}, …)", self.provider)
-    }
-}
-
 impl Slots {
-    /// One slot per key of `provider`, with what is `known` about each.
+    /// One slot per key of `provider` for calls to its model `upstream`, with what is `known` about each.
     pub(super) fn new(
         provider: &Provider,
         label: &Arc<str>,
+        upstream: &Arc<str>,
         settings: &Arc<HealthSettings>,
-        known: &mut Known,
+        known: &Known,
     ) -> Self {
         let slots = provider.keys.iter().map(|key| {
-            let id = KeyId::new(provider, key);
-            Arc::new(Slot {
-                label: label.clone(),
-                key: key.clone(),
-                settings: settings.clone(),
-                key_health: known.keys.entry(id.clone()).or_default().clone(),
-                record: known.records.entry((id, label.clone())).or_default().clone(),
-            })
+            let (record, key_health) = known.of(provider, key, upstream);
+            let (label, upstream) = (label.clone(), upstream.clone());
+            Arc::new(Slot { label, upstream, key: key.clone(), settings: settings.clone(), record, key_health })
         });
         Self { slots: slots.collect(), turn: AtomicUsize::new(0) }
     }
@@ -204,13 +183,9 @@ impl Slots {
         self.slots.iter().map(move |slot| slot.snapshot(now))
     }
 
-    /// Notes what is known, for the next generation of targets.
-    pub(super) fn hand_over(&self, provider: &Provider, known: &mut Known) {
-        for slot in &self.slots {
-            let id = KeyId::new(provider, &slot.key);
-            known.keys.insert(id.clone(), slot.key_health.clone());
-            known.records.insert((id, slot.label.clone()), slot.record.clone());
-        }
+    /// Whether nothing is under way and nothing is held against any key, so that forgetting changes nothing.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.slots.iter().all(|slot| slot.record.in_flight.load(Relaxed) == 0 && slot.breaker().is_quiet())
     }
 
     /// The least busy slot that is well, or the end of the first rest.
@@ -284,7 +259,14 @@ impl Slot {
             (Standing::Limited { until, .. }, None) => (SlotState::Limited, Some(until)),
         };
         let in_flight = self.record.in_flight.load(Relaxed);
-        SlotHealth { target: self.label.clone(), key: self.key.index, state, until, in_flight }
+        SlotHealth {
+            target: self.label.clone(),
+            model: self.upstream.clone(),
+            key: self.key.index,
+            state,
+            until,
+            in_flight,
+        }
     }
 
     fn breaker(&self) -> MutexGuard<'_, Breaker> {
@@ -293,21 +275,41 @@ impl Slot {
     }
 
     fn log(&self, change: Change) {
-        let (upstream, key) = (&*self.label, self.key.index);
+        let (provider, model, key) = (provider_of(&self.label), &*self.upstream, self.key.index);
         match change {
             Change::Opened { failures, rest } => {
-                tracing::warn!(upstream, key, failures, rest_ms = millis(rest), "target is failing and rests");
+                tracing::warn!(provider, model, key, failures, rest_ms = millis(rest), "target is failing and rests");
             }
             Change::Reopened { rest } => {
-                tracing::info!(upstream, key, rest_ms = millis(rest), "target is still failing and rests longer");
+                tracing::info!(
+                    provider,
+                    model,
+                    key,
+                    rest_ms = millis(rest),
+                    "target is still failing and rests longer"
+                );
             }
-            Change::Closed => tracing::info!(upstream, key, "target is well again"),
+            Change::Closed => tracing::info!(provider, model, key, "target is well again"),
             // Providers that ask for a pause of milliseconds do so many times a second.
             Change::Limited { rest, hard } if rest < Duration::from_secs(1) => {
-                tracing::debug!(upstream, key, retry_after = hard, rest_ms = millis(rest), "target is rate limited");
+                tracing::debug!(
+                    provider,
+                    model,
+                    key,
+                    retry_after = hard,
+                    rest_ms = millis(rest),
+                    "target is rate limited"
+                );
             }
             Change::Limited { rest, hard } => {
-                tracing::warn!(upstream, key, retry_after = hard, rest_ms = millis(rest), "target is rate limited");
+                tracing::warn!(
+                    provider,
+                    model,
+                    key,
+                    retry_after = hard,
+                    rest_ms = millis(rest),
+                    "target is rate limited"
+                );
             }
         }
     }
@@ -349,17 +351,6 @@ impl Drop for Permit {
             self.slot.breaker().release(&mut self.ticket);
         }
         self.slot.key_health.release(&mut self.key_ticket);
-    }
-}
-
-impl KeyId {
-    fn new(provider: &Provider, key: &ProviderKey) -> Self {
-        Self {
-            provider: provider.name.clone(),
-            origin: provider.origin.clone(),
-            prefix: provider.prefix.clone(),
-            header: key.header.clone(),
-        }
     }
 }
 
