@@ -266,7 +266,7 @@ async fn extreme_scripts_do_no_harm_to_the_mock() {
     assert_eq!(server.chat(json!({ "mock": broken })).await.status, 500);
     let late = json!({ "status": 429, "retry_after": u64::MAX, "retry_after_date": true });
     assert!(server.chat(json!({ "mock": late })).await.header("retry-after").unwrap().ends_with("GMT"));
-    server.mock.enqueue(Behaviour { split: Some(0), status: Some(999), ..Behaviour::default() });
+    server.mock.enqueue(Behaviour { split: Some(0), ..Behaviour::default() });
     assert_eq!(server.chat(json!({ "stream": true })).await.content(), "You said: Hello there");
     let body = chat(json!({ "mock": { "delay": "100000000000000000d" } })).to_string();
     let refused = server.call("POST", "/v1/chat/completions", "", &body).await;
