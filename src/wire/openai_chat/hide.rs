@@ -28,12 +28,10 @@ static USAGE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"usage
 /// JSON objects stay as they are.
 pub fn hide_usage(frame: &Frame) -> Hidden {
     let bytes = frame.bytes();
-    if USAGE.find(bytes).is_none() {
-        return Hidden::Unchanged;
-    }
+    let Some(first) = USAGE.find(bytes) else { return Hidden::Unchanged };
     if let Some(place) = frame.data_range() {
         let data = &bytes[place.clone()];
-        return match null_usage(data).map_or_else(|| find_usage(data), Found::Cut) {
+        return match null_usage(data, first - place.start.min(first)).map_or_else(|| find_usage(data), Found::Cut) {
             Found::Nothing => Hidden::Unchanged,
             Found::Everything => Hidden::Dropped,
             Found::Cut(cut) => {
@@ -63,14 +61,14 @@ enum Found {
 
 /// The quick case, which OpenAI sends in every chunk: `,"usage":null` with no bracket after it but the last brace.
 /// That proves that the member is a top-level one without reading what comes before.
-fn null_usage(data: &[u8]) -> Option<Range<usize>> {
+fn null_usage(data: &[u8], at: usize) -> Option<Range<usize>> {
     const MEMBER: &[u8] = b"\"usage\":null";
-    let at = memchr::memmem::rfind(data, b"\"usage\"")?;
     let end = at + MEMBER.len();
     let tail = data.get(end..)?.strip_suffix(b"}")?;
-    let is_last_level = !tail.iter().any(|byte| matches!(byte, b'{' | b'}' | b'[' | b']'));
-    let is_member = data[at..].starts_with(MEMBER) && data[..at].ends_with(b",") && data.starts_with(b"{");
-    (is_member && is_last_level && !matches!(tail.first(), Some(byte) if *byte != b',')).then_some(at - 1..end)
+    let is_member = data.starts_with(b"{") && data[..at].ends_with(b",") && data[at..].starts_with(MEMBER);
+    let is_whole = matches!(tail.first(), None | Some(b','));
+    let is_top_level = !tail.iter().any(|byte| matches!(byte, b'{' | b'}' | b'[' | b']'));
+    (is_member && is_whole && is_top_level).then_some(at - 1..end)
 }
 
 /// Reads the chunk's top-level members.
@@ -95,7 +93,7 @@ fn find_usage(data: &[u8]) -> Found {
             cut_from = previous.map(|previous| previous.value.range().end);
             usage = Some(member);
         } else if name == *"choices" {
-            has_answer |= value.kind != Kind::Array || value.items().next().is_some();
+            has_answer |= value.items().next().is_some();
         } else if name == *"error" {
             has_answer |= !value.is_empty();
         }

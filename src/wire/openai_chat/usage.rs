@@ -2,8 +2,8 @@
 //!
 //! `prompt_tokens` includes cached and audio input; `completion_tokens` includes reasoning and audio output. So say
 //! OpenAI and most who follow. Those who do otherwise are told apart by arithmetic, not by name: xAI and Gemini leave
-//! reasoning out of `completion_tokens` but not out of `total_tokens`, and Perplexity reports more reasoning than
-//! completion.
+//! reasoning out of `completion_tokens` but not out of `total_tokens`, Perplexity reports more reasoning than
+//! completion, and proxies before Anthropic leave cached tokens out of `prompt_tokens` only.
 
 use crate::{
     types::Usage,
@@ -43,20 +43,26 @@ fn sort(usage: Value<'_>) -> Option<Usage> {
     if prompt.is_none() && report.completion.is_none() {
         return None;
     }
-    let mut input = prompt.unwrap_or(0);
-    let surplus = report.total.unwrap_or(0).saturating_sub(input + completion);
-    let reported = report.reasoning.unwrap_or(0);
-    let (mut output, separate_reasoning) = match reported {
-        0 => (completion, surplus),
-        _ if surplus >= reported || reported > completion => (completion, reported),
-        _ => (completion, 0),
-    };
+    let (mut input, mut output) = (prompt.unwrap_or(0), completion);
+    // What the total has beyond its two halves was left out of one of them. Embeddings have one half only.
+    let surplus = report.total.filter(|_| report.completion.is_some()).unwrap_or(0).saturating_sub(input + output);
+    let through_cache = report.cached.unwrap_or(0) + report.cache_write.unwrap_or(0);
+    let reported_reasoning = report.reasoning.unwrap_or(0);
+    let mut reasoning = 0;
+    if surplus > 0 && surplus == through_cache {
+        input += surplus;
+    } else if reported_reasoning == 0 {
+        reasoning = surplus;
+    } else if surplus >= reported_reasoning || reported_reasoning > output {
+        reasoning = reported_reasoning;
+    }
+    if reasoning == 0 {
+        reasoning = take(&mut output, report.reasoning);
+    }
     let cache_read = take(&mut input, report.cached);
     let cache_write = take(&mut input, report.cache_write);
     let audio_input = take(&mut input, report.audio_input);
-    let included_reasoning = if separate_reasoning == 0 { take(&mut output, report.reasoning) } else { 0 };
     let audio_output = take(&mut output, report.audio_output);
-    let reasoning = separate_reasoning + included_reasoning;
     Some(Usage { input, cache_read, cache_write, audio_input, output, reasoning, audio_output })
 }
 
@@ -70,7 +76,7 @@ impl Report {
                 b"total_tokens" => report.total = count(value),
                 // DeepSeek, Moonshot and Mistral put it beside the total.
                 b"prompt_cache_hit_tokens" | b"cached_tokens" | b"num_cached_tokens" | b"cache_read_input_tokens" => {
-                    report.cached = count(value).or(report.cached);
+                    report.cached = report.cached.max(count(value));
                 }
                 b"prompt_cache_miss_tokens" => report.uncached = count(value),
                 b"cache_creation_input_tokens" => report.cache_write = count(value).or(report.cache_write),
@@ -90,7 +96,7 @@ impl Report {
     fn read_input_details(&mut self, details: Value<'_>) {
         for (name, value) in details.members() {
             match name.bytes().as_ref() {
-                b"cached_tokens" => self.cached = count(value).or(self.cached),
+                b"cached_tokens" => self.cached = self.cached.max(count(value)),
                 b"cache_write_tokens" | b"cache_creation_tokens" => {
                     self.cache_write = count(value).or(self.cache_write);
                 }
