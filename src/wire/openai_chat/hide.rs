@@ -136,3 +136,135 @@ fn with_data(frame: &Frame, data: &[u8]) -> Vec<u8> {
     }
     out
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::wire::{
+        openai_chat::{Seen, Shape, StreamObserver},
+        sse::FrameReader,
+    };
+
+    fn frame(text: &str) -> Frame {
+        let mut reader = FrameReader::new(1 << 20);
+        reader.push(Bytes::copy_from_slice(text.as_bytes()));
+        reader.next().unwrap().unwrap()
+    }
+
+    fn check(text: &str, expected: &str) {
+        let hidden = hide_usage(&frame(text));
+        let expected = Hidden::Rewritten(Bytes::copy_from_slice(expected.as_bytes()));
+        assert_eq!(hidden, expected, "{text}");
+    }
+
+    #[test]
+    fn the_member_is_cut_out_and_every_other_byte_stays() {
+        check("data: {\"choices\":[{}],\"usage\":null}\n\n", "data: {\"choices\":[{}]}\n\n");
+        check(
+            "data: {\"choices\":[{}],\"usage\":null,\"obfuscation\":\"x\"}\n\n",
+            "data: {\"choices\":[{}],\"obfuscation\":\"x\"}\n\n",
+        );
+        check(
+            "data: {\"choices\":[{}],\"usage\":null,\"o\":\"}\"}\r\n\r\n",
+            "data: {\"choices\":[{}],\"o\":\"}\"}\r\n\r\n",
+        );
+        check("data: {\"usage\":null,\"choices\":[{}]}\n\n", "data: {\"choices\":[{}]}\n\n");
+        check("data:{ \"usage\" : {\"a\":{}} , \"choices\":[ 1.0 ] }\n\n", "data:{ \"choices\":[ 1.0 ] }\n\n");
+        check("data: {\"choices\":[{}] , \"usage\": {\"a\":1} }\n\n", "data: {\"choices\":[{}] }\n\n");
+        check("data: {\"usage\":null}\n\n", "data: {}\n\n");
+        check(
+            "data: {\"choices\":[],\"usage\":null,\"prompt_filter_results\":[]}\n\n",
+            "data: {\"choices\":[],\"prompt_filter_results\":[]}\n\n",
+        );
+        check(
+            "event: x\ndata: {\"choices\":[{}],\"usage\":null}\nid: 1\n\n",
+            "event: x\ndata: {\"choices\":[{}]}\nid: 1\n\n",
+        );
+        check(
+            "data: {\"choices\":[{}],\ndata: \"usage\":{},\nid: 1\ndata: \"a\":1}\n\n",
+            "data: {\"choices\":[{}],\ndata: \"a\":1}\nid: 1\n\n",
+        );
+        check(
+            "data: {\"error\":{\"message\":\"x\"},\"usage\":{\"a\":1}}\n\n",
+            "data: {\"error\":{\"message\":\"x\"}}\n\n",
+        );
+    }
+
+    #[test]
+    fn frames_of_counts_alone_are_dropped() {
+        for text in [
+            "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":1}}\n\n",
+            "data: {\"id\":\"x\",\"usage\":{\"prompt_tokens\":1}}\n\n",
+            "data: {\"choices\":null,\"usage\":{\"prompt_tokens\":1},\"error\":null}\n\n",
+        ] {
+            assert_eq!(hide_usage(&frame(text)), Hidden::Dropped, "{text}");
+        }
+    }
+
+    #[test]
+    fn other_frames_are_unchanged() {
+        for text in [
+            "data: {\"choices\":[{\"delta\":{\"content\":\"usage\"}}]}\n\n",
+            "data: {\"choices\":[{\"delta\":{\"content\":\"\\\"usage\\\":null\"}}]}\n\n",
+            "data: {\"choices\":[{\"delta\":{\"a\":1,\"usage\":null}}]}\n\n",
+            "data: {\"choices\":[{}],\"x_groq\":{\"id\":1,\"usage\":null}}\n\n",
+            "data: {\"x_groq\":{\"id\":1,\"usage\":null},\"choices\":[{}]}\n\n",
+            "data: [DONE]\n\n",
+            ": \"usage\"\n\n",
+            "data: not json \"usage\"\n\n",
+            "data: {\"usage\":null\n\n",
+            "event: \"usage\"\ndata: {}\n\n",
+        ] {
+            assert_eq!(hide_usage(&frame(text)), Hidden::Unchanged, "{text}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(1000))]
+
+        /// Hiding is removing one member, and what is left means the same to an observer.
+        #[test]
+        fn hiding_is_removing_the_member(
+            before in proptest::collection::vec(proptest::sample::select(MEMBERS), 0..4),
+            usage in proptest::option::of(proptest::sample::select(&["null", "{}", "{\"prompt_tokens\":3,\"x\":[1,{}]}"][..])),
+            after in proptest::collection::vec(proptest::sample::select(MEMBERS), 0..3),
+            space in " ?",
+        ) {
+            let mut seen = std::collections::HashSet::new();
+            let mut members: Vec<String> = before.into_iter().filter(|m| seen.insert(*m)).map(str::to_owned).collect();
+            let rest: Vec<String> = after.into_iter().filter(|m| seen.insert(*m)).map(str::to_owned).collect();
+            members.extend(usage.map(|usage| format!("\"usage\":{usage}")));
+            members.extend(rest);
+            let text = format!("{{{space}{}{space}}}", members.join(&format!("{space},")));
+            let frame = frame(&format!("data: {text}\n\n"));
+            let mut expected: serde_json::Map<String, serde_json::Value> = serde_json::from_str(&text).unwrap();
+            let removed = expected.remove("usage");
+            let mut observer = StreamObserver::new(Shape::Chat, 1);
+            let seen = observer.observe(&frame);
+            match hide_usage(&frame) {
+                Hidden::Unchanged => prop_assert!(removed.is_none()),
+                Hidden::Dropped => {
+                    prop_assert!(expected.get("choices").is_none_or(|choices| choices.as_array().unwrap().is_empty()));
+                    prop_assert!(!matches!(seen, Seen::Output));
+                }
+                Hidden::Rewritten(bytes) => {
+                    prop_assert!(removed.is_some());
+                    let data = bytes.strip_prefix(b"data: ").unwrap();
+                    let left: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(data).unwrap();
+                    prop_assert_eq!(left, expected);
+                    prop_assert!(!matches!(seen, Seen::UsageOnly));
+                }
+            }
+        }
+    }
+
+    const MEMBERS: &[&str] = &[
+        "\"id\":\"x\"",
+        "\"choices\":[{\"index\":0,\"delta\":{\"content\":\"a\\\"usage\\\"\"},\"finish_reason\":null}]",
+        "\"obfuscation\":\"]}\"",
+        "\"x_groq\":{\"usage\":null}",
+        "\"model\":\"usage\"",
+    ];
+}

@@ -127,3 +127,107 @@ fn take(whole: &mut u64, part: Option<u64>) -> u64 {
     *whole -= part;
     part
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn usage(text: &str) -> Option<Usage> {
+        read_usage(text.as_bytes())
+    }
+
+    #[test]
+    fn counts_are_sorted_into_disjoint_buckets() {
+        let zero = Usage::default();
+        let cases = [
+            (
+                "openai",
+                r#"{"prompt_tokens":100,"completion_tokens":50,"total_tokens":150,"prompt_tokens_details":{"cached_tokens":60,"audio_tokens":10},"completion_tokens_details":{"reasoning_tokens":20,"audio_tokens":5,"accepted_prediction_tokens":0,"rejected_prediction_tokens":0}}"#,
+                Usage {
+                    input: 30,
+                    cache_read: 60,
+                    audio_input: 10,
+                    output: 25,
+                    reasoning: 20,
+                    audio_output: 5,
+                    ..zero
+                },
+            ),
+            ("embeddings", r#"{"prompt_tokens":8,"total_tokens":8}"#, Usage { input: 8, ..zero }),
+            ("voyage", r#"{"total_tokens":8}"#, Usage { input: 8, ..zero }),
+            (
+                "deepseek",
+                r#"{"prompt_tokens":90,"completion_tokens":10,"total_tokens":100,"prompt_tokens_details":{"cached_tokens":64},"prompt_cache_hit_tokens":64,"prompt_cache_miss_tokens":26}"#,
+                Usage { input: 26, cache_read: 64, output: 10, ..zero },
+            ),
+            (
+                "deepseek without a total of its own",
+                r#"{"prompt_cache_hit_tokens":64,"prompt_cache_miss_tokens":26,"completion_tokens":1}"#,
+                Usage { input: 26, cache_read: 64, output: 1, ..zero },
+            ),
+            (
+                "moonshot",
+                r#"{"prompt_tokens":19,"completion_tokens":21,"total_tokens":40,"cached_tokens":10}"#,
+                Usage { input: 9, cache_read: 10, output: 21, ..zero },
+            ),
+            (
+                "openrouter, to the cache",
+                r#"{"prompt_tokens":194,"completion_tokens":2,"total_tokens":196,"cost":0.95,"prompt_tokens_details":{"cached_tokens":0,"cache_write_tokens":100,"audio_tokens":0}}"#,
+                Usage { input: 94, cache_write: 100, output: 2, ..zero },
+            ),
+            (
+                "xai leaves reasoning out of the completion",
+                r#"{"prompt_tokens":32,"completion_tokens":9,"total_tokens":135,"prompt_tokens_details":{"cached_tokens":6},"completion_tokens_details":{"reasoning_tokens":94}}"#,
+                Usage { input: 26, cache_read: 6, output: 9, reasoning: 94, ..zero },
+            ),
+            (
+                "gemini leaves it out and does not name it",
+                r#"{"prompt_tokens":5,"completion_tokens":10,"total_tokens":300}"#,
+                Usage { input: 5, output: 10, reasoning: 285, ..zero },
+            ),
+            (
+                "perplexity reports more reasoning than completion",
+                r#"{"prompt_tokens":33,"completion_tokens":7163,"total_tokens":7196,"citation_tokens":9,"reasoning_tokens":73997}"#,
+                Usage { input: 33, output: 7163, reasoning: 73997, ..zero },
+            ),
+            (
+                "cached tokens left out of the prompt",
+                r#"{"prompt_tokens":5,"completion_tokens":10,"total_tokens":115,"cache_read_input_tokens":60,"cache_creation_input_tokens":40}"#,
+                Usage { input: 5, cache_read: 60, cache_write: 40, output: 10, ..zero },
+            ),
+            (
+                "nulls and nonsense are absent",
+                r#"{"prompt_tokens":7,"completion_tokens":null,"total_tokens":-1,"prompt_tokens_details":null,"completion_tokens_details":{"reasoning_tokens":"many","audio_tokens":1.5}}"#,
+                Usage { input: 7, ..zero },
+            ),
+            (
+                "parts beyond the whole are cut to it",
+                r#"{"prompt_tokens":10,"completion_tokens":3,"prompt_tokens_details":{"cached_tokens":8,"audio_tokens":8},"completion_tokens_details":{"audio_tokens":9}}"#,
+                Usage { input: 0, cache_read: 8, audio_input: 2, audio_output: 3, ..zero },
+            ),
+            ("a refusal at no cost", r#"{"prompt_tokens":0,"completion_tokens":0,"total_tokens":0}"#, zero),
+        ];
+        for (name, text, expected) in cases {
+            assert_eq!(usage(text), Some(expected), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_counts_nothing_is_no_usage() {
+        for text in ["null", "{}", "[]", "", "{", r#"{"prompt_tokens":null}"#, r#"{"prompt_tokens":1e3}"#, "7"] {
+            assert_eq!(usage(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn absurd_counts_are_absent_and_sums_cannot_overflow() {
+        let huge = u64::MAX;
+        let most = MAX_COUNT;
+        assert_eq!(usage(&format!("{{\"prompt_tokens\":{huge}}}")), None);
+        let usage = usage(&format!(
+            r#"{{"prompt_tokens":{most},"completion_tokens":{most},"total_tokens":{most},"cached_tokens":{most},"reasoning_tokens":{most}}}"#
+        ));
+        let usage = usage.unwrap();
+        assert_eq!((usage.total_input(), usage.total_output()), (most, most));
+    }
+}
