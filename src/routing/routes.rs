@@ -97,12 +97,13 @@ impl Routes {
         self.targets.iter()
     }
 
-    /// How each key of each target is doing, in the order of labels. Targets with one label share their health and
-    /// appear once.
+    /// How each key of each target is doing, in the order of labels, upstream models and keys. Targets of several models
+    /// that mean the same share their health and appear once.
     pub fn snapshot(&self, now: Instant) -> Vec<SlotHealth> {
-        let targets: BTreeMap<&str, &Arc<Target>> =
-            self.targets.iter().map(|target| (&*target.label, target)).collect();
-        targets.values().flat_map(|target| target.snapshot(now)).collect()
+        let all = self.targets.iter().flat_map(|target| target.snapshot(now));
+        let ordered: BTreeMap<_, _> =
+            all.map(|slot| ((slot.target.clone(), slot.model.clone(), slot.key), slot)).collect();
+        ordered.into_values().collect()
     }
 }
 

@@ -77,3 +77,19 @@ fn key_id(provider: &Provider, key: &ProviderKey) -> KeyId {
     }
     digest.finalize().into()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_nobody_uses_is_forgotten_and_makes_room() {
+        let mut register = Register::<usize, KeyHealth>::default();
+        let kept = register.get(0);
+        for id in 1..10_000 {
+            register.get(id);
+            assert!(register.entries.len() <= 64);
+        }
+        assert!(Arc::ptr_eq(&kept, &register.get(0)));
+    }
+}

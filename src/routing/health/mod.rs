@@ -372,3 +372,302 @@ fn provider_of(label: &str) -> &str {
 fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        routing::{
+            Routes, Target,
+            fixtures::{Setup, provider},
+            plan,
+        },
+        types::Clock,
+    };
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// The target that a call for `name` tries first.
+    fn target(routes: &Routes, name: &str) -> Arc<Target> {
+        plan(&routes.resolve(name).unwrap(), &mut || 0.5).candidates.swap_remove(0).target
+    }
+
+    fn ready(target: &Target, now: Instant) -> Permit {
+        match target.acquire(now) {
+            Acquire::Ready(permit) => permit,
+            Acquire::Resting { until, why } => panic!("resting for {:?}: {why:?}", until - now),
+        }
+    }
+
+    /// Why the target rests and for how long.
+    fn resting(target: &Target, now: Instant) -> Option<(Rest, Duration)> {
+        match target.acquire(now) {
+            Acquire::Ready(_) => None,
+            Acquire::Resting { until, why } => Some((why, until - now)),
+        }
+    }
+
+    fn report(target: &Target, outcome: Outcome, now: Instant) {
+        ready(target, now).report(outcome, now);
+    }
+
+    /// Lets every key of the target fail until all of them rest.
+    fn fail(target: &Target, now: Instant) {
+        while let Acquire::Ready(mut permit) = target.acquire(now) {
+            permit.report(Outcome::Failure, now);
+        }
+    }
+
+    fn limited(wait: Duration) -> Outcome {
+        Outcome::RateLimited { retry_after: Some(wait) }
+    }
+
+    /// `openai` with two keys, `azure` with one.
+    fn setup() -> Setup {
+        Setup::new()
+            .model("two", &["openai/two"])
+            .model("also", &["openai/two"])
+            .model("other", &["openai/other"])
+            .model("one", &["azure/one"])
+            .model("openai/*", &["openai/*"])
+    }
+
+    #[test]
+    fn the_least_busy_key_is_chosen_and_equals_take_turns() {
+        let (routes, now) = (setup().build(), Clock::held().now());
+        let two = target(&routes, "two");
+        let mut held: Vec<Permit> = (0..6).map(|_| ready(&two, now)).collect();
+        let on_first = |held: &[Permit]| held.iter().filter(|permit| permit.key().index == 0).count();
+        assert_eq!(on_first(&held), 3);
+        held.retain(|permit| permit.key().index == 1);
+        let next: Vec<Permit> = (0..3).map(|_| ready(&two, now)).collect();
+        assert_eq!(on_first(&next), 3, "the first key has nothing to do");
+        drop((held, next));
+        let turns: Vec<usize> = (0..4).map(|_| ready(&two, now).key().index).collect();
+        assert!(turns == [0, 1, 0, 1] || turns == [1, 0, 1, 0], "{turns:?}");
+    }
+
+    #[test]
+    fn attempts_under_way_are_counted_until_their_permits_end() {
+        let (routes, now) = (setup().build(), Clock::held().now());
+        let one = target(&routes, "one");
+        let in_flight = || one.snapshot(now)[0].in_flight;
+        let mut permits = vec![ready(&one, now), ready(&one, now)];
+        assert_eq!(in_flight(), 2);
+        permits[0].report(Outcome::Success, now);
+        assert_eq!(in_flight(), 2, "a stream goes on after its first output");
+        permits.pop();
+        assert_eq!(in_flight(), 1);
+        permits.pop();
+        assert_eq!(in_flight(), 0);
+    }
+
+    #[test]
+    fn a_limited_key_rests_alone() {
+        let (routes, now) = (setup().build(), Clock::held().now());
+        let two = target(&routes, "two");
+        let mut first = ready(&two, now);
+        first.report(limited(30 * SECOND), now);
+        for _ in 0..4 {
+            assert_ne!(ready(&two, now).key().index, first.key().index);
+        }
+        assert_eq!(two.ready_at(now), None);
+        report(&two, limited(10 * SECOND), now);
+        assert_eq!(resting(&two, now), Some((Rest::RateLimited, 10 * SECOND)), "the first to end");
+        assert_eq!(two.ready_at(now), Some(now + 10 * SECOND));
+        assert!(two.acquire_forced(now).is_none(), "a Retry-After is kept");
+        assert_eq!(resting(&target(&routes, "other"), now), None, "the limit is this model's");
+    }
+
+    #[test]
+    fn when_all_rest_each_key_may_be_probed_once_before_its_time() {
+        let (routes, now) = (setup().build(), Clock::held().now());
+        let two = target(&routes, "two");
+        fail(&two, now);
+        let later = now + SECOND;
+        assert_eq!(resting(&two, later), Some((Rest::Failing, 4 * SECOND)));
+        let mut probes = vec![two.acquire_forced(later).unwrap(), two.acquire_forced(later).unwrap()];
+        assert_ne!(probes[0].key().index, probes[1].key().index);
+        assert!(two.acquire_forced(later).is_none());
+        drop(probes.pop());
+        assert!(two.acquire_forced(later).is_some(), "a probe that was dropped is given back");
+        probes[0].report(Outcome::Success, later);
+        assert_eq!(resting(&two, later), None);
+    }
+
+    #[test]
+    fn a_half_open_target_admits_one_probe_per_key() {
+        let (routes, now) = (setup().build(), Clock::held().now());
+        let two = target(&routes, "two");
+        fail(&two, now);
+        let due = now + 5 * SECOND;
+        let probes = [ready(&two, due), ready(&two, due)];
+        assert_ne!(probes[0].key().index, probes[1].key().index);
+        assert!(resting(&two, due).is_some());
+        drop(probes);
+        assert_eq!(resting(&two, due), None);
+    }
+
+    #[test]
+    fn a_forced_attempt_takes_the_key_whose_rest_ends_first() {
+        let (routes, now) = (setup().build(), Clock::held().now());
+        let two = target(&routes, "two");
+        let mut refused = ready(&two, now);
+        refused.report(Outcome::KeyRefused, now);
+        fail(&two, now);
+        assert_ne!(two.acquire_forced(now).unwrap().key().index, refused.key().index);
+    }
+
+    #[test]
+    fn a_refused_key_is_avoided_for_every_target_of_the_provider() {
+        let (routes, now) = (setup().build(), Clock::held().now());
+        let (two, other) = (target(&routes, "two"), target(&routes, "other"));
+        let mut first = ready(&two, now);
+        first.report(Outcome::KeyRefused, now);
+        for _ in 0..4 {
+            assert_ne!(ready(&other, now).key().index, first.key().index);
+        }
+        report(&other, Outcome::KeyRefused, now);
+        assert_eq!(resting(&two, now), Some((Rest::KeyRefused, 300 * SECOND)));
+        assert!(two.snapshot(now).iter().all(|slot| slot.state == SlotState::KeyRefused));
+
+        let mut probe = two.acquire_forced(now).unwrap();
+        let second = other.acquire_forced(now).unwrap();
+        assert_ne!(probe.key().index, second.key().index);
+        assert!(two.acquire_forced(now).is_none(), "both keys have a probe out, one of them for another target");
+        probe.report(Outcome::Success, now);
+        assert_eq!(ready(&other, now).key().index, probe.key().index);
+    }
+
+    #[test]
+    fn a_refused_key_gets_one_probe_when_its_rest_is_over() {
+        let (routes, now) = (setup().build(), Clock::held().now());
+        let one = target(&routes, "one");
+        report(&one, Outcome::KeyRefused, now);
+        let due = now + 300 * SECOND;
+        for outcome in [Outcome::Failure, Outcome::NoFault, limited(SECOND / 1_000)] {
+            let mut probe = ready(&one, due);
+            assert_eq!(resting(&one, due).map(|(why, _)| why), Some(Rest::KeyRefused));
+            probe.report(outcome, due);
+        }
+        let due = due + SECOND;
+        report(&one, Outcome::KeyRefused, due);
+        assert_eq!(resting(&one, due), Some((Rest::KeyRefused, 300 * SECOND)));
+    }
+
+    #[test]
+    fn old_news_about_a_key_is_no_news() {
+        let (routes, now) = (setup().build(), Clock::held().now());
+        let one = target(&routes, "one");
+        let mut old = [ready(&one, now), ready(&one, now)];
+        report(&one, Outcome::KeyRefused, now);
+        old[0].report(Outcome::Success, now);
+        assert!(resting(&one, now).is_some(), "it was sent before the key was refused");
+        one.acquire_forced(now).unwrap().report(Outcome::Success, now);
+        old[1].report(Outcome::KeyRefused, now);
+        assert_eq!(resting(&one, now), None, "it was sent before the key was repaired");
+    }
+
+    #[test]
+    fn models_with_the_same_target_share_its_health() {
+        let (routes, now) = (setup().build(), Clock::held().now());
+        fail(&target(&routes, "two"), now);
+        assert!(resting(&target(&routes, "also"), now).is_some());
+        assert!(resting(&target(&routes, "openai/two"), now).is_some(), "also when a pattern leads there");
+        assert_eq!(resting(&target(&routes, "other"), now), None);
+        assert_eq!(resting(&target(&routes, "openai/three"), now), None);
+    }
+
+    #[test]
+    fn a_reload_forgets_nothing_about_what_is_still_there() {
+        let now = Clock::held().now();
+        let before = setup().build();
+        fail(&target(&before, "two"), now);
+        fail(&target(&before, "openai/behind-a-star"), now);
+        report(&target(&before, "one"), Outcome::KeyRefused, now);
+        let other = target(&before, "other");
+        let mut under_way = [ready(&other, now), ready(&other, now)];
+
+        let mut changed = setup().model("new", &["openai/two"]);
+        changed.health.consecutive_failures = 1;
+        let after = changed.try_build(Some(&before)).unwrap();
+        drop((before, other));
+        assert!(resting(&target(&after, "two"), now).is_some());
+        assert!(resting(&target(&after, "new"), now).is_some());
+        assert!(resting(&target(&after, "openai/behind-a-star"), now).is_some());
+        assert_eq!(resting(&target(&after, "one"), now), Some((Rest::KeyRefused, 300 * SECOND)));
+        let other = target(&after, "other");
+        assert_eq!(other.snapshot(now).iter().map(|slot| slot.in_flight).sum::<u32>(), 2);
+
+        // New settings hold for new calls, and reports of old calls still arrive.
+        report(&other, Outcome::Failure, now);
+        under_way[0].report(limited(SECOND), now);
+        under_way[1].report(limited(SECOND), now);
+        assert!(resting(&other, now).is_some());
+        drop(under_way);
+        assert_eq!(other.snapshot(now).iter().map(|slot| slot.in_flight).sum::<u32>(), 0);
+    }
+
+    #[test]
+    fn a_reload_begins_anew_with_another_key_or_address() {
+        let now = Clock::held().now();
+        let before = setup().build();
+        fail(&target(&before, "one"), now);
+        let one_after = |provider: Arc<Provider>| {
+            let mut setup = setup();
+            setup.providers.insert("azure".to_owned(), provider);
+            resting(&target(&setup.try_build(Some(&before)).unwrap(), "one"), now)
+        };
+        assert!(one_after(provider("azure", &["c"])).is_some());
+        assert!(one_after(provider("azure", &["new", "c"])).is_none(), "one of the keys is well");
+        assert!(one_after(provider("azure", &["new"])).is_none());
+        let moved = provider("elsewhere", &["c"]);
+        let moved = Provider { name: "azure".into(), ..Arc::into_inner(moved).unwrap() };
+        assert!(one_after(Arc::new(moved)).is_none());
+    }
+
+    #[test]
+    fn the_snapshot_tells_the_state_of_every_slot() {
+        let (routes, now) = (setup().build(), Clock::held().now());
+        fail(&target(&routes, "one"), now);
+        report(&target(&routes, "two"), limited(7 * SECOND), now);
+        ready(&target(&routes, "openai/star"), now).report(Outcome::Success, now);
+        let shown: Vec<String> = routes
+            .snapshot(now)
+            .into_iter()
+            .map(|slot| {
+                let rest = slot.until.map_or(0, |until| (until - now).as_secs());
+                format!("{} {} {} {:?} {rest} {}", slot.target, slot.model, slot.key, slot.state, slot.in_flight)
+            })
+            .collect();
+        let expected = [
+            "azure/one one 0 Open 5 0",
+            "openai/* * 0 Closed 0 0",
+            "openai/* * 1 Closed 0 0",
+            "openai/* star 0 Closed 0 0",
+            "openai/* star 1 Closed 0 0",
+            "openai/other other 0 Closed 0 0",
+            "openai/other other 1 Closed 0 0",
+            "openai/two two 0 Limited 7 0",
+            "openai/two two 1 Closed 0 0",
+        ];
+        assert_eq!(shown, expected);
+    }
+
+    #[test]
+    fn many_threads_get_one_probe_between_them() {
+        let (routes, now) = (setup().build(), Clock::held().now());
+        let one = target(&routes, "one");
+        fail(&one, now);
+        let due = now + 5 * SECOND;
+        for round in 0..200 {
+            let held: Vec<Acquire> = std::thread::scope(|scope| {
+                let threads: Vec<_> = (0..4).map(|_| scope.spawn(|| one.acquire(due))).collect();
+                threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+            });
+            let probes = held.iter().filter(|acquired| matches!(acquired, Acquire::Ready(_))).count();
+            assert_eq!(probes, 1, "round {round}");
+        }
+        assert_eq!(one.snapshot(due)[0].in_flight, 0);
+    }
+}
