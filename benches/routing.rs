@@ -1,6 +1,6 @@
 //! What routing adds to a call: resolve, plan, acquire, report and release.
 
-#![expect(missing_docs, clippy::panic, reason = "a bench that cannot be set up has nothing to say but that")]
+#![expect(clippy::panic, reason = "a bench that cannot be set up has nothing to say but that")]
 
 use std::{collections::BTreeMap, hint::black_box, sync::Arc, time::Duration};
 

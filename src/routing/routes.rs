@@ -252,7 +252,7 @@ mod tests {
 
             let listed: Vec<&str> = routes.listed(&allowed).into_iter().map(|name| &**name).collect();
             prop_assert!(listed.is_sorted());
-            let known = routes.exact.keys().chain(routes.aliases.keys()).map(|name| name.to_string());
+            let known = routes.exact.keys().chain(routes.aliases.keys()).map(ToString::to_string);
             for name in known.chain(names) {
                 let resolved = routes.resolve(&name);
                 let permitted = resolved.as_ref().is_some_and(|resolved| resolved.permitted(&name, allowed));

@@ -9,7 +9,7 @@ use std::{
 
 use sha2::{Digest, Sha256};
 
-use super::{Record, key::KeyHealth};
+use super::{key::KeyHealth, slots::Record};
 use crate::providers::{Provider, ProviderKey};
 
 /// A register that holds nothing alive: what no target uses any more is forgotten.

@@ -8,23 +8,21 @@
 mod breaker;
 mod key;
 mod known;
+mod slots;
 mod window;
 
 use std::{
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
 
-pub(super) use self::known::Known;
 use self::{
-    breaker::{Breaker, Change, Resting, Standing, Ticket},
-    key::{KeyHealth, KeyTicket},
+    breaker::{Change, Ticket},
+    key::KeyTicket,
+    slots::Slot,
 };
-use super::settings::HealthSettings;
-use crate::providers::{Provider, ProviderKey};
+pub(super) use self::{known::Known, slots::Slots};
+use crate::providers::ProviderKey;
 
 /// What came of asking a target for a key.
 #[derive(Debug)]
@@ -101,220 +99,6 @@ pub enum SlotState {
     KeyRefused,
 }
 
-/// The keys of one target.
-#[derive(Debug)]
-pub(super) struct Slots {
-    slots: Vec<Arc<Slot>>,
-    /// Where the next look for a key begins, so that equals take turns.
-    turn: AtomicUsize,
-}
-
-/// One key of one target, as one snapshot of the settings sees it.
-#[derive(Debug)]
-struct Slot {
-    label: Arc<str>,
-    /// The upstream's name of the model.
-    upstream: Arc<str>,
-    key: Arc<ProviderKey>,
-    settings: Arc<HealthSettings>,
-    record: Arc<Record>,
-    key_health: Arc<KeyHealth>,
-}
-
-/// What has been learnt about one key of one target: outlives a reload.
-#[derive(Debug, Default)]
-struct Record {
-    breaker: Mutex<Breaker>,
-    in_flight: AtomicU32,
-}
-
-impl Slots {
-    /// One slot per key of `provider` for calls to its model `upstream`, with what is `known` about each.
-    pub(super) fn new(
-        provider: &Provider,
-        label: &Arc<str>,
-        upstream: &Arc<str>,
-        settings: &Arc<HealthSettings>,
-        known: &Known,
-    ) -> Self {
-        let slots = provider.keys.iter().map(|key| {
-            let (record, key_health) = known.of(provider, key, upstream);
-            let (label, upstream) = (label.clone(), upstream.clone());
-            Arc::new(Slot { label, upstream, key: key.clone(), settings: settings.clone(), record, key_health })
-        });
-        Self { slots: slots.collect(), turn: AtomicUsize::new(0) }
-    }
-
-    /// The least busy key that is well, taking turns among equals.
-    pub(super) fn acquire(&self, now: Instant) -> Acquire {
-        // Between the look and the admission another call may take the probe that was seen. Each round loses at most
-        // one key that way, so this many rounds are enough to have tried them all.
-        let mut first = None;
-        for _ in 0..self.slots.len() {
-            let slot = match self.best(now) {
-                Ok(slot) => slot,
-                Err(resting) => return resting.into(),
-            };
-            match slot.admit(now) {
-                Ok(permit) => return Acquire::Ready(permit),
-                Err(resting) => first = earliest(first, resting),
-            }
-        }
-        // A provider has at least one key, so that there was at least one round.
-        first.unwrap_or(Resting { until: now, why: Rest::Failing }).into()
-    }
-
-    /// A probe before its time, on the key whose rest ends first; never on one under a `Retry-After` or with a probe
-    /// out.
-    pub(super) fn acquire_forced(&self, now: Instant) -> Option<Permit> {
-        let forcible = self.slots.iter().filter(|slot| slot.forcible(now));
-        let mut by_end: Vec<_> = forcible.map(|slot| (slot.resting(now).map(|resting| resting.until), slot)).collect();
-        // `None`, not resting at all, sorts first.
-        by_end.sort_by_key(|(until, _)| *until);
-        by_end.into_iter().find_map(|(_, slot)| slot.force(now))
-    }
-
-    /// When the first key ends its rest; `None` if one is ready now.
-    pub(super) fn ready_at(&self, now: Instant) -> Option<Instant> {
-        self.best(now).err().map(|resting| resting.until)
-    }
-
-    pub(super) fn snapshot(&self, now: Instant) -> impl Iterator<Item = SlotHealth> {
-        self.slots.iter().map(move |slot| slot.snapshot(now))
-    }
-
-    /// Whether nothing is under way and nothing is held against any key, so that forgetting changes nothing.
-    pub(super) fn is_quiet(&self) -> bool {
-        self.slots.iter().all(|slot| slot.record.in_flight.load(Relaxed) == 0 && slot.breaker().is_quiet())
-    }
-
-    /// The least busy slot that is well, or the end of the first rest.
-    fn best(&self, now: Instant) -> Result<&Arc<Slot>, Resting> {
-        if let [slot] = self.slots.as_slice() {
-            return slot.resting(now).map_or(Ok(slot), Err);
-        }
-        let (mut best, mut first) = (None, None);
-        let turn = self.turn.fetch_add(1, Relaxed) % self.slots.len().max(1);
-        for slot in self.slots[turn..].iter().chain(&self.slots[..turn]) {
-            match slot.resting(now) {
-                Some(resting) => first = earliest(first, resting),
-                None => {
-                    let busy = slot.record.in_flight.load(Relaxed);
-                    if best.is_none_or(|(least, _)| busy < least) {
-                        best = Some((busy, slot));
-                    }
-                }
-            }
-        }
-        best.map(|(_, slot)| slot).ok_or(first.unwrap_or(Resting { until: now, why: Rest::Failing }))
-    }
-}
-
-impl Slot {
-    /// Why and until when the slot rests: the later of the key's rest and its own.
-    fn resting(&self, now: Instant) -> Option<Resting> {
-        let of_key = self.key_health.resting(now);
-        let own = self.breaker().resting(now);
-        [of_key, own].into_iter().flatten().max_by_key(|resting| resting.until)
-    }
-
-    fn admit(self: &Arc<Self>, now: Instant) -> Result<Permit, Resting> {
-        let mut key_ticket = self.key_health.admit(now)?;
-        let admitted = self.breaker().admit(now);
-        match admitted {
-            Ok(ticket) => Ok(self.permit(ticket, key_ticket)),
-            Err(resting) => {
-                self.key_health.release(&mut key_ticket);
-                Err(resting)
-            }
-        }
-    }
-
-    fn forcible(&self, now: Instant) -> bool {
-        self.key_health.forcible() && self.breaker().forcible(now)
-    }
-
-    fn force(self: &Arc<Self>, now: Instant) -> Option<Permit> {
-        let mut key_ticket = self.key_health.force()?;
-        let forced = self.breaker().force(now);
-        if forced.is_none() {
-            self.key_health.release(&mut key_ticket);
-        }
-        Some(self.permit(forced?, key_ticket))
-    }
-
-    fn permit(self: &Arc<Self>, ticket: Ticket, key_ticket: KeyTicket) -> Permit {
-        self.record.in_flight.fetch_add(1, Relaxed);
-        Permit { slot: self.clone(), ticket, key_ticket }
-    }
-
-    fn snapshot(&self, now: Instant) -> SlotHealth {
-        let of_key = self.key_health.resting(now);
-        let own = self.breaker().standing(now);
-        let (state, until) = match (own, of_key) {
-            (_, Some(resting)) => (SlotState::KeyRefused, Some(resting.until)),
-            (Standing::Closed, None) => (SlotState::Closed, None),
-            (Standing::HalfOpen { .. }, None) => (SlotState::HalfOpen, None),
-            (Standing::Open { until }, None) => (SlotState::Open, Some(until)),
-            (Standing::Limited { until, .. }, None) => (SlotState::Limited, Some(until)),
-        };
-        let in_flight = self.record.in_flight.load(Relaxed);
-        SlotHealth {
-            target: self.label.clone(),
-            model: self.upstream.clone(),
-            key: self.key.index,
-            state,
-            until,
-            in_flight,
-        }
-    }
-
-    fn breaker(&self) -> MutexGuard<'_, Breaker> {
-        // Nothing panics while the lock is held, and what a panic would leave behind would still be counts.
-        self.record.breaker.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn log(&self, change: Change) {
-        let (provider, model, key) = (provider_of(&self.label), &*self.upstream, self.key.index);
-        match change {
-            Change::Opened { failures, rest } => {
-                tracing::warn!(provider, model, key, failures, rest_ms = millis(rest), "target is failing and rests");
-            }
-            Change::Reopened { rest } => {
-                tracing::info!(
-                    provider,
-                    model,
-                    key,
-                    rest_ms = millis(rest),
-                    "target is still failing and rests longer"
-                );
-            }
-            Change::Closed => tracing::info!(provider, model, key, "target is well again"),
-            // Providers that ask for a pause of milliseconds do so many times a second.
-            Change::Limited { rest, hard } if rest < Duration::from_secs(1) => {
-                tracing::debug!(
-                    provider,
-                    model,
-                    key,
-                    retry_after = hard,
-                    rest_ms = millis(rest),
-                    "target is rate limited"
-                );
-            }
-            Change::Limited { rest, hard } => {
-                tracing::warn!(
-                    provider,
-                    model,
-                    key,
-                    retry_after = hard,
-                    rest_ms = millis(rest),
-                    "target is rate limited"
-                );
-            }
-        }
-    }
-}
-
 impl Permit {
     /// The key to sign the attempt with.
     pub fn key(&self) -> &Arc<ProviderKey> {
@@ -327,7 +111,7 @@ impl Permit {
         let Self { slot, ticket, key_ticket } = self;
         let change = slot.breaker().report(ticket, outcome, now, &slot.settings);
         if let Some(change) = change {
-            slot.log(change);
+            log(slot, change);
         }
         let (provider, key) = (provider_of(&slot.label), slot.key.index);
         match outcome {
@@ -346,7 +130,7 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.slot.record.in_flight.fetch_sub(1, Relaxed);
+        self.slot.leave();
         if self.ticket.probe {
             self.slot.breaker().release(&mut self.ticket);
         }
@@ -354,14 +138,25 @@ impl Drop for Permit {
     }
 }
 
-impl From<Resting> for Acquire {
-    fn from(Resting { until, why }: Resting) -> Self {
-        Self::Resting { until, why }
+/// One line for a change of state, never for a call.
+fn log(slot: &Slot, change: Change) {
+    let (provider, model, key) = (provider_of(&slot.label), &*slot.upstream, slot.key.index);
+    match change {
+        Change::Opened { failures, rest } => {
+            tracing::warn!(provider, model, key, failures, rest_ms = millis(rest), "target is failing and rests");
+        }
+        Change::Reopened { rest } => {
+            tracing::info!(provider, model, key, rest_ms = millis(rest), "target is still failing and rests longer");
+        }
+        Change::Closed => tracing::info!(provider, model, key, "target is well again"),
+        // Providers that ask for a pause of milliseconds do so many times a second.
+        Change::Limited { rest, hard } if rest < Duration::from_secs(1) => {
+            tracing::debug!(provider, model, key, retry_after = hard, rest_ms = millis(rest), "target is rate limited");
+        }
+        Change::Limited { rest, hard } => {
+            tracing::warn!(provider, model, key, retry_after = hard, rest_ms = millis(rest), "target is rate limited");
+        }
     }
-}
-
-fn earliest(first: Option<Resting>, other: Resting) -> Option<Resting> {
-    Some(first.filter(|first| first.until <= other.until).unwrap_or(other))
 }
 
 /// The provider in a label `provider/model`.
@@ -377,6 +172,7 @@ fn millis(time: Duration) -> u64 {
 mod tests {
     use super::*;
     use crate::{
+        providers::Provider,
         routing::{
             Routes, Target,
             fixtures::{Setup, provider},
@@ -669,5 +465,64 @@ mod tests {
             assert_eq!(probes, 1, "round {round}");
         }
         assert_eq!(one.snapshot(due)[0].in_flight, 0);
+    }
+
+    #[test]
+    fn each_change_of_state_is_one_line_without_the_key() {
+        let lines = Lines::default();
+        let subscriber = tracing_subscriber::fmt().with_ansi(false).without_time().with_writer(lines.clone()).finish();
+        let _guard = tracing::subscriber::set_default(subscriber);
+        let setup = Setup { providers: [("p".to_owned(), provider("p", &["hush"]))].into(), ..Setup::default() };
+        let routes = setup.model("m", &["p/m"]).build();
+        let (m, now) = (target(&routes, "m"), Clock::held().now());
+
+        let logged = |expected: &str, act: &dyn Fn()| {
+            act();
+            let text = lines.take();
+            assert!(text.lines().count() == usize::from(!expected.is_empty()) && text.contains(expected), "{text}");
+            assert!(!text.contains("hush"), "{text}");
+        };
+        let forced = |outcome| m.acquire_forced(now).unwrap().report(outcome, now);
+        logged("", &|| (0..4).for_each(|_| report(&m, Outcome::Failure, now)));
+        logged("target is failing and rests", &|| report(&m, Outcome::Failure, now));
+        logged("", &|| (0..50).for_each(|_| forced(Outcome::Failure)));
+        logged("still failing", &|| report(&m, Outcome::Failure, now + 60 * SECOND));
+        logged("well again", &|| forced(Outcome::Success));
+        logged("provider key was refused", &|| report(&m, Outcome::KeyRefused, now));
+        logged("", &|| (0..50).for_each(|_| forced(Outcome::KeyRefused)));
+        logged("accepted again", &|| forced(Outcome::Success));
+        logged("rate limited", &|| {
+            let mut two = [ready(&m, now), ready(&m, now)];
+            two.iter_mut().for_each(|permit| permit.report(limited(30 * SECOND), now));
+        });
+        logged("", &|| report(&m, Outcome::Success, now + 30 * SECOND));
+    }
+
+    /// What was logged.
+    #[derive(Clone, Default)]
+    struct Lines(Arc<std::sync::Mutex<Vec<u8>>>);
+
+    impl Lines {
+        fn take(&self) -> String {
+            String::from_utf8(std::mem::take(&mut *self.0.lock().unwrap())).unwrap()
+        }
+    }
+
+    impl std::io::Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl tracing_subscriber::fmt::MakeWriter<'_> for Lines {
+        type Writer = Self;
+
+        fn make_writer(&self) -> Self {
+            self.clone()
+        }
     }
 }
