@@ -22,6 +22,6 @@ pub mod config;
 
 pub mod mock;
 
-// pub mod app;
+pub mod app;
 
-// pub mod cli;
+pub mod cli;

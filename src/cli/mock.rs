@@ -10,7 +10,6 @@ use crate::{
 
 /// Run a provider that answers from a script and fails on demand.
 #[derive(Debug, clap::Args)]
-#[command(after_long_help = crate::mock::EXAMPLES)]
 pub(super) struct Args {
     #[command(flatten)]
     options: Options,
