@@ -168,7 +168,21 @@ impl App {
         if reloads.file.is_some() {
             tasks.spawn(reloads.clone().follow_file(clock.clone(), tasks.stopping()));
         }
-        Ok(Self { address, keys, db, gateway, metrics, shutdown, settings, reloads, clock, tasks, settling, serving, lines })
+        Ok(Self {
+            address,
+            keys,
+            db,
+            gateway,
+            metrics,
+            shutdown,
+            settings,
+            reloads,
+            clock,
+            tasks,
+            settling,
+            serving,
+            lines,
+        })
     }
 
     /// How many keys the store holds.
@@ -237,8 +251,7 @@ impl Reloads {
             Err(complaints) => return self.rejected(&complaints),
         };
         *watch = loaded.watch();
-        let parts =
-            Parts { connections: &self.connections, metrics: &self.metrics, mock: &self.mock };
+        let parts = Parts { connections: &self.connections, metrics: &self.metrics, mock: &self.mock };
         let previous = self.gateway.snapshot.load_full();
         match parts.assemble(&loaded, Some(&previous.routes)) {
             Err(complaints) => self.rejected(&complaints),

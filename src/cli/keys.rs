@@ -27,7 +27,7 @@ pub struct KeysArgs {
     pub command: KeysCommand,
 
     /// The directory of the key store. Unset: `data_dir` of the configuration.
-    #[arg(long, global = true, value_name = "DIR")]
+    #[arg(long, global = true, value_name = "DIR", env = "SWITCHBOARD_DATA_DIR")]
     pub data_dir: Option<PathBuf>,
 }
 
