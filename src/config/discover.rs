@@ -1,6 +1,6 @@
 //! Providers and keys that the environment knows of.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     environment::Environment,
@@ -15,8 +15,8 @@ use crate::{
 
 /// The settings of a gateway without a file, and a sentence on each thing found.
 ///
-/// Every vendor with a key in its usual variable becomes a provider of its name and is served as `provider/model`. A
-/// single one answers every other model name, too. When there is none, the built-in mock answers everything, so that
+/// Every vendor with a key in its usual variable becomes a provider of its name and is served as `provider/model`;
+/// where the regions of a vendor share a variable, the first of them does. A single one answers every other model name, too. When there is none, the built-in mock answers everything, so that
 /// a newcomer's first call works.
 pub fn discover<'v>(
     env: &Environment,
@@ -24,8 +24,11 @@ pub fn discover<'v>(
 ) -> (Settings, Vec<String>) {
     let mut settings = Settings::default();
     let mut notes = Vec::new();
+    let mut used = BTreeSet::new();
     for (name, variables) in vendors {
-        if let Some((variable, key)) = env.first(variables) {
+        if let Some((variable, key)) = env.first(variables)
+            && used.insert(variable)
+        {
             let provider = ProviderSettings { api_key: Some(Secret::new(key)), ..ProviderSettings::default() };
             settings.providers.insert(name.to_owned(), provider);
             notes.push(format!("provider {name}: its key is in {variable}"));
@@ -73,8 +76,8 @@ pub(super) fn example(providers: &BTreeMap<String, ProviderSettings>) -> String 
 mod tests {
     use super::*;
 
-    const VENDORS: [(&str, &[&str]); 3] =
-        [("one", &["ONE_API_KEY"]), ("two", &["TWO_API_KEY", "TWO_TOKEN"]), ("local", &[])];
+    const VENDORS: [(&str, &[&str]); 4] =
+        [("one", &["ONE_API_KEY"]), ("two", &["TWO_API_KEY", "TWO_TOKEN"]), ("two_cn", &["TWO_TOKEN"]), ("local", &[])];
 
     fn found(variables: &[(&str, &str)]) -> (Settings, Vec<String>) {
         discover(&Environment::of(variables.iter().copied()), VENDORS.into_iter())

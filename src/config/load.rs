@@ -1,7 +1,7 @@
 //! From a path, or none, to settings.
 
 use std::{
-    fmt::Write,
+    fmt::{self, Write},
     io,
     path::{Path, PathBuf},
 };
@@ -46,7 +46,7 @@ pub struct Loaded {
     /// with the same text have the same version.
     pub hash: String,
     document: Option<Document>,
-    files: Vec<PathBuf>,
+    watch: Watch,
 }
 
 /// Where a configuration came from.
@@ -66,10 +66,12 @@ pub fn load(path: Option<&Path>, env: &Environment) -> Result<Loaded, Complaints
     match find(path, env, &PLACES) {
         Some(file) => load_file(&file, env),
         None => {
-            let (settings, notes) = discover(env, vendors::all().map(|vendor| (vendor.name, vendor.key_env)));
+            // What runs on one's own machines is not there because of a variable, and what has no address cannot be called.
+            let vendors = vendors::all().filter(|vendor| !vendor.local && !vendor.needs_base_url);
+            let (settings, notes) = discover(env, vendors.map(|vendor| (vendor.name, vendor.key_env)));
             let (source, warnings) = (Source::Environment, Complaints::default());
             let hash = hash(&settings.providers.keys().cloned().collect::<Vec<_>>().join("\n"));
-            Ok(Loaded { settings, source, notes, warnings, hash, document: None, files: Vec::new() })
+            Ok(Loaded { settings, source, notes, warnings, hash, document: None, watch: Watch::default() })
         }
     }
 }
@@ -79,7 +81,7 @@ pub fn load(path: Option<&Path>, env: &Environment) -> Result<Loaded, Complaints
 /// # Errors
 /// Everything that is wrong with it, warnings included.
 pub fn parse(text: &str, file: Option<&Path>, env: &Environment) -> Result<Settings, Complaints> {
-    let Read { settings, complaints, .. } = read(text, file, env);
+    let Read { settings, complaints, .. } = read(text, file, env, &mut Watch::default());
     settings.ok_or(complaints)
 }
 
@@ -99,7 +101,15 @@ impl Loaded {
 
     /// Something to ask once a second whether the configuration should be loaded again.
     pub fn watch(&self) -> Watch {
-        Watch::new(self.files.clone())
+        self.watch.clone()
+    }
+
+    /// The file to load again, if the configuration came from one.
+    pub fn file(&self) -> Option<PathBuf> {
+        match &self.source {
+            Source::File(file) => Some(file.clone()),
+            Source::Environment => None,
+        }
     }
 
     /// `3 providers, 2 models, 1 alias, 1 key`.
@@ -116,6 +126,15 @@ impl Loaded {
     }
 }
 
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(file) => write!(f, "{}", file.display()),
+            Self::Environment => f.write_str("the environment"),
+        }
+    }
+}
+
 /// Which file is meant, if any.
 fn find(path: Option<&Path>, env: &Environment, places: &[&str]) -> Option<PathBuf> {
     let named = || env.first(&[FILE_VARIABLE]).map(|(_, file)| PathBuf::from(file));
@@ -124,12 +143,13 @@ fn find(path: Option<&Path>, env: &Environment, places: &[&str]) -> Option<PathB
 }
 
 fn load_file(file: &Path, env: &Environment) -> Result<Loaded, Complaints> {
+    let mut watch = Watch::default();
+    watch.add(file);
     let text = read_text(file)?;
-    let Read { settings, complaints, document, mut files, notes } = read(&text, Some(file), env);
+    let Read { settings, complaints, document, notes } = read(&text, Some(file), env, &mut watch);
     let Some(settings) = settings else { return Err(complaints) };
-    files.insert(0, file.to_owned());
     let (source, hash) = (Source::File(file.to_owned()), hash(&text));
-    Ok(Loaded { settings, source, notes, warnings: complaints, hash, document: Some(document), files })
+    Ok(Loaded { settings, source, notes, warnings: complaints, hash, document: Some(document), watch })
 }
 
 /// The text of a file, or why there is none.
@@ -159,11 +179,10 @@ struct Read {
     settings: Option<Settings>,
     complaints: Complaints,
     document: Document,
-    files: Vec<PathBuf>,
     notes: Vec<String>,
 }
 
-fn read(text: &str, file: Option<&Path>, env: &Environment) -> Read {
+fn read(text: &str, file: Option<&Path>, env: &Environment, watch: &mut Watch) -> Read {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     if text.len() as u64 > MAX_FILE {
         let flaw = Flaw::error(Range::default(), &[], "the file is larger than 4 MiB", None);
@@ -173,7 +192,7 @@ fn read(text: &str, file: Option<&Path>, env: &Environment) -> Read {
     if tree.broken {
         return refused(Document::new(file, text, None, Hidden::AllButKeys), tree.flaws);
     }
-    let conformed = conform(tree.root.as_ref(), settings_schema(), env);
+    let conformed = conform(tree.root.as_ref(), settings_schema(), env, watch);
     let document = Document::new(file, text, tree.root, Hidden::These(conformed.hidden));
     let mut flaws = tree.flaws;
     flaws.extend(conformed.flaws);
@@ -189,12 +208,12 @@ fn read(text: &str, file: Option<&Path>, env: &Environment) -> Read {
     });
     let usable = flaws.iter().all(|flaw| flaw.severity != Severity::Error);
     let complaints = complaints(&document, flaws);
-    Read { settings: settings.filter(|_| usable), complaints, document, files: conformed.files, notes }
+    Read { settings: settings.filter(|_| usable), complaints, document, notes }
 }
 
 fn refused(document: Document, flaws: Vec<Flaw>) -> Read {
     let complaints = complaints(&document, flaws);
-    Read { settings: None, complaints, document, files: Vec::new(), notes: Vec::new() }
+    Read { settings: None, complaints, document, notes: Vec::new() }
 }
 
 /// The settings that `value` holds. The schema has been checked, so that only what it does not say can fail here.

@@ -21,6 +21,9 @@ pub struct Settings {
     pub max_connections: usize,
     /// How long a client may take to send its request head, and the body between two pieces.
     pub read_timeout: Period,
+    /// How long a kept-alive connection may stay without a request; it should outlast the idle time-out of a load
+    /// balancer in front.
+    pub idle_timeout: Period,
     /// How long a client may leave its answer unread before the connection is closed.
     pub write_timeout: Period,
     /// Silence in a stream after which a `: keepalive` comment is sent.
@@ -57,6 +60,7 @@ impl Default for Settings {
             max_in_flight: 10_000,
             max_connections: 20_000,
             read_timeout: Period::from_secs(30),
+            idle_timeout: Period::from_secs(120),
             write_timeout: Period::from_secs(60),
             keepalive: Period::from_secs(15),
             drain: Drain::default(),

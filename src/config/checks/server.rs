@@ -46,6 +46,7 @@ fn listener(settings: &Settings, report: &mut Report<'_>) {
         report,
     );
     positive(&["server", "read_timeout"], server.read_timeout, report);
+    positive(&["server", "idle_timeout"], server.idle_timeout, report);
     positive(&["server", "write_timeout"], server.write_timeout, report);
     positive(&["server", "keepalive"], server.keepalive, report);
     at_most_a_day(&["server", "drain", "pre_stop"], server.drain.pre_stop, report);

@@ -8,7 +8,7 @@
 mod allowed;
 mod scalar;
 
-use std::{borrow::Cow, path::PathBuf};
+use std::borrow::Cow;
 
 use serde_json::{Map, Value};
 
@@ -18,6 +18,7 @@ use super::{
     environment::Environment,
     interpolate::{Filled, fill},
     tree::{Content, Entry, Flaw, Node, Range},
+    watch::Watch,
 };
 use allowed::{Allowed, allowed, may_hold_secrets};
 use scalar::Scalar;
@@ -29,33 +30,33 @@ pub(super) struct Conformed {
     pub flaws: Vec<Flaw>,
     /// What holds secrets, or might.
     pub hidden: Vec<Range>,
-    /// The secret files that were read, or should have been.
-    pub files: Vec<PathBuf>,
 }
 
-/// Holds `root` against `schema`, the JSON Schema of the settings.
-pub(super) fn conform(root: Option<&Node>, schema: &Value, env: &Environment) -> Conformed {
-    let mut walk = Walk { schema, env, path: Vec::new(), flaws: Vec::new(), hidden: Vec::new(), files: Vec::new() };
+/// Holds `root` against `schema`, the JSON Schema of the settings. Secret files that are read, or should be, are added
+/// to `watch`.
+pub(super) fn conform(root: Option<&Node>, schema: &Value, env: &Environment, watch: &mut Watch) -> Conformed {
+    let mut walk = Walk { schema, env, watch, path: Vec::new(), flaws: Vec::new(), hidden: Vec::new() };
     let value = root.and_then(|root| walk.node(root, None, schema));
     let value = value.unwrap_or_else(|| Value::Object(Map::new()));
-    Conformed { value, flaws: walk.flaws, hidden: walk.hidden, files: walk.files }
+    Conformed { value, flaws: walk.flaws, hidden: walk.hidden }
 }
 
 struct Walk<'a> {
     /// The root of the schema, which holds the definitions.
     schema: &'a Value,
     env: &'a Environment,
+    watch: &'a mut Watch,
     path: Vec<String>,
     flaws: Vec<Flaw>,
     hidden: Vec<Range>,
-    files: Vec<PathBuf>,
 }
 
 impl<'a> Walk<'a> {
     /// The JSON value of `node`, or `None` after a complaint about it.
     fn node(&mut self, node: &Node, key: Option<Range>, schema: &'a Value) -> Option<Value> {
         let allowed = allowed(self.schema, schema);
-        if allowed.is_secret() || looks_secret(node) {
+        let hidden = allowed.is_secret() || looks_secret(node);
+        if hidden {
             self.hidden.push(node.range);
         }
         match &node.content {
@@ -71,7 +72,7 @@ impl<'a> Walk<'a> {
             Content::Scalar { .. } if node.is_null() => self.nothing(node, key, &allowed),
             Content::Scalar { text, plain } => {
                 let (text, filled) = self.filled(text, node.range)?;
-                match (Scalar { text: &text, plain: *plain, filled }).read(&allowed) {
+                match (Scalar { text: &text, plain: *plain, filled, hidden }).read(&allowed) {
                     Ok(value) => Some(value),
                     Err(_) if !allowed.takes_scalars() => self.wrong_kind(node, key, &allowed, "text"),
                     Err(problem) => self.refuse(place(key, node), problem.message, problem.help),
@@ -143,7 +144,7 @@ impl<'a> Walk<'a> {
         match &node.content {
             Content::Scalar { text, plain } => {
                 let (text, filled) = self.filled(text, node.range)?;
-                match (Scalar { text: &text, plain: *plain, filled }).untyped() {
+                match (Scalar { text: &text, plain: *plain, filled, hidden: false }).untyped() {
                     Ok(value) => Some(value),
                     Err(problem) => self.refuse(place(key, node), problem.message, problem.help),
                 }
@@ -155,7 +156,7 @@ impl<'a> Walk<'a> {
 
     /// `text` with its variables filled in, and whether it had any.
     fn filled<'t>(&mut self, text: &'t str, at: Range) -> Option<(Cow<'t, str>, bool)> {
-        match fill(text, self.env, &mut self.files) {
+        match fill(text, self.env, self.watch) {
             Ok(Filled::Unchanged) => Some((Cow::Borrowed(text), false)),
             Ok(Filled::Changed(text)) => Some((Cow::Owned(text), true)),
             Err(missing) => {
