@@ -1,6 +1,7 @@
 //! From a path, or none, to settings.
 
 use std::{
+    collections::HashSet,
     fmt::{self, Write},
     io,
     path::{Path, PathBuf},
@@ -63,7 +64,12 @@ pub enum Source {
 /// # Errors
 /// Everything that is wrong with the file, warnings included. A file that was named must exist.
 pub fn load(path: Option<&Path>, env: &Environment) -> Result<Loaded, Complaints> {
-    match find(path, env, &PLACES) {
+    load_from(path, &PLACES.map(Path::new), env)
+}
+
+/// As [`load`], with the places where a file is looked for that nobody named.
+pub(super) fn load_from(path: Option<&Path>, places: &[&Path], env: &Environment) -> Result<Loaded, Complaints> {
+    match find(path, places, env) {
         Some(file) => load_file(&file, env),
         None => {
             // What runs on one's own machines is not there because of a variable, and what has no address cannot be called.
@@ -76,7 +82,7 @@ pub fn load(path: Option<&Path>, env: &Environment) -> Result<Loaded, Complaints
     }
 }
 
-/// Reads a configuration from its text. `file` is only named in complaints.
+/// Reads a configuration from its text. `file` is only named in complaints; files that the text names are read.
 ///
 /// # Errors
 /// Everything that is wrong with it, warnings included.
@@ -136,9 +142,9 @@ impl fmt::Display for Source {
 }
 
 /// Which file is meant, if any.
-fn find(path: Option<&Path>, env: &Environment, places: &[&str]) -> Option<PathBuf> {
+fn find(path: Option<&Path>, places: &[&Path], env: &Environment) -> Option<PathBuf> {
     let named = || env.first(&[FILE_VARIABLE]).map(|(_, file)| PathBuf::from(file));
-    let usual = || places.iter().map(PathBuf::from).find(|place| place.symlink_metadata().is_ok());
+    let usual = || places.iter().find(|place| place.symlink_metadata().is_ok()).map(|place| place.to_path_buf());
     path.map(Path::to_owned).or_else(named).or_else(usual)
 }
 
@@ -238,7 +244,8 @@ fn step(segment: &Segment) -> String {
 /// In the order of the file, each once: an alias brings the same flaw as often as it is used.
 fn complaints(document: &Document, mut flaws: Vec<Flaw>) -> Complaints {
     flaws.sort_by_key(|flaw| flaw.range.start);
-    flaws.dedup_by(|a, b| a.range == b.range && a.message == b.message);
+    let mut seen = HashSet::new();
+    flaws.retain(|flaw| seen.insert((flaw.range, flaw.message.clone())));
     let more = flaws.len().saturating_sub(MAX_COMPLAINTS);
     if more > 0 {
         // Errors first: a cut must never leave warnings alone.

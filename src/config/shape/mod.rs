@@ -13,14 +13,15 @@ use std::borrow::Cow;
 use serde_json::{Map, Value};
 
 use super::{
-    complaint::{quoted, suggestion},
+    complaint::{nearest, quoted, suggestion},
     document::place,
     environment::Environment,
     interpolate::{Filled, fill},
     tree::{Content, Entry, Flaw, Node, Range},
     watch::Watch,
 };
-use allowed::{Allowed, allowed, may_hold_secrets};
+pub(super) use allowed::may_hold_secrets;
+use allowed::{Allowed, allowed};
 use scalar::Scalar;
 
 /// What came of the walk.
@@ -55,7 +56,7 @@ impl<'a> Walk<'a> {
     /// The JSON value of `node`, or `None` after a complaint about it.
     fn node(&mut self, node: &Node, key: Option<Range>, schema: &'a Value) -> Option<Value> {
         let allowed = allowed(self.schema, schema);
-        let hidden = allowed.is_secret() || looks_secret(node);
+        let hidden = (allowed.is_secret() && !is_reference(node)) || scalar_text(node).is_some_and(looks_secret);
         if hidden {
             self.hidden.push(node.range);
         }
@@ -120,7 +121,8 @@ impl<'a> Walk<'a> {
         let mut whole = true;
         for name in required {
             whole &= object.contains_key(name);
-            if !entries.iter().any(|entry| entry.key == name) {
+            // A misspelled member is not missed, too.
+            if !entries.iter().any(|entry| entry.key == name || nearest(&entry.key, [name]).is_some()) {
                 self.refuse(at, format!("{} is missing", quoted(name)), None);
             }
         }
@@ -200,11 +202,23 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// Text that is a secret wherever it stands: a URL with a password in it, or what looks like a provider's key.
-fn looks_secret(node: &Node) -> bool {
-    let Content::Scalar { text, .. } = &node.content else { return false };
-    let password = text
-        .split_once("://")
-        .is_some_and(|(_, rest)| rest.split(['/', '?', '#']).next().is_some_and(|authority| authority.contains('@')));
-    password || text.starts_with("sk-") || text.starts_with("Bearer ")
+fn scalar_text(node: &Node) -> Option<&str> {
+    match &node.content {
+        Content::Scalar { text, .. } => Some(text),
+        Content::List(_) | Content::Map(_) => None,
+    }
+}
+
+/// Whether `node` only names the place of a secret: `${NAME}`, `${file:…}`, but not a default in clear.
+fn is_reference(node: &Node) -> bool {
+    let inner = scalar_text(node).and_then(|text| text.strip_prefix("${")?.strip_suffix('}'));
+    inner.is_some_and(|inner| !inner.contains(":-") && !inner.contains(['$', '{', '}']))
+}
+
+/// Whether text holds a secret wherever it stands: a URL with a password in it, or what looks like a provider's key.
+pub(super) fn looks_secret(text: &str) -> bool {
+    let authority = text.split_once("://").and_then(|(_, rest)| rest.split(['/', '?', '#']).next());
+    let mut words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '-' && c != '_');
+    authority.is_some_and(|authority| authority.contains('@'))
+        || words.any(|word| word == "Bearer" || word.starts_with("sk-"))
 }
