@@ -15,8 +15,8 @@ use crate::{
 
 /// The settings of a gateway without a file, and a sentence on each thing found.
 ///
-/// Every vendor with a key in its usual variable becomes a provider of its name and is served as `provider/model`;
-/// where the regions of a vendor share a variable, the first of them does. A single one answers every other model name, too. When there is none, the built-in mock answers everything, so that
+/// Every vendor with a key in its usual variable becomes a provider of its name and is served as `provider/model`. A
+/// single one answers every other model name, too. When there is none, the built-in mock answers everything, so that
 /// a newcomer's first call works.
 pub fn discover<'v>(
     env: &Environment,
@@ -24,11 +24,11 @@ pub fn discover<'v>(
 ) -> (Settings, Vec<String>) {
     let mut settings = Settings::default();
     let mut notes = Vec::new();
-    let mut used = BTreeSet::new();
+    let mut taken = BTreeSet::new();
     for (name, variables) in vendors {
-        if let Some((variable, key)) = env.first(variables)
-            && used.insert(variable)
-        {
+        // Regions of one vendor share a variable: its key belongs to the first of them.
+        let found = env.first(variables).filter(|(variable, _)| taken.insert(*variable));
+        if let Some((variable, key)) = found {
             let provider = ProviderSettings { api_key: Some(Secret::new(key)), ..ProviderSettings::default() };
             settings.providers.insert(name.to_owned(), provider);
             notes.push(format!("provider {name}: its key is in {variable}"));

@@ -1,7 +1,6 @@
 //! From a path, or none, to settings.
 
 use std::{
-    collections::HashSet,
     fmt::{self, Write},
     io,
     path::{Path, PathBuf},
@@ -58,6 +57,15 @@ pub enum Source {
     Environment,
 }
 
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => path.display().fmt(f),
+            Self::Environment => f.write_str("The environment"),
+        }
+    }
+}
+
 /// Loads the configuration from `path`; without one, from the file that `SWITCHBOARD_CONFIG` names, from
 /// `./switchboard.yaml`, from `/etc/switchboard/switchboard.yaml`, or, if there is none, from the environment alone.
 ///
@@ -72,9 +80,7 @@ pub(super) fn load_from(path: Option<&Path>, places: &[&Path], env: &Environment
     match find(path, places, env) {
         Some(file) => load_file(&file, env),
         None => {
-            // What runs on one's own machines is not there because of a variable, and what has no address cannot be called.
-            let vendors = vendors::all().filter(|vendor| !vendor.local && !vendor.needs_base_url);
-            let (settings, notes) = discover(env, vendors.map(|vendor| (vendor.name, vendor.key_env)));
+            let (settings, notes) = discover(env, vendors::all().map(|vendor| (vendor.name, vendor.key_env)));
             let (source, warnings) = (Source::Environment, Complaints::default());
             let hash = hash(&settings.providers.keys().cloned().collect::<Vec<_>>().join("\n"));
             Ok(Loaded { settings, source, notes, warnings, hash, document: None, watch: Watch::default() })
@@ -129,15 +135,6 @@ impl Loaded {
         ];
         let counts = counts.map(|(count, one, many)| format!("{count} {}", if count == 1 { one } else { many }));
         counts.join(", ")
-    }
-}
-
-impl fmt::Display for Source {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::File(file) => write!(f, "{}", file.display()),
-            Self::Environment => f.write_str("the environment"),
-        }
     }
 }
 
@@ -244,7 +241,7 @@ fn step(segment: &Segment) -> String {
 /// In the order of the file, each once: an alias brings the same flaw as often as it is used.
 fn complaints(document: &Document, mut flaws: Vec<Flaw>) -> Complaints {
     flaws.sort_by_key(|flaw| flaw.range.start);
-    let mut seen = HashSet::new();
+    let mut seen = std::collections::HashSet::new();
     flaws.retain(|flaw| seen.insert((flaw.range, flaw.message.clone())));
     let more = flaws.len().saturating_sub(MAX_COMPLAINTS);
     if more > 0 {

@@ -159,7 +159,7 @@ fn at_most_a_day(path: &[&str], period: Period, report: &mut Report<'_>) {
     }
 }
 
-fn within<T: PartialOrd + Display>(path: &[&str], value: T, range: RangeInclusive<T>, report: &mut Report<'_>) {
+fn within<T: Copy + PartialOrd + Display>(path: &[&str], value: T, range: RangeInclusive<T>, report: &mut Report<'_>) {
     if value < *range.start() {
         report.error_with_help(path, "this is too small", format!("at least {}", range.start()));
     } else if value > *range.end() {
