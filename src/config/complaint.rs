@@ -132,7 +132,7 @@ pub(super) fn nearest<'n>(word: &str, names: impl IntoIterator<Item = &'n str>) 
 }
 
 /// ``did you mean `x`?``, or the names to choose from.
-pub(super) fn suggestion<'n>(word: &str, names: &[&'n str]) -> Option<String> {
+pub(super) fn suggestion(word: &str, names: &[&str]) -> Option<String> {
     if let Some(name) = nearest(word, names.iter().copied()) {
         return Some(format!("did you mean `{name}`?"));
     }

@@ -76,8 +76,8 @@ pub(super) fn example(providers: &BTreeMap<String, ProviderSettings>) -> String 
 mod tests {
     use super::*;
 
-    const VENDORS: [(&str, &[&str]); 3] =
-        [("one", &["ONE_API_KEY"]), ("two", &["TWO_API_KEY", "TWO_TOKEN"]), ("local", &[])];
+    const VENDORS: [(&str, &[&str]); 4] =
+        [("one", &["ONE_API_KEY"]), ("two", &["TWO_API_KEY", "TWO_TOKEN"]), ("two_cn", &["TWO_TOKEN"]), ("local", &[])];
 
     fn found(variables: &[(&str, &str)]) -> (Settings, Vec<String>) {
         discover(&Environment::of(variables.iter().copied()), VENDORS.into_iter())

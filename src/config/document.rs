@@ -7,6 +7,8 @@ use std::{
 
 use super::{
     complaint::{Complaint, Excerpt, Severity},
+    schema::settings_schema,
+    shape::{looks_secret, may_hold_secrets},
     tree::{Content, Flaw, Mark, Node, Range},
 };
 
@@ -27,7 +29,8 @@ pub(super) struct Document {
 pub(super) enum Hidden {
     /// The tree is known, and these stretches of it are secret.
     These(Vec<Range>),
-    /// The text did not parse, so that nobody knows what is a secret: of each line only its key is shown.
+    /// The text did not parse, so that nobody knows what is a secret: only the key of a line is shown, except in
+    /// sections that hold none.
     AllButKeys,
 }
 
@@ -129,6 +132,7 @@ impl Document {
     /// The columns of line `number` that must not be shown, from 1, ends exclusive.
     fn secret_columns(&self, number: usize, text: &str) -> Vec<(usize, usize)> {
         match &self.hidden {
+            Hidden::AllButKeys if self.is_harmless(number, text) => Vec::new(),
             Hidden::AllButKeys => vec![(key_length(text) + 1, usize::MAX)],
             Hidden::These(ranges) => {
                 let on_line = ranges.iter().filter(|r| r.start.line <= number && number <= r.end.line);
@@ -141,6 +145,17 @@ impl Document {
                     .collect()
             }
         }
+    }
+
+    /// Whether line `number` of a text that does not parse belongs to a section without secrets, as far as its looks
+    /// say: the last line before it that begins with a name and a colon begins such a section.
+    fn is_harmless(&self, number: usize, text: &str) -> bool {
+        let before = self.lines.get(..number).into_iter().flatten().rev();
+        let mut starts = before.filter_map(|start| self.text.get(*start..));
+        let section = starts.find(|line| !line.starts_with(|c: char| c.is_whitespace() || "#-]}".contains(c)));
+        let section =
+            section.map(|line| line.split(|c: char| c != '_' && !c.is_ascii_lowercase()).next().unwrap_or(line));
+        section.is_some_and(has_no_secrets) && !looks_secret(text)
     }
 }
 
@@ -210,6 +225,12 @@ fn key_length(line: &str) -> usize {
     if key.len() > 60 || !key.chars().all(plain) { 0 } else { start + colon + 1 }
 }
 
+/// Whether `section` is a section of the settings, and one that cannot hold secrets.
+fn has_no_secrets(section: &str) -> bool {
+    let section = settings_schema().get("properties").and_then(|sections| sections.get(section));
+    section.is_some_and(|schema| !may_hold_secrets(settings_schema(), schema))
+}
+
 fn printable(c: char) -> char {
     match c {
         '\t' => ' ',
@@ -248,10 +269,11 @@ mod tests {
 
     #[test]
     fn a_text_that_does_not_parse_shows_its_keys_alone() {
-        let text = "api_key: sk-live\n  - \"a/*\": [x\nsecret continuation\n  user pass: x\nproviders:";
+        let text = "api_key: sk-live\n  - \"a/*\": [x\n    secret\n  user pass: x\nproviders:\n  a: b\nmodels:\n  a: [b\n  a: sk-c\n{}";
         let document = Document::new(None, text, None, Hidden::AllButKeys);
-        let lines: Vec<_> = (1..=5).map(|line| document.excerpt(range(line, 1, 2)).unwrap().line).collect();
-        assert_eq!(lines, ["api_key:…", "  - \"a/*\":…", "…", "…", "providers:"]);
+        let lines: Vec<_> = (1..=10).map(|line| document.excerpt(range(line, 1, 2)).unwrap().line).collect();
+        let shown = ["api_key:…", "  - \"a/*\":…", "…", "…", "providers:", "  a:…", "models:", "  a: [b", "  a:…", "…"];
+        assert_eq!(lines, shown);
     }
 
     #[test]

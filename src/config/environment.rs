@@ -34,6 +34,11 @@ impl Environment {
         Self(Variables::Fixed(variables.into_iter().map(|(name, value)| (name.into(), value.into())).collect()))
     }
 
+    /// The value of `name`, if it is set to text.
+    pub fn get(&self, name: &str) -> Option<String> {
+        self.variable(name).ok().flatten()
+    }
+
     /// The value of `name`, if it is set.
     #[expect(clippy::disallowed_methods, reason = "this is the door that the ban points to")]
     pub(super) fn variable(&self, name: &str) -> Result<Option<String>, NotUnicode> {
@@ -46,7 +51,7 @@ impl Environment {
     /// The first of `names` that is set to something, and its value.
     pub(super) fn first<'n>(&self, names: &[&'n str]) -> Option<(&'n str, String)> {
         names.iter().find_map(|name| {
-            let value = self.variable(name).ok().flatten()?;
+            let value = self.get(name)?;
             let value = value.trim();
             (!value.is_empty()).then(|| (*name, value.to_owned()))
         })

@@ -4,9 +4,9 @@
 //! value. `${VAR:-default}` takes the default when the variable is unset or empty, as a shell does. `$${` is a literal `${`;
 //! a `$` elsewhere is a `$`. A default is taken as it stands: there is no `${…}` within it.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use super::{complaint::quoted, environment::Environment};
+use super::{complaint::quoted, environment::Environment, watch::Watch};
 
 /// What came of a value.
 #[derive(Debug, PartialEq, Eq)]
@@ -23,11 +23,11 @@ pub(super) struct Missing {
     pub help: Option<String>,
 }
 
-/// Fills in one value. Names of files that were read, or should have been, are added to `files`.
+/// Fills in one value. Files that are read, or should be, are added to `watch`.
 ///
 /// # Errors
 /// Every variable or file that is missing, and every `${` that is not one of the three forms.
-pub(super) fn fill(text: &str, env: &Environment, files: &mut Vec<PathBuf>) -> Result<Filled, Vec<Missing>> {
+pub(super) fn fill(text: &str, env: &Environment, watch: &mut Watch) -> Result<Filled, Vec<Missing>> {
     if !text.contains("${") {
         return Ok(Filled::Unchanged);
     }
@@ -47,7 +47,7 @@ pub(super) fn fill(text: &str, env: &Environment, files: &mut Vec<PathBuf>) -> R
             missing.push(Missing { message: "`${` has no closing `}`".into(), help: Some(ESCAPE.into()) });
             break;
         };
-        match value(&from[2..end], env, files) {
+        match value(&from[2..end], env, watch) {
             Ok(value) => out.push_str(&value),
             Err(problem) => missing.push(problem),
         }
@@ -60,9 +60,9 @@ pub(super) fn fill(text: &str, env: &Environment, files: &mut Vec<PathBuf>) -> R
 const ESCAPE: &str = "write `$${` where `${` itself is meant";
 
 /// The value of what stands between the braces.
-fn value(inner: &str, env: &Environment, files: &mut Vec<PathBuf>) -> Result<String, Missing> {
+fn value(inner: &str, env: &Environment, watch: &mut Watch) -> Result<String, Missing> {
     if let Some(path) = inner.strip_prefix("file:") {
-        files.push(PathBuf::from(path));
+        watch.add(Path::new(path));
         return env.file(Path::new(path)).map_err(|why| Missing {
             message: format!("the file {} cannot be read: {why}", quoted(path)),
             help: None,
@@ -98,7 +98,7 @@ mod tests {
 
     fn filled(text: &str) -> Result<String, Vec<String>> {
         let env = Environment::of([("A", "one"), ("EMPTY", ""), ("YAML", "x: {y} # \"z\"\n- ${A}")]);
-        match fill(text, &env, &mut Vec::new()) {
+        match fill(text, &env, &mut Watch::default()) {
             Ok(Filled::Unchanged) => Ok(text.to_owned()),
             Ok(Filled::Changed(text)) => Ok(text),
             Err(missing) => Err(missing.into_iter().map(|missing| missing.message).collect()),
@@ -140,15 +140,15 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("secret");
         std::fs::write(&path, "s3cret \r\n\n").unwrap();
-        let mut files = Vec::new();
+        let mut watch = Watch::default();
         let text = format!("Bearer ${{file:{}}}", path.display());
         let env = Environment::of::<&str, &str>([]);
-        assert_eq!(fill(&text, &env, &mut files), Ok(Filled::Changed("Bearer s3cret ".into())));
-        assert_eq!(files, [path.clone()]);
+        assert_eq!(fill(&text, &env, &mut watch), Ok(Filled::Changed("Bearer s3cret ".into())));
+        assert_eq!(watch.files().collect::<Vec<_>>(), [path.as_path()]);
 
         std::fs::write(&path, vec![b'x'; 70_000]).unwrap();
-        assert!(fill(&text, &env, &mut files).is_err(), "a file of any size would be read into memory");
+        assert!(fill(&text, &env, &mut watch).is_err(), "a file of any size would be read into memory");
         std::fs::write(&path, [0xff, 0xfe]).unwrap();
-        assert!(fill(&text, &env, &mut files).is_err());
+        assert!(fill(&text, &env, &mut watch).is_err());
     }
 }

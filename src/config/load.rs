@@ -46,7 +46,7 @@ pub struct Loaded {
     /// with the same text have the same version.
     pub hash: String,
     document: Option<Document>,
-    files: Vec<PathBuf>,
+    watch: Watch,
 }
 
 /// Where a configuration came from.
@@ -72,23 +72,28 @@ impl fmt::Display for Source {
 /// # Errors
 /// Everything that is wrong with the file, warnings included. A file that was named must exist.
 pub fn load(path: Option<&Path>, env: &Environment) -> Result<Loaded, Complaints> {
-    match find(path, env, &PLACES) {
+    load_from(path, &PLACES.map(Path::new), env)
+}
+
+/// As [`load`], with the places where a file is looked for that nobody named.
+pub(super) fn load_from(path: Option<&Path>, places: &[&Path], env: &Environment) -> Result<Loaded, Complaints> {
+    match find(path, places, env) {
         Some(file) => load_file(&file, env),
         None => {
             let (settings, notes) = discover(env, vendors::hosted().map(|vendor| (vendor.name, vendor.key_env)));
             let (source, warnings) = (Source::Environment, Complaints::default());
             let hash = hash(&settings.providers.keys().cloned().collect::<Vec<_>>().join("\n"));
-            Ok(Loaded { settings, source, notes, warnings, hash, document: None, files: Vec::new() })
+            Ok(Loaded { settings, source, notes, warnings, hash, document: None, watch: Watch::default() })
         }
     }
 }
 
-/// Reads a configuration from its text. `file` is only named in complaints.
+/// Reads a configuration from its text. `file` is only named in complaints; files that the text names are read.
 ///
 /// # Errors
 /// Everything that is wrong with it, warnings included.
 pub fn parse(text: &str, file: Option<&Path>, env: &Environment) -> Result<Settings, Complaints> {
-    let Read { settings, complaints, .. } = read(text, file, env);
+    let Read { settings, complaints, .. } = read(text, file, env, &mut Watch::default());
     settings.ok_or(complaints)
 }
 
@@ -108,7 +113,15 @@ impl Loaded {
 
     /// Something to ask once a second whether the configuration should be loaded again.
     pub fn watch(&self) -> Watch {
-        Watch::new(self.files.clone())
+        self.watch.clone()
+    }
+
+    /// The file to load again, if the configuration came from one.
+    pub fn file(&self) -> Option<PathBuf> {
+        match &self.source {
+            Source::File(file) => Some(file.clone()),
+            Source::Environment => None,
+        }
     }
 
     /// `3 providers, 2 models, 1 alias, 1 key`.
@@ -126,19 +139,20 @@ impl Loaded {
 }
 
 /// Which file is meant, if any.
-fn find(path: Option<&Path>, env: &Environment, places: &[&str]) -> Option<PathBuf> {
+fn find(path: Option<&Path>, places: &[&Path], env: &Environment) -> Option<PathBuf> {
     let named = || env.first(&[FILE_VARIABLE]).map(|(_, file)| PathBuf::from(file));
-    let usual = || places.iter().map(PathBuf::from).find(|place| place.symlink_metadata().is_ok());
+    let usual = || places.iter().find(|place| place.symlink_metadata().is_ok()).map(|place| place.to_path_buf());
     path.map(Path::to_owned).or_else(named).or_else(usual)
 }
 
 fn load_file(file: &Path, env: &Environment) -> Result<Loaded, Complaints> {
+    let mut watch = Watch::default();
+    watch.add(file);
     let text = read_text(file)?;
-    let Read { settings, complaints, document, mut files, notes } = read(&text, Some(file), env);
+    let Read { settings, complaints, document, notes } = read(&text, Some(file), env, &mut watch);
     let Some(settings) = settings else { return Err(complaints) };
-    files.insert(0, file.to_owned());
     let (source, hash) = (Source::File(file.to_owned()), hash(&text));
-    Ok(Loaded { settings, source, notes, warnings: complaints, hash, document: Some(document), files })
+    Ok(Loaded { settings, source, notes, warnings: complaints, hash, document: Some(document), watch })
 }
 
 /// The text of a file, or why there is none.
@@ -168,11 +182,10 @@ struct Read {
     settings: Option<Settings>,
     complaints: Complaints,
     document: Document,
-    files: Vec<PathBuf>,
     notes: Vec<String>,
 }
 
-fn read(text: &str, file: Option<&Path>, env: &Environment) -> Read {
+fn read(text: &str, file: Option<&Path>, env: &Environment, watch: &mut Watch) -> Read {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     if text.len() as u64 > MAX_FILE {
         let flaw = Flaw::error(Range::default(), &[], "the file is larger than 4 MiB", None);
@@ -182,7 +195,7 @@ fn read(text: &str, file: Option<&Path>, env: &Environment) -> Read {
     if tree.broken {
         return refused(Document::new(file, text, None, Hidden::AllButKeys), tree.flaws);
     }
-    let conformed = conform(tree.root.as_ref(), settings_schema(), env);
+    let conformed = conform(tree.root.as_ref(), settings_schema(), env, watch);
     let document = Document::new(file, text, tree.root, Hidden::These(conformed.hidden));
     let mut flaws = tree.flaws;
     flaws.extend(conformed.flaws);
@@ -198,12 +211,12 @@ fn read(text: &str, file: Option<&Path>, env: &Environment) -> Read {
     });
     let usable = flaws.iter().all(|flaw| flaw.severity != Severity::Error);
     let complaints = complaints(&document, flaws);
-    Read { settings: settings.filter(|_| usable), complaints, document, files: conformed.files, notes }
+    Read { settings: settings.filter(|_| usable), complaints, document, notes }
 }
 
 fn refused(document: Document, flaws: Vec<Flaw>) -> Read {
     let complaints = complaints(&document, flaws);
-    Read { settings: None, complaints, document, files: Vec::new(), notes: Vec::new() }
+    Read { settings: None, complaints, document, notes: Vec::new() }
 }
 
 /// The settings that `value` holds. The schema has been checked, so that only what it does not say can fail here.
@@ -228,7 +241,8 @@ fn step(segment: &Segment) -> String {
 /// In the order of the file, each once: an alias brings the same flaw as often as it is used.
 fn complaints(document: &Document, mut flaws: Vec<Flaw>) -> Complaints {
     flaws.sort_by_key(|flaw| flaw.range.start);
-    flaws.dedup_by(|a, b| a.range == b.range && a.message == b.message);
+    let mut seen = std::collections::HashSet::new();
+    flaws.retain(|flaw| seen.insert((flaw.range, flaw.message.clone())));
     let more = flaws.len().saturating_sub(MAX_COMPLAINTS);
     if more > 0 {
         // Errors first: a cut must never leave warnings alone.

@@ -24,7 +24,7 @@ pub(super) struct Mark {
 }
 
 /// A stretch of text; the end is exclusive.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Range {
     pub start: Mark,
     pub end: Mark,
@@ -261,13 +261,11 @@ impl<'t> Reader<'t> {
     }
 
     fn alias(&mut self, id: usize, span: &Span, depth: usize) -> Result<Node, Flaw> {
-        let Some((_, count, height)) = self.anchors.get(&id) else {
+        let Some((node, count, height)) = self.anchors.get(&id).cloned() else {
             return Err(Flaw::syntax(range(span), "an alias cannot refer to a value that contains it", None));
         };
-        let (count, height) = (*count, *height);
         self.count(count, depth + height, span)?;
-        let node = self.anchors.get(&id).map(|(node, ..)| node.clone());
-        node.ok_or_else(|| Flaw::syntax(range(span), "an alias of nothing", None))
+        Ok(node)
     }
 
     fn count(&mut self, nodes: usize, depth: usize, span: &Span) -> Result<(), Flaw> {
@@ -314,6 +312,10 @@ fn scan_flaw(error: &ScanError) -> Flaw {
         ),
         ErrorKind::RecursionLimitExceeded => (format!("values are nested more than {MAX_DEPTH} deep"), None),
         ErrorKind::UnclosedQuotedScalar => ("a quote is opened and not closed".into(), None),
+        ErrorKind::InvalidQuotedScalarIndent => {
+            ("a quote is opened and not closed, or its text goes on without indentation".into(), None)
+        }
+        ErrorKind::MismatchedFlowCollectionEnd { open, close } => (format!("`{open}` is closed by `{close}`"), None),
         ErrorKind::UnclosedFlowCollection { open } => (format!("`{open}` is opened and not closed"), None),
         ErrorKind::UnexpectedEofFlowSequence => ("`[` is opened and not closed".into(), None),
         ErrorKind::UnexpectedEofFlowMapping => ("`{` is opened and not closed".into(), None),

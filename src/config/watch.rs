@@ -4,12 +4,12 @@
 use std::path::{Path, PathBuf};
 
 /// The files that a configuration was read from, and how they looked.
-#[derive(Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Watch {
     files: Vec<Watched>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Watched {
     path: PathBuf,
     /// As it was when it was last reported, or at first.
@@ -27,12 +27,12 @@ struct Fingerprint {
 }
 
 impl Watch {
-    pub(super) fn new(files: Vec<PathBuf>) -> Self {
-        let watched = files.into_iter().map(|path| {
-            let known = fingerprint(&path);
-            Watched { path, seen: known.clone(), known }
-        });
-        Self { files: watched.collect() }
+    /// Watches `path`, too. To be called before the file is read: a change during the reading is then noticed.
+    pub(super) fn add(&mut self, path: &Path) {
+        if !self.files.iter().any(|file| file.path == path) {
+            let known = fingerprint(path);
+            self.files.push(Watched { path: path.to_owned(), seen: known.clone(), known });
+        }
     }
 
     /// Whether a file has changed since the last time this said so. A change is reported when the file looks the same in
@@ -94,7 +94,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("switchboard.yaml");
         fs::write(&file, "a").unwrap();
-        let mut watch = Watch::new(vec![file.clone()]);
+        let mut watch = Watch::default();
+        watch.add(&file);
         assert!(!watch.changed());
 
         fs::write(&file, "").unwrap();
@@ -122,7 +123,9 @@ mod tests {
         // A mounted config map: file -> ..data/file, ..data -> v1, then ..data -> v2 by a rename.
         symlink(at("v1"), at("..data")).unwrap();
         symlink(at("..data").join("file"), at("file")).unwrap();
-        let mut watch = Watch::new(vec![at("other"), at("file")]);
+        let mut watch = Watch::default();
+        watch.add(&at("other"));
+        watch.add(&at("file"));
         assert!(!watch.changed());
         symlink(at("v2"), at("..tmp")).unwrap();
         fs::rename(at("..tmp"), at("..data")).unwrap();

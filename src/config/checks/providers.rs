@@ -150,8 +150,8 @@ fn keys(name: &str, provider: &ProviderSettings, vendor: &VendorFacts, report: &
     if provider.api_key.is_none() && provider.api_keys.is_empty() && !vendor.local && !signs {
         let variables = vendor.key_env.join(" or ");
         let message = match vendor.key_env {
-            [] => "it has no key: its calls will be refused".to_owned(),
-            _ => format!("it has no key, and {variables} is not set: its calls will be refused"),
+            [] => "this provider has no key: its calls will be refused".to_owned(),
+            _ => format!("this provider has no key, and {variables} is not set: its calls will be refused"),
         };
         report.warning(&["providers", name], message, "set the variable or `api_key`");
     }

@@ -1,6 +1,6 @@
 //! The listening side, logs, deadlines, retries, health, and what models say about bodies.
 
-use std::{fs::File, path::Path, time::Duration};
+use std::{fmt::Display, fs::File, ops::RangeInclusive, path::Path, time::Duration};
 
 use tracing_subscriber::filter::EnvFilter;
 
@@ -8,10 +8,12 @@ use super::Report;
 use crate::{
     config::{complaint::nearest, environment::describe, settings::Settings},
     providers::settings::Timeout,
-    types::Period,
+    types::{Period, Size},
 };
 
 const DAY: Period = Period::from_secs(86_400);
+/// More connections or calls than a machine can hold are a typing error.
+const MANY: usize = 10_000_000;
 /// Words that `log.level` may be without being a filter.
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 
@@ -33,19 +35,15 @@ fn listener(settings: &Settings, report: &mut Report<'_>) {
     if settings.data_dir.as_os_str().is_empty() {
         report.error(&["data_dir"], "this must name a folder");
     }
-    within(&["server", "max_body"], server.max_body.0, 1..=4 << 30, "4GiB", report);
+    within(&["server", "max_body"], server.max_body, Size(1)..=Size::mib(4096), report);
     // Less than 8 KiB is less than what HTTP/1 is read into at once.
-    within(&["server", "max_headers"], server.max_headers.0, 8 << 10..=16 << 20, "16MiB, and at least 8KiB", report);
-    within(&["server", "max_in_flight"], server.max_in_flight as u64, 1..=10_000_000, "10000000", report);
-    within(&["server", "max_connections"], server.max_connections as u64, 1..=10_000_000, "10000000", report);
-    within(
-        &["auth", "wrong_keys_per_minute"],
-        u64::from(settings.auth.wrong_keys_per_minute),
-        1..=1_000_000,
-        "1000000",
-        report,
-    );
+    within(&["server", "max_headers"], server.max_headers, Size::kib(8)..=Size::mib(16), report);
+    within(&["server", "max_in_flight"], server.max_in_flight, 1..=MANY, report);
+    within(&["server", "max_connections"], server.max_connections, 1..=MANY, report);
+    let wrong_keys = settings.auth.wrong_keys_per_minute;
+    within(&["auth", "wrong_keys_per_minute"], wrong_keys, 1..=1_000_000, report);
     positive(&["server", "read_timeout"], server.read_timeout, report);
+    positive(&["server", "idle_timeout"], server.idle_timeout, report);
     positive(&["server", "write_timeout"], server.write_timeout, report);
     positive(&["server", "keepalive"], server.keepalive, report);
     at_most_a_day(&["server", "drain", "pre_stop"], server.drain.pre_stop, report);
@@ -94,7 +92,7 @@ pub(super) fn timeout(path: &[&str], timeout: &Timeout, report: &mut Report<'_>)
 
 fn retries(settings: &Settings, report: &mut Report<'_>) {
     let retries = &settings.retries;
-    within(&["retries", "max_attempts"], u64::from(retries.max_attempts), 1..=100, "100", report);
+    within(&["retries", "max_attempts"], retries.max_attempts, 1..=100, report);
     positive(&["retries", "base"], retries.base, report);
     positive(&["retries", "max"], retries.max, report);
     at_most_a_day(&["retries", "max_retry_after"], retries.max_retry_after, report);
@@ -161,11 +159,10 @@ fn at_most_a_day(path: &[&str], period: Period, report: &mut Report<'_>) {
     }
 }
 
-fn within(path: &[&str], value: u64, range: std::ops::RangeInclusive<u64>, most: &str, report: &mut Report<'_>) {
+fn within<T: Copy + PartialOrd + Display>(path: &[&str], value: T, range: RangeInclusive<T>, report: &mut Report<'_>) {
     if value < *range.start() {
-        let least = range.start();
-        report.error_with_help(path, "this is too small", format!("at least {least}"));
+        report.error_with_help(path, "this is too small", format!("at least {}", range.start()));
     } else if value > *range.end() {
-        report.error_with_help(path, "this is too large", format!("at most {most}"));
+        report.error_with_help(path, "this is too large", format!("at most {}", range.end()));
     }
 }

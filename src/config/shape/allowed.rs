@@ -25,7 +25,7 @@ pub(super) fn allowed<'s>(root: &'s Value, schema: &'s Value) -> Allowed<'s> {
 }
 
 /// Whether a value under `schema` can hold a secret.
-pub(super) fn may_hold_secrets(root: &Value, schema: &Value) -> bool {
+pub(in crate::config) fn may_hold_secrets(root: &Value, schema: &Value) -> bool {
     fn look<'s>(root: &'s Value, schema: &'s Value, seen: &mut Vec<&'s str>) -> bool {
         match schema {
             Value::Object(members) => members.iter().any(|(name, member)| match (name.as_str(), member) {

@@ -8,18 +8,20 @@
 mod allowed;
 mod scalar;
 
-use std::{borrow::Cow, path::PathBuf};
+use std::borrow::Cow;
 
 use serde_json::{Map, Value};
 
 use super::{
-    complaint::{quoted, suggestion},
+    complaint::{nearest, quoted, suggestion},
     document::place,
     environment::Environment,
     interpolate::{Filled, fill},
     tree::{Content, Entry, Flaw, Node, Range},
+    watch::Watch,
 };
-use allowed::{Allowed, allowed, may_hold_secrets};
+pub(super) use allowed::may_hold_secrets;
+use allowed::{Allowed, allowed};
 use scalar::Scalar;
 
 /// What came of the walk.
@@ -29,33 +31,33 @@ pub(super) struct Conformed {
     pub flaws: Vec<Flaw>,
     /// What holds secrets, or might.
     pub hidden: Vec<Range>,
-    /// The secret files that were read, or should have been.
-    pub files: Vec<PathBuf>,
 }
 
-/// Holds `root` against `schema`, the JSON Schema of the settings.
-pub(super) fn conform(root: Option<&Node>, schema: &Value, env: &Environment) -> Conformed {
-    let mut walk = Walk { schema, env, path: Vec::new(), flaws: Vec::new(), hidden: Vec::new(), files: Vec::new() };
+/// Holds `root` against `schema`, the JSON Schema of the settings. Secret files that are read, or should be, are added
+/// to `watch`.
+pub(super) fn conform(root: Option<&Node>, schema: &Value, env: &Environment, watch: &mut Watch) -> Conformed {
+    let mut walk = Walk { schema, env, watch, path: Vec::new(), flaws: Vec::new(), hidden: Vec::new() };
     let value = root.and_then(|root| walk.node(root, None, schema));
     let value = value.unwrap_or_else(|| Value::Object(Map::new()));
-    Conformed { value, flaws: walk.flaws, hidden: walk.hidden, files: walk.files }
+    Conformed { value, flaws: walk.flaws, hidden: walk.hidden }
 }
 
 struct Walk<'a> {
     /// The root of the schema, which holds the definitions.
     schema: &'a Value,
     env: &'a Environment,
+    watch: &'a mut Watch,
     path: Vec<String>,
     flaws: Vec<Flaw>,
     hidden: Vec<Range>,
-    files: Vec<PathBuf>,
 }
 
 impl<'a> Walk<'a> {
     /// The JSON value of `node`, or `None` after a complaint about it.
     fn node(&mut self, node: &Node, key: Option<Range>, schema: &'a Value) -> Option<Value> {
         let allowed = allowed(self.schema, schema);
-        if allowed.is_secret() || looks_secret(node) {
+        let hidden = (allowed.is_secret() && !is_reference(node)) || scalar_text(node).is_some_and(looks_secret);
+        if hidden {
             self.hidden.push(node.range);
         }
         match &node.content {
@@ -71,7 +73,7 @@ impl<'a> Walk<'a> {
             Content::Scalar { .. } if node.is_null() => self.nothing(node, key, &allowed),
             Content::Scalar { text, plain } => {
                 let (text, filled) = self.filled(text, node.range)?;
-                match (Scalar { text: &text, plain: *plain, filled }).read(&allowed) {
+                match (Scalar { text: &text, plain: *plain, filled, hidden }).read(&allowed) {
                     Ok(value) => Some(value),
                     Err(_) if !allowed.takes_scalars() => self.wrong_kind(node, key, &allowed, "text"),
                     Err(problem) => self.refuse(place(key, node), problem.message, problem.help),
@@ -119,7 +121,8 @@ impl<'a> Walk<'a> {
         let mut whole = true;
         for name in required {
             whole &= object.contains_key(name);
-            if !entries.iter().any(|entry| entry.key == name) {
+            // A misspelled member is not missed, too.
+            if !entries.iter().any(|entry| entry.key == name || nearest(&entry.key, [name]).is_some()) {
                 self.refuse(at, format!("{} is missing", quoted(name)), None);
             }
         }
@@ -143,7 +146,7 @@ impl<'a> Walk<'a> {
         match &node.content {
             Content::Scalar { text, plain } => {
                 let (text, filled) = self.filled(text, node.range)?;
-                match (Scalar { text: &text, plain: *plain, filled }).untyped() {
+                match (Scalar { text: &text, plain: *plain, filled, hidden: false }).untyped() {
                     Ok(value) => Some(value),
                     Err(problem) => self.refuse(place(key, node), problem.message, problem.help),
                 }
@@ -155,7 +158,7 @@ impl<'a> Walk<'a> {
 
     /// `text` with its variables filled in, and whether it had any.
     fn filled<'t>(&mut self, text: &'t str, at: Range) -> Option<(Cow<'t, str>, bool)> {
-        match fill(text, self.env, &mut self.files) {
+        match fill(text, self.env, self.watch) {
             Ok(Filled::Unchanged) => Some((Cow::Borrowed(text), false)),
             Ok(Filled::Changed(text)) => Some((Cow::Owned(text), true)),
             Err(missing) => {
@@ -199,11 +202,23 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// Text that is a secret wherever it stands: a URL with a password in it, or what looks like a provider's key.
-fn looks_secret(node: &Node) -> bool {
-    let Content::Scalar { text, .. } = &node.content else { return false };
-    let password = text
-        .split_once("://")
-        .is_some_and(|(_, rest)| rest.split(['/', '?', '#']).next().is_some_and(|authority| authority.contains('@')));
-    password || text.starts_with("sk-") || text.starts_with("Bearer ")
+fn scalar_text(node: &Node) -> Option<&str> {
+    match &node.content {
+        Content::Scalar { text, .. } => Some(text),
+        Content::List(_) | Content::Map(_) => None,
+    }
+}
+
+/// Whether `node` only names the place of a secret: `${NAME}`, `${file:…}`, but not a default in clear.
+fn is_reference(node: &Node) -> bool {
+    let inner = scalar_text(node).and_then(|text| text.strip_prefix("${")?.strip_suffix('}'));
+    inner.is_some_and(|inner| !inner.contains(":-") && !inner.contains(['$', '{', '}']))
+}
+
+/// Whether text holds a secret wherever it stands: a URL with a password in it, or what looks like a provider's key.
+pub(super) fn looks_secret(text: &str) -> bool {
+    let authority = text.split_once("://").and_then(|(_, rest)| rest.split(['/', '?', '#']).next());
+    let mut words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '-' && c != '_');
+    authority.is_some_and(|authority| authority.contains('@'))
+        || words.any(|word| word == "Bearer" || word.starts_with("sk-"))
 }

@@ -21,6 +21,8 @@ pub(super) struct Scalar<'t> {
     pub plain: bool,
     /// A variable was filled in.
     pub filled: bool,
+    /// It must not be shown.
+    pub hidden: bool,
 }
 
 /// What is wrong with a scalar.
@@ -79,7 +81,7 @@ impl Scalar<'_> {
         }
         let unsigned = text.trim_start_matches(['-', '+']).to_ascii_lowercase();
         if matches!(unsigned.as_str(), ".inf" | ".nan") {
-            return Err(Problem { message: format!("JSON has no number {}", quoted(text)), help: None });
+            return Err(Problem { message: format!("JSON has no number {}", self.shown()), help: None });
         }
         match real(text) {
             Some(number) => Ok(number),
@@ -87,33 +89,37 @@ impl Scalar<'_> {
         }
     }
 
+    /// The text, if it may be shown: a variable may hold a secret that was meant for another place.
+    fn shown(&self) -> String {
+        match (self.filled, self.hidden) {
+            (true, _) => "the content of the variable".to_owned(),
+            (false, true) => "what is written here".to_owned(),
+            (false, false) => quoted(self.text),
+        }
+    }
+
     fn word(&self, words: &[&str]) -> Result<Value, Problem> {
         if words.contains(&self.text) {
             return Ok(Value::String(self.text.to_owned()));
         }
-        Err(Problem { message: format!("unknown word {}", quoted(self.text)), help: suggestion(self.text, words) })
+        let message = format!("{} is not one of the words that are known here", self.shown());
+        Err(Problem { message, help: suggestion(self.text, words) })
     }
 
     /// Text that is written in a certain way.
     fn formatted(&self, allowed: &Allowed<'_>) -> Result<Value, Problem> {
         let text = self.text.trim();
-        let checked = match allowed.format() {
-            Some("period") => text.parse::<Period>().map(drop),
-            Some("size") => text.parse::<Size>().map(drop),
-            Some("date-time") => {
-                text.parse::<Timestamp>().map(drop).map_err(|_| format!("{} is not a time", quoted(text)))
-            }
-            _ => text.parse::<SocketAddr>().map(drop).map_err(|_| format!("{} is not an address", quoted(text))),
+        let (understood, what) = match allowed.format() {
+            Some("period") => (text.parse::<Period>().is_ok(), "a duration"),
+            Some("size") => (text.parse::<Size>().is_ok(), "a size"),
+            Some("date-time") => (text.parse::<Timestamp>().is_ok(), "a time"),
+            _ => (text.parse::<SocketAddr>().is_ok(), "an address and port"),
         };
-        match checked {
-            Ok(()) => Ok(Value::String(text.to_owned())),
-            // The units' own messages say what to write.
-            Err(message) if message.contains("; ") => {
-                let (message, help) = message.split_once("; ").unwrap_or((&message, ""));
-                Err(Problem { message: message.to_owned(), help: Some(help.to_owned()) })
-            }
-            Err(message) => Err(Problem { message, help: Some(format!("write {}", allowed.describe())) }),
+        if understood {
+            return Ok(Value::String(text.to_owned()));
         }
+        let message = format!("{} is not {what}", self.shown());
+        Err(Problem { message, help: Some(format!("write {}", allowed.describe())) })
     }
 
     fn boolean(&self) -> Result<Value, Problem> {
@@ -123,7 +129,7 @@ impl Scalar<'_> {
             _ => None,
         };
         truth(self.text).map(Value::Bool).ok_or_else(|| Problem {
-            message: format!("expected true or false, found {}", quoted(self.text)),
+            message: format!("expected true or false, found {}", self.shown()),
             help: help.map(str::to_owned),
         })
     }
@@ -131,8 +137,8 @@ impl Scalar<'_> {
     fn integer(&self, schema: &Value) -> Result<Value, Problem> {
         let Some(number) = whole(self.text.trim()) else {
             let plain = self.text.replace(['_', ','], "");
-            let help = whole(&plain).map(|_| format!("write {plain}"));
-            return Err(Problem { message: format!("expected a whole number, found {}", quoted(self.text)), help });
+            let help = whole(&plain).filter(|_| !self.filled).map(|_| format!("write {plain}"));
+            return Err(Problem { message: format!("expected a whole number, found {}", self.shown()), help });
         };
         let widest = match schema.get("format").and_then(Value::as_str) {
             Some("uint8") => i128::from(u8::MAX),
@@ -156,7 +162,7 @@ impl Scalar<'_> {
         let value =
             real(text).or_else(|| whole(text).and_then(|number| Number::from_f64(number as f64)).map(Value::Number));
         let Some(number) = value.as_ref().and_then(Value::as_f64) else {
-            return Err(Problem { message: format!("expected a number, found {}", quoted(self.text)), help: None });
+            return Err(Problem { message: format!("expected a number, found {}", self.shown()), help: None });
         };
         let bound = |name| schema.get(name).and_then(Value::as_f64);
         if let Some(least) = bound("minimum").filter(|least| number < *least) {
