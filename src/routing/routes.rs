@@ -59,7 +59,10 @@ impl Routes {
         if let Some(resolved) = self.aliases.get(name) {
             return Some(resolved.clone());
         }
-        self.patterns.iter().filter(|_| !name.contains('*')).find_map(|model| {
+        if name.contains('*') {
+            return None;
+        }
+        self.patterns.iter().find_map(|model| {
             let star = model.pattern.as_ref()?.captures(name)?;
             model.accepts(star).then(|| Resolved { model: model.clone(), star: Some(star.into()), via_alias: None })
         })
