@@ -2,6 +2,7 @@
 
 mod connection;
 mod io;
+mod revoke;
 pub mod serve;
 pub mod settings;
 pub mod shutdown;

@@ -334,10 +334,10 @@ fn streaming_once(text: &'static str) -> Router {
     hello().route("/slow", get(handler))
 }
 
-#[tokio::test]
-async fn a_client_that_stops_reading_is_cut_off() {
-    let (called, dropped) = (Arc::new(AtomicU64::new(0)), Flag::default());
-    let (count, flag) = (called.clone(), dropped.clone());
+/// Streams without end; the flag goes up when the body is dropped.
+fn flooding() -> (Router, Arc<AtomicU64>, Flag) {
+    let (pieces, dropped) = (Arc::new(AtomicU64::new(0)), Flag::default());
+    let (count, flag) = (pieces.clone(), dropped.clone());
     let handler = move || async move {
         let guard = OnDrop(flag);
         let piece = Bytes::from(vec![b'x'; 64 * 1024]);
@@ -347,15 +347,25 @@ async fn a_client_that_stops_reading_is_cut_off() {
             Poll::Ready(Some(Ok::<_, Infallible>(piece.clone())))
         }))
     };
-    let gate = Gate::start(Clock::held(), settings(), None, Router::new().route("/flood", get(handler))).await;
-    let mut client = gate.connect().await;
-    get_once(&mut client, "/flood", "200 OK").await;
-    // Until every buffer between here and there is full.
+    (hello().route("/flood", get(handler)), pieces, dropped)
+}
+
+/// Waits until every buffer on the way to the client is full.
+async fn stalled(pieces: &AtomicU64) {
     let mut before = 0;
-    while called.load(Ordering::SeqCst) != before {
-        before = called.load(Ordering::SeqCst);
+    while pieces.load(Ordering::SeqCst) != before {
+        before = pieces.load(Ordering::SeqCst);
         Clock::Real.sleep(MOMENT).await;
     }
+}
+
+#[tokio::test]
+async fn a_client_that_stops_reading_is_cut_off() {
+    let (router, pieces, dropped) = flooding();
+    let gate = Gate::start(Clock::held(), settings(), None, router).await;
+    let mut client = gate.connect().await;
+    get_once(&mut client, "/flood", "200 OK").await;
+    stalled(&pieces).await;
     assert!(!dropped.is_up());
     gate.clock.advance(Duration::from_secs(59));
     Clock::Real.sleep(MOMENT).await;
@@ -363,6 +373,26 @@ async fn a_client_that_stops_reading_is_cut_off() {
     gate.clock.advance(Duration::from_secs(1));
     until(|| dropped.is_up()).await;
     until(|| gate.metrics.connections_open.get() == 0).await;
+}
+
+#[tokio::test]
+async fn an_http2_stream_that_is_not_read_is_given_up_and_its_connection_is_not() {
+    let (router, pieces, dropped) = flooding();
+    let gate = Gate::start(Clock::held(), settings(), None, router).await;
+    let client = reqwest::Client::builder().http2_prior_knowledge().http2_initial_stream_window_size(100_000);
+    let client = client.http2_initial_connection_window_size(10_000_000).build().unwrap();
+    let url = |path: &str| format!("http://{}{path}", gate.address);
+    let mut unread = client.get(url("/flood")).send().await.unwrap();
+    stalled(&pieces).await;
+    let stopped = gate.clock.now();
+    gate.advance_until(Duration::from_secs(1), || dropped.is_up()).await;
+    let waited = gate.clock.now() - stopped;
+    assert!((60..150).contains(&waited.as_secs()), "{waited:?}");
+    assert_eq!(client.get(url("/")).send().await.unwrap().status(), StatusCode::OK);
+    assert_eq!(gate.metrics.connections_open.get(), 1);
+    while let Ok(piece) = unread.chunk().await {
+        assert!(piece.is_some(), "no clean end is faked");
+    }
 }
 
 #[tokio::test]
