@@ -57,7 +57,7 @@ fn sample(text: &mut String, name: &str, suffix: &str, labels: &str, bound: Opti
     }
     text.push(' ');
     // Nearly every value is a count, for which whole numbers are written several times faster.
-    if value >= 0.0 && value < 1e15 && value.fract() == 0.0 {
+    if (0.0..1e15).contains(&value) && value.fract() == 0.0 {
         text.push_str(itoa::Buffer::new().format(value as u64));
     } else {
         add(text, value);

@@ -542,6 +542,7 @@ async fn streams_that_outlive_the_grace_may_say_a_last_word_and_are_dropped() {
 /// What 1,000 open streams cost; run it by name with `--ignored --nocapture`.
 #[tokio::test]
 #[ignore = "a measurement"]
+#[expect(clippy::print_stdout, reason = "its result is read by a person")]
 async fn memory_of_open_streams() {
     let handler = || async {
         let first = stream::once(async { Ok::<_, Infallible>(Bytes::from_static(b"data: 1\n\n")) });
