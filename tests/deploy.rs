@@ -1,7 +1,7 @@
 //! The files in `deploy/`, the image and the unit against the binary they are for: a metric that was renamed or a flag
 //! that is gone would otherwise be noticed by whoever needs the dashboard or starts the container.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot read the repository has failed")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot read the repository has failed")]
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -61,13 +61,13 @@ fn the_command_lines_of_the_image_and_the_unit_are_understood() {
     for line in [[entry, start].concat(), check, unit] {
         assert!(line[0].ends_with("/switchboard"), "{line:?}");
         if let Err(error) = Cli::try_parse_from(&line) {
-            unreachable!("{line:?}: {error}");
+            panic!("{line:?}: {error}");
         }
     }
 }
 
 fn missing(place: &str, name: &str, query: &str) -> ! {
-    unreachable!("{place}: no metric is called {name} (or this test does not sample it): {query}")
+    panic!("{place}: no metric is called {name} (or this test does not sample it): {query}")
 }
 
 /// The name of every series of the gateway with the names of its labels. A series appears with its first event, so
