@@ -1,6 +1,6 @@
 //! What reading and patching cost: `cargo bench --bench wire`.
 
-#![expect(clippy::unwrap_used, reason = "a bench that cannot set up should stop")]
+#![expect(clippy::unwrap_used, reason = "a bench whose input is refused should stop")]
 
 use std::hint::black_box;
 
