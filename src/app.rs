@@ -15,19 +15,22 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     accounting::{Till, settle_all},
-    auth::{DeclaredKeys, Keys},
-    config::{self, Complaint, Complaints, Environment, Loaded, Settings},
+    auth::{DeclaredKeys, Keys, ManageError},
+    config::{self, Complaint, Complaints, Environment, Loaded, Settings, Source},
     gateway::{Gateway, Outlet, Snapshot},
     http::{self, Phase, Server, Shutdown, Surface, Tls},
     mock::{Behaviour, Mock},
-    providers::{Deadlines, MOCK, Operation, Provider, Surroundings, settings::HttpVersion},
+    providers::{
+        Deadlines, MOCK, Operation, Provider,
+        settings::{HttpVersion, Timeout},
+    },
     routing::{RetryBudget, Routes, Target},
-    store::{Db, StoreError},
+    store::{self, Db, StoreError},
     telemetry::{
         self, CallLog, Lines, Metrics,
         metrics::{BreakerSample, BreakerState},
     },
-    types::{Clock, Tasks},
+    types::{Clock, Period, Secret, Tasks},
     upstream::{Connections, Http, PoolKey},
 };
 
@@ -35,13 +38,14 @@ use crate::{
 const UNSETTLED: usize = 4_096;
 
 /// How often the configuration file is looked at.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// A gateway that is running.
 #[derive(Debug)]
 pub struct App {
     pub address: SocketAddr,
     pub keys: Keys,
+    db: Db,
     pub gateway: Arc<Gateway>,
     pub metrics: Arc<Metrics>,
     pub shutdown: Shutdown,
@@ -100,12 +104,12 @@ impl App {
         let (tasks, settling, serving) = (Tasks::new(), Tasks::new(), Tasks::new());
 
         let db = Db::open(&settings.data_dir).await?;
-        let keys = Keys::new(db, clock.clone(), &settings.auth);
+        let keys = Keys::new(db.clone(), clock.clone(), &settings.auth);
         tasks.spawn(keys.clone().watch(tasks.stopping()));
 
         let mock = start_mock(&settings, &clock, &tasks).await?;
         let connections = Connections::new(clock.clone(), tasks.clone());
-        let parts = Parts { env: &env, connections: &connections, metrics: &metrics, mock: &mock };
+        let parts = Parts { connections: &connections, metrics: &metrics, mock: &mock };
         let (snapshot, declared) = parts.assemble(&loaded, None).map_err(StartError::Config)?;
         keys.declare(declared);
         metrics.config_in_force(&snapshot.hash);
@@ -148,7 +152,10 @@ impl App {
         tasks.spawn(cut_at_the_end(shutdown.clone(), gateway.cut.clone()));
 
         let reloads = Arc::new(Reloads {
-            file: loaded.file(),
+            file: match &loaded.source {
+                Source::File(file) => Some(file.clone()),
+                Source::Environment => None,
+            },
             turn: tokio::sync::Mutex::new(loaded.watch()),
             fixed: settings.clone(),
             env,
@@ -161,7 +168,41 @@ impl App {
         if reloads.file.is_some() {
             tasks.spawn(reloads.clone().follow_file(clock.clone(), tasks.stopping()));
         }
-        Ok(Self { address, keys, gateway, metrics, shutdown, settings, reloads, clock, tasks, settling, serving, lines })
+        Ok(Self {
+            address,
+            keys,
+            db,
+            gateway,
+            metrics,
+            shutdown,
+            settings,
+            reloads,
+            clock,
+            tasks,
+            settling,
+            serving,
+            lines,
+        })
+    }
+
+    /// How many keys the store holds.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub async fn stored_keys(&self) -> Result<u64, StoreError> {
+        store::keys::count(&self.db).await
+    }
+
+    /// Makes the first key of a gateway that has none, stored or declared. It may use every model.
+    ///
+    /// # Errors
+    /// When the store cannot be read or written.
+    pub async fn first_key(&self) -> Result<Option<Secret>, ManageError> {
+        if !self.settings.keys.is_empty() || self.stored_keys().await? > 0 {
+            return Ok(None);
+        }
+        let (_, secret) = self.keys.create("first", &["*".to_owned()], None).await?;
+        Ok(Some(secret))
     }
 
     /// Loads the configuration again and puts it in force, or changes nothing and says why in the log.
@@ -189,7 +230,7 @@ impl App {
 }
 
 impl Reloads {
-    /// Looks at the configuration file once a second and reloads it when it has changed.
+    /// Looks at the configuration file now and then, and reloads it when it has changed.
     async fn follow_file(self: Arc<Self>, clock: Clock, stop: CancellationToken) {
         loop {
             tokio::select! {
@@ -210,8 +251,7 @@ impl Reloads {
             Err(complaints) => return self.rejected(&complaints),
         };
         *watch = loaded.watch();
-        let parts =
-            Parts { env: &self.env, connections: &self.connections, metrics: &self.metrics, mock: &self.mock };
+        let parts = Parts { connections: &self.connections, metrics: &self.metrics, mock: &self.mock };
         let previous = self.gateway.snapshot.load_full();
         match parts.assemble(&loaded, Some(&previous.routes)) {
             Err(complaints) => self.rejected(&complaints),
@@ -254,7 +294,6 @@ impl Reloads {
 
 /// What a snapshot is assembled with.
 struct Parts<'a> {
-    env: &'a Environment,
     connections: &'a Connections,
     metrics: &'a Metrics,
     mock: &'a str,
@@ -267,7 +306,7 @@ impl Parts<'_> {
         let providers = self.providers(loaded)?;
         let deadlines = |name: &str| {
             let own = settings.providers.get(name).map(|provider| provider.timeout).unwrap_or_default();
-            Deadlines::resolve(own.or(settings.timeout).or(Settings::TIMEOUT))
+            resolve(own.or(settings.timeout))
         };
         let complain = |path: &[String], message: String| loaded.complain(path, message, None);
         let routes =
@@ -291,11 +330,10 @@ impl Parts<'_> {
     }
 
     fn providers(&self, loaded: &Loaded) -> Result<BTreeMap<String, Arc<Provider>>, Complaints> {
-        let around = Surroundings { variable: &|name| self.env.get(name), mock: Some(self.mock) };
         let mut providers = BTreeMap::new();
         let mut complaints = Vec::new();
         for (name, settings) in &loaded.settings.providers {
-            match Provider::build(name, settings, &around) {
+            match Provider::build(name, settings, Some(self.mock).filter(|url| !url.is_empty())) {
                 Ok(provider) => {
                     providers.insert(name.clone(), Arc::new(provider));
                 }
@@ -333,6 +371,28 @@ impl Parts<'_> {
         }
         let uris = uris.try_into().map_err(|_| complain("base_url", "it leads nowhere".into()))?;
         Ok(Outlet { pool, uris, metrics: self.metrics.target(&target.label) })
+    }
+}
+
+/// Everything about a configuration that can be known without starting it.
+///
+/// # Errors
+/// Every complaint of the stage that found one.
+pub fn check(loaded: &Loaded) -> Result<(), Complaints> {
+    let connections = Connections::new(Clock::Real, Tasks::new());
+    let parts = Parts { connections: &connections, metrics: &Metrics::new(), mock: "http://127.0.0.1:9/v1" };
+    parts.assemble(loaded, None).map(|_| ())
+}
+
+/// The deadlines of a provider, with those of last resort for what nobody has set.
+fn resolve(timeout: Timeout) -> Deadlines {
+    let Timeout { connect, first_output, between_chunks, total } = timeout.or(Settings::TIMEOUT);
+    let or_never = |period: Option<Period>| period.map_or(Duration::from_secs(86_400), |period| period.0);
+    Deadlines {
+        connect: or_never(connect),
+        first_output: or_never(first_output),
+        between_chunks: or_never(between_chunks),
+        total: or_never(total),
     }
 }
 

@@ -59,8 +59,8 @@ async fn run(options: &Options, core: Option<usize>) -> Result<ExitCode> {
     let setting = Setting {
         upstream: Upstream::start(options.upstream_port).await?,
         core,
-        load: options.time(400, 2_000),
-        latency: options.time(300, 1_000),
+        load: options.time(300, 2_000),
+        latency: options.time(200, 1_000),
         paced: options.time(2_000, 4_000),
         open_streams: if options.quick { 500 } else { 1_000 },
     };

@@ -96,11 +96,11 @@ impl Options {
         }
     }
 
-    /// The scenarios to run, those that look at memory first: peers are not started afresh for them.
+    /// The scenarios to run, those that look at memory first, idle before busy: peers are not started afresh for them.
     pub fn scenarios(&self) -> Vec<Scenario> {
         let all = Scenario::value_variants().iter().copied();
         let mut chosen: Vec<_> = all.filter(|one| self.only.is_empty() || self.only.contains(one)).collect();
-        chosen.sort_by_key(|scenario| !scenario.is_of_processes());
+        chosen.sort_by_key(|scenario| (!scenario.is_of_processes(), *scenario != Scenario::Start));
         chosen
     }
 

@@ -1,4 +1,5 @@
--- API keys. A key itself is never stored, only its SHA-256 in hex. Rows are revoked, never deleted: other records name them.
+-- API keys. A key itself is never stored, only its SHA-256 in hex. Rows are revoked, never deleted: other records name
+-- them.
 create table keys (
     id         text    not null primary key,
     name       text    not null,

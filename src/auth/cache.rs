@@ -1,38 +1,47 @@
 //! Known keys in memory: bounded, and never older than the last look at the store.
 //!
-//! Somebody may look a key up, and be handed its row, just before another process revokes it; if that row were written here
-//! after the revocation was noticed, the key would live on. So whoever looks up notes the *generation* first, every
-//! noticed change begins a new one, and rows of an older generation are not taken.
+//! Every call reads here, so reading takes no lock and writes nothing but a counter: the table is many small maps, each
+//! replaced as a whole by whoever adds to it. A key is added once and read for as long as it is used, and copying a
+//! small map costs less than the lookup in the store that led to it.
+//!
+//! Somebody may look a key up, and be handed its row, just before another process revokes it; if that row were written
+//! here after the revocation was noticed, the key would live on. So whoever looks up notes the *generation* first,
+//! every noticed change begins a new one, and rows of an older generation are not taken.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
-use moka::{policy::EvictionPolicy, sync::Cache};
+use arc_swap::ArcSwap;
 
 use super::principal::Known;
 use crate::store::{KeyHash, KeyRow};
 
-/// How many keys are kept. About 0.5 KB each.
-const MAX_KEYS: u64 = 100_000;
-
-/// The cache. Reading takes no lock; only lookups and changes do.
+/// The cache.
 pub(super) struct KeyCache {
-    known: Cache<KeyHash, Arc<Known>>,
+    /// A key is in the map that the first byte of its hash names.
+    maps: [ArcSwap<Map>; 256],
+    /// Held by whoever writes.
     generation: Mutex<Generation>,
 }
+
+type Map = HashMap<KeyHash, Arc<Known>>;
 
 /// A span of time in which no change was noticed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Generation(u64);
 
+/// The bound of each map: about 100,000 keys in all, of about 0.5 KB each.
+const MAX_IN_MAP: usize = 400;
+
 impl KeyCache {
     pub(super) fn new() -> Self {
-        // Only keys that exist come in, so there is no scan to resist, and the least recently used is the one to drop.
-        let known = Cache::builder().max_capacity(MAX_KEYS).eviction_policy(EvictionPolicy::lru()).build();
-        Self { known, generation: Mutex::default() }
+        Self { maps: std::array::from_fn(|_| ArcSwap::default()), generation: Mutex::default() }
     }
 
     pub(super) fn get(&self, hash: &KeyHash) -> Option<Arc<Known>> {
-        self.known.get(hash)
+        self.map(hash).load().get(hash).cloned()
     }
 
     /// To be asked for before the store is.
@@ -41,10 +50,10 @@ impl KeyCache {
     }
 
     /// Keeps what the store said, unless a change was noticed since `asked`.
-    pub(super) fn put(&self, hash: KeyHash, known: &Arc<Known>, asked: Generation) {
+    pub(super) fn put(&self, hash: KeyHash, known: Arc<Known>, asked: Generation) {
         let generation = self.lock();
         if *generation == asked {
-            self.known.insert(hash, known.clone());
+            self.insert(hash, known);
         }
     }
 
@@ -52,8 +61,8 @@ impl KeyCache {
     pub(super) fn apply(&self, changed: &[KeyRow]) {
         let mut generation = self.lock();
         generation.0 += 1;
-        for row in changed.iter().filter(|row| self.known.contains_key(&row.hash)) {
-            self.known.insert(row.hash, Arc::new(Known::from_row(row)));
+        for row in changed.iter().filter(|row| self.get(&row.hash).is_some()) {
+            self.insert(row.hash, Arc::new(Known::from_row(row)));
         }
     }
 
@@ -61,7 +70,28 @@ impl KeyCache {
     pub(super) fn clear(&self) {
         let mut generation = self.lock();
         generation.0 += 1;
-        self.known.invalidate_all();
+        for map in &self.maps {
+            map.store(Arc::default());
+        }
+    }
+
+    /// A full map gives up any one of its keys: it costs that key one lookup when it is next used. The caller holds the
+    /// lock.
+    fn insert(&self, hash: KeyHash, known: Arc<Known>) {
+        let map = self.map(&hash);
+        let mut next = Map::clone(&map.load());
+        if next.len() >= MAX_IN_MAP
+            && !next.contains_key(&hash)
+            && let Some(victim) = next.keys().nth(fastrand::usize(..next.len())).copied()
+        {
+            next.remove(&victim);
+        }
+        next.insert(hash, known);
+        map.store(Arc::new(next));
+    }
+
+    fn map(&self, hash: &KeyHash) -> &ArcSwap<Map> {
+        &self.maps[usize::from(hash.first_byte())]
     }
 
     fn lock(&self) -> MutexGuard<'_, Generation> {
@@ -92,7 +122,7 @@ mod tests {
     }
 
     fn put(cache: &KeyCache, row: &KeyRow, asked: Generation) {
-        cache.put(row.hash, &Arc::new(Known::from_row(row)), asked);
+        cache.put(row.hash, Arc::new(Known::from_row(row)), asked);
     }
 
     #[test]
@@ -119,5 +149,26 @@ mod tests {
         cache.apply(&[row("a", false), row("b", true)]);
         assert_eq!(cache.get(&KeyHash::of("a")).unwrap().standing, Standing::Disabled);
         assert!(cache.get(&KeyHash::of("b")).is_none());
+    }
+
+    #[test]
+    fn the_cache_is_bounded_and_keeps_the_newest() {
+        let cache = KeyCache::new();
+        let mut in_one_map: Vec<KeyRow> = Vec::new();
+        for n in 0.. {
+            let row = row(&n.to_string(), true);
+            if row.hash.first_byte() == 7 {
+                in_one_map.push(row);
+            }
+            if in_one_map.len() == MAX_IN_MAP + 10 {
+                break;
+            }
+        }
+        for row in &in_one_map {
+            put(&cache, row, cache.generation());
+            assert!(cache.get(&row.hash).is_some());
+        }
+        assert_eq!(in_one_map.iter().filter(|row| cache.get(&row.hash).is_some()).count(), MAX_IN_MAP);
+        assert_eq!(cache.map(&in_one_map[0].hash).load().len(), MAX_IN_MAP);
     }
 }

@@ -12,7 +12,8 @@ use super::{
 };
 use crate::store::KeyHash;
 
-/// The keys of one version of the file, found by hash. A look into a table of hashes takes a time that says nothing about the keys in it.
+/// The keys of one version of the file, found by hash. A look into a table of hashes takes a time that says nothing
+/// about the keys in it.
 #[derive(Debug, Default)]
 pub struct DeclaredKeys {
     pub(super) keys: HashMap<KeyHash, Arc<Known>>,

@@ -1,8 +1,8 @@
 //! The guard against key guessing: it counts the wrong keys of each client address.
 //!
-//! Only wrong keys are counted, and only they are refused: whoever shares an address with a guesser (an office, a cloud's way
-//! out) keeps working with a right key. What the guard takes from a guesser is the answer: past the limit each wrong key
-//! is a 429 with a wait, which clients that mistakenly loop on an old key obey.
+//! Only wrong keys are counted, and only they are refused: whoever shares an address with a guesser (an office, a
+//! cloud's way out) keeps working with a right key. What the guard takes from a guesser is the answer: past the limit
+//! each wrong key is a 429 with a wait, which clients that mistakenly loop on an old key obey.
 
 use std::{
     net::{IpAddr, Ipv6Addr},

@@ -135,7 +135,11 @@ impl Keys {
     }
 
     fn now(&self) -> Timestamp {
-        Timestamp::try_from(self.clock().wall()).unwrap_or(Timestamp::UNIX_EPOCH)
+        // To the millisecond, as it is stored. No clock shows a date that a timestamp cannot hold.
+        i64::try_from(self.clock().unix_millis())
+            .ok()
+            .and_then(|millis| Timestamp::from_millisecond(millis).ok())
+            .unwrap_or(Timestamp::MAX)
     }
 }
 

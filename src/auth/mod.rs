@@ -2,8 +2,9 @@
 //!
 //! The way of a call: the key is hashed and looked for among those the file declares, then among those in memory; both
 //! are a lookup in a table, without a lock and without waiting. Only a key never seen before is asked of the store. A
-//! background task looks twice a second whether anything in the store has changed, and takes over just the changed rows.
-//! So a revocation by another process holds here within a second, and while the store is away known keys go on working.
+//! background task looks twice a second whether anything in the store has changed, and takes over just the changed
+//! rows. So a revocation by another process holds here within a second, and while the store is away known keys go on
+//! working.
 //!
 //! What an unknown key may cost is bounded: lookups from one client address go one by one, and few run at once. A store
 //! that cannot be asked is a 503, never a 401: clients throw away a key that is called wrong.
@@ -190,7 +191,7 @@ impl Keys {
         let generation = cache.generation();
         let Some(row) = keys::find_by_hash(db, hash).await? else { return Ok(None) };
         let known = Arc::new(Known::from_row(&row));
-        cache.put(*hash, &known, generation);
+        cache.put(*hash, known.clone(), generation);
         Ok(Some(known))
     }
 
@@ -200,8 +201,8 @@ impl Keys {
             Err(wait) => {
                 let seconds = wait.as_secs() + 1;
                 let message = format!(
-                    "Too many wrong API keys came from your address. Correct the key, then try again in {seconds} s; a right \
-                     key is accepted at any time."
+                    "Too many wrong API keys came from your address. Correct the key, then try again in {seconds} s; a \
+                     right key is accepted at any time."
                 );
                 Error::client(StatusCode::TOO_MANY_REQUESTS, "too_many_wrong_keys", message)
                     .with_retry_after(Duration::from_secs(seconds))
@@ -220,10 +221,10 @@ impl Keys {
 
 const MISSING: &str =
     "No API key was sent. Send yours as `Authorization: Bearer <key>`, or in `x-api-key` or `api-key`.";
-const INVALID: &str = "This API key is not known to the gateway. Check that it was copied whole, or ask whoever runs the \
-                       gateway for one (`switchboard keys create`).";
-const UNAVAILABLE: &str = "The key could not be checked because the gateway's key store did not answer. The key may well be \
-                           right: keep it and try again.";
+const INVALID: &str = "This API key is not known to the gateway. Check that it was copied whole, or ask whoever runs \
+                       the gateway for one (`switchboard keys create`).";
+const UNAVAILABLE: &str = "The key could not be checked because the gateway's key store did not answer. The key may well \
+                           be right: keep it and try again.";
 
 fn missing_key() -> Error {
     Error::client(StatusCode::UNAUTHORIZED, "missing_api_key", MISSING)

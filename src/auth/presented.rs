@@ -1,6 +1,6 @@
 //! The key a client presents, out of the headers in which clients of various makes put it.
 
-use http::{HeaderMap, header::AUTHORIZATION};
+use http::{HeaderMap, HeaderValue, header::AUTHORIZATION};
 
 /// Why there is no key to look at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,7 +18,7 @@ pub(super) const MAX_LENGTH: usize = 512;
 /// what the others say is not looked at. An `Authorization` of another scheme is not a key of ours.
 pub(super) fn presented_key(headers: &HeaderMap) -> Result<&str, NoKey> {
     let bearer = headers.get_all(AUTHORIZATION).iter().filter_map(|value| bearer_token(value.as_bytes()));
-    let plain = ["x-api-key", "api-key"].into_iter().flat_map(|name| headers.get_all(name)).map(|v| v.as_bytes());
+    let plain = ["x-api-key", "api-key"].into_iter().flat_map(|name| headers.get_all(name)).map(HeaderValue::as_bytes);
     let key = bearer.chain(plain).map(<[u8]>::trim_ascii).find(|key| !key.is_empty()).ok_or(NoKey::Missing)?;
     if !is_well_formed(key) {
         return Err(NoKey::Malformed);
@@ -40,7 +40,7 @@ fn bearer_token(value: &[u8]) -> Option<&[u8]> {
 
 #[cfg(test)]
 mod tests {
-    use http::{HeaderName, HeaderValue};
+    use http::HeaderName;
 
     use super::*;
 

@@ -37,7 +37,8 @@ pub(super) enum Standing {
 }
 
 impl Known {
-    /// A stored pattern that can mean nothing, because somebody edited the table by hand, takes the whole list with it: the key may use no model.
+    /// A stored pattern that can mean nothing, because somebody edited the table by hand, takes the whole list with it:
+    /// the key may use no model.
     pub(super) fn from_row(row: &KeyRow) -> Self {
         let models = ModelAccess::new(&row.models).unwrap_or_else(|error| {
             tracing::warn!(key = row.id, %error, "the models of a stored key cannot be used: it may use none");

@@ -27,7 +27,7 @@ pub struct KeySettings {
     pub models: Vec<String>,
     /// When it stops working, for example `2027-01-01T00:00:00Z`.
     #[serde(default)]
-    #[schemars(with = "Option<String>")]
+    #[schemars(with = "Option<String>", extend("format" = "date-time"))]
     pub expires: Option<Timestamp>,
     /// `false` refuses it without removing it.
     #[serde(default = "yes")]

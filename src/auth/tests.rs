@@ -1,1 +1,356 @@
+//! Keys over a real store in a temporary directory, under a held clock. A second [`Keys`] over its own connections to
+//! the same file stands for another process.
 
+use std::{net::Ipv4Addr, path::Path};
+
+use futures_util::future::join_all;
+use http::{HeaderValue, header::AUTHORIZATION};
+use jiff::Timestamp;
+use tempfile::TempDir;
+
+use super::{settings::KeySettings, *};
+use crate::{
+    store::KeyEdit,
+    types::{Secret, Tasks},
+};
+
+const HERE: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
+
+struct Setup {
+    dir: TempDir,
+    clock: Clock,
+    keys: Keys,
+}
+
+async fn setup() -> Setup {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = Clock::held();
+    let keys = process(dir.path(), &clock).await;
+    Setup { dir, clock, keys }
+}
+
+async fn process(dir: &Path, clock: &Clock) -> Keys {
+    Keys::new(Db::open(dir).await.unwrap(), clock.clone(), &Settings { wrong_keys_per_minute: 5 })
+}
+
+fn all() -> Vec<String> {
+    vec!["*".to_owned()]
+}
+
+fn headers(key: &str) -> HeaderMap {
+    HeaderMap::from_iter([(AUTHORIZATION, HeaderValue::try_from(format!("Bearer {key}")).unwrap())])
+}
+
+async fn present(keys: &Keys, key: &Secret) -> Result<Arc<Principal>, &'static str> {
+    keys.authenticate(&headers(key.expose()), HERE).await.map_err(|error| error.code)
+}
+
+fn declared(name: &str, value: &str) -> KeySettings {
+    KeySettings { name: name.to_owned(), value: Secret::new(value), models: all(), expires: None, enabled: true }
+}
+
+/// Lets the watch notice a change within a second of held time. The first interval may pass before the watch has begun
+/// to sleep, the second cannot. How long the store itself takes is real time, and none of this test's business.
+async fn one_second(setup: &Setup) {
+    let before = *setup.keys.shared.seen.lock().await;
+    for _ in 0..2 {
+        setup.clock.advance(WATCH_INTERVAL);
+        for _ in 0..1_000 {
+            if *setup.keys.shared.seen.lock().await != before {
+                return;
+            }
+            Clock::Real.sleep(Duration::from_millis(1)).await;
+        }
+    }
+    panic!("the watch noticed no change");
+}
+
+#[tokio::test]
+async fn a_stored_key_names_its_caller() {
+    let Setup { keys, dir: _dir, .. } = setup().await;
+    let (row, secret) = keys.create("ci", &["openai/*".to_owned()], None).await.unwrap();
+    let principal = present(&keys, &secret).await.unwrap();
+    assert_eq!((&*principal.id, &*principal.name), (row.id.as_str(), "ci"));
+    assert!(principal.models.allows("openai/gpt-5.5") && !principal.models.allows("gpt-5.5"));
+    assert!(Arc::ptr_eq(&principal, &present(&keys, &secret).await.unwrap()), "the second time from memory");
+}
+
+#[tokio::test]
+async fn a_refusal_says_why_and_never_the_key() {
+    let Setup { keys, clock, dir: _dir } = setup().await;
+    let soon = keys_now(&clock) + Duration::from_secs(60);
+    let (_, expiring) = keys.create("expiring", &all(), Some(soon)).await.unwrap();
+    let (disabled, disabled_key) = keys.create("disabled", &all(), None).await.unwrap();
+    let (revoked, revoked_key) = keys.create("revoked", &all(), None).await.unwrap();
+    for key in [&expiring, &disabled_key, &revoked_key] {
+        present(&keys, key).await.unwrap();
+    }
+    keys.update(&disabled.id, KeyEdit { enabled: Some(false), ..KeyEdit::default() }).await.unwrap();
+    keys.revoke(&revoked.id).await.unwrap();
+    clock.advance(Duration::from_secs(60));
+
+    let unknown = Secret::new("sk-sb-canary-0123456789");
+    let overlong = Secret::new("canary".repeat(100));
+    let cases = [
+        (&expiring, "expired_api_key"),
+        (&disabled_key, "disabled_api_key"),
+        (&revoked_key, "revoked_api_key"),
+        (&unknown, "invalid_api_key"),
+        (&overlong, "invalid_api_key"),
+    ];
+    for (key, code) in cases {
+        let error = keys.authenticate(&headers(key.expose()), HERE).await.unwrap_err();
+        assert_eq!((error.code, error.status, error.retryable), (code, StatusCode::UNAUTHORIZED, false));
+        assert!(!format!("{error} {error:?}").contains(key.expose()), "{error:?}");
+    }
+    let error = keys.authenticate(&HeaderMap::new(), HERE).await.unwrap_err();
+    assert_eq!((error.code, error.status), ("missing_api_key", StatusCode::UNAUTHORIZED));
+}
+
+fn keys_now(clock: &Clock) -> Timestamp {
+    Timestamp::try_from(clock.wall()).unwrap()
+}
+
+#[tokio::test]
+async fn declared_keys_win_and_are_swapped_whole() {
+    let Setup { keys, dir: _dir, .. } = setup().await;
+    let (_, stored) = keys.create("stored", &all(), None).await.unwrap();
+    assert_eq!(&*present(&keys, &stored).await.unwrap().name, "stored");
+
+    let mine = Secret::new("an operator's own key".replace(' ', "-"));
+    let settings = [declared("file", stored.expose()), declared("mine", mine.expose())];
+    keys.declare(DeclaredKeys::new(&settings).unwrap());
+    assert_eq!(&*present(&keys, &stored).await.unwrap().id, "declared:file");
+    assert_eq!(&*present(&keys, &mine).await.unwrap().name, "mine");
+
+    let off = KeySettings { enabled: false, ..declared("mine", mine.expose()) };
+    keys.declare(DeclaredKeys::new(&[off]).unwrap());
+    assert_eq!(present(&keys, &mine).await, Err("disabled_api_key"));
+    assert_eq!(&*present(&keys, &stored).await.unwrap().name, "stored");
+
+    keys.declare(DeclaredKeys::default());
+    assert_eq!(present(&keys, &mine).await, Err("invalid_api_key"));
+}
+
+#[tokio::test]
+async fn what_another_process_changes_holds_within_a_second() {
+    let setup = setup().await;
+    let tasks = Tasks::new();
+    let other = process(setup.dir.path(), &setup.clock).await;
+    let (row, secret) = setup.keys.create("ci", &["a".to_owned()], None).await.unwrap();
+    setup.keys.refresh().await.unwrap();
+    tasks.spawn(setup.keys.clone().watch(tasks.stopping()));
+    assert!(present(&setup.keys, &secret).await.unwrap().models.allows("a"));
+
+    let edit = KeyEdit { models: Some(vec!["b".to_owned()]), ..KeyEdit::default() };
+    other.update("ci", edit).await.unwrap();
+    one_second(&setup).await;
+    let edited = present(&setup.keys, &secret).await.unwrap();
+    assert!(edited.models.allows("b") && !edited.models.allows("a"));
+
+    other.update("ci", KeyEdit { enabled: Some(false), ..KeyEdit::default() }).await.unwrap();
+    one_second(&setup).await;
+    assert_eq!(present(&setup.keys, &secret).await, Err("disabled_api_key"));
+
+    other.update("ci", KeyEdit { enabled: Some(true), ..KeyEdit::default() }).await.unwrap();
+    one_second(&setup).await;
+    present(&setup.keys, &secret).await.unwrap();
+
+    other.revoke(&row.id).await.unwrap();
+    one_second(&setup).await;
+    assert_eq!(present(&setup.keys, &secret).await, Err("revoked_api_key"));
+    assert!(tasks.shut_down(&Clock::Real, Duration::from_secs(5)).await, "the watch ends when asked to");
+}
+
+#[tokio::test]
+async fn many_changes_are_all_taken_over() {
+    let setup = setup().await;
+    let other = process(setup.dir.path(), &setup.clock).await;
+    setup.keys.refresh().await.unwrap();
+    let (_, secret) = setup.keys.create("first", &all(), None).await.unwrap();
+    present(&setup.keys, &secret).await.unwrap();
+    let Db::Sqlite(pool) = other.db();
+    // More changes than two pages hold, then the one that matters, then as many again.
+    let many = "with recursive n(i) as (select 1 union all select i + 1 from n where i < $1) \
+                insert into keys select 'id' || (i + v), '', printf('%064x', i + v), '', '[]', true, null, 0, null, \
+                i + v from n, (select version as v from changes)";
+    let count = "update changes set version = (select max(version) from keys)";
+    for batch in 0..2 {
+        let made = sqlx::query(many).bind(i64::from(2 * PAGE + 1)).execute(pool).await.unwrap();
+        assert_eq!(made.rows_affected(), u64::from(2 * PAGE + 1));
+        sqlx::query(count).execute(pool).await.unwrap();
+        if batch == 0 {
+            other.revoke("first").await.unwrap();
+        }
+    }
+    setup.keys.refresh().await.unwrap();
+    assert_eq!(present(&setup.keys, &secret).await, Err("revoked_api_key"));
+    assert_eq!(*setup.keys.shared.seen.lock().await, Some(keys::change_marker(other.db()).await.unwrap()));
+}
+
+#[tokio::test]
+async fn a_database_put_back_to_an_earlier_state_is_believed() {
+    let Setup { keys, dir: _dir, .. } = setup().await;
+    let (row, secret) = keys.create("ci", &all(), None).await.unwrap();
+    keys.update("ci", KeyEdit::default()).await.unwrap();
+    present(&keys, &secret).await.unwrap();
+    let Db::Sqlite(pool) = keys.db();
+    sqlx::query("delete from keys where id = $1").bind(&row.id).execute(pool).await.unwrap();
+    sqlx::query("update changes set version = 0").execute(pool).await.unwrap();
+    keys.refresh().await.unwrap();
+    assert_eq!(present(&keys, &secret).await, Err("invalid_api_key"));
+}
+
+#[tokio::test]
+async fn without_the_store_known_keys_work_and_others_are_503() {
+    let Setup { keys, clock, dir: _dir } = setup().await;
+    let soon = keys_now(&clock) + Duration::from_secs(60);
+    let (_, known) = keys.create("known", &all(), Some(soon)).await.unwrap();
+    let (_, new) = keys.create("new", &all(), None).await.unwrap();
+    let mine = Secret::new("0123456789abcdef");
+    keys.declare(DeclaredKeys::new(&[declared("mine", mine.expose())]).unwrap());
+    present(&keys, &known).await.unwrap();
+    keys.db().close().await;
+
+    keys.refresh().await.unwrap_err();
+    present(&keys, &known).await.unwrap();
+    present(&keys, &mine).await.unwrap();
+    for _ in 0..10 {
+        let error = keys.authenticate(&headers(new.expose()), HERE).await.unwrap_err();
+        assert_eq!((error.code, error.status), ("key_store_unavailable", StatusCode::SERVICE_UNAVAILABLE));
+        assert!(error.retryable && error.retry_after.is_some() && error.cause.is_some());
+    }
+    clock.advance(Duration::from_secs(60));
+    assert_eq!(present(&keys, &known).await, Err("expired_api_key"), "time passes all the same");
+}
+
+#[tokio::test]
+async fn a_store_that_hangs_costs_a_call_its_deadline_and_no_more() {
+    let Setup { keys, clock, dir: _dir } = setup().await;
+    let (_, secret) = keys.create("ci", &all(), None).await.unwrap();
+    let Db::Sqlite(pool) = keys.db();
+    let mut held = Vec::new();
+    for _ in 0..5 {
+        held.push(pool.acquire().await.unwrap());
+    }
+    let headers = headers(secret.expose());
+    let mut call = std::pin::pin!(keys.authenticate(&headers, HERE));
+    assert!(futures_util::poll!(&mut call).is_pending());
+    clock.advance(STORE_DEADLINE);
+    assert_eq!(call.await.unwrap_err().code, "key_store_unavailable");
+    drop(held);
+    present(&keys, &secret).await.unwrap();
+}
+
+#[tokio::test]
+async fn wrong_keys_are_counted_by_address_and_a_right_key_always_passes() {
+    let Setup { keys, clock, dir: _dir } = setup().await;
+    let (_, known) = keys.create("known", &all(), None).await.unwrap();
+    let (_, fresh) = keys.create("fresh", &all(), None).await.unwrap();
+    present(&keys, &known).await.unwrap();
+    let wrong = |n: u32| Secret::new(format!("sk-sb-wrong-{n}"));
+    for n in 0..5 {
+        assert_eq!(present(&keys, &wrong(n)).await, Err("invalid_api_key"));
+    }
+    let error = keys.authenticate(&headers(wrong(5).expose()), HERE).await.unwrap_err();
+    assert_eq!((error.code, error.status), ("too_many_wrong_keys", StatusCode::TOO_MANY_REQUESTS));
+    let wait = error.retry_after.unwrap();
+    assert!(wait <= Duration::from_secs(13), "{wait:?}");
+    assert_eq!(keys.authenticate(&headers("x y"), HERE).await.unwrap_err().code, "too_many_wrong_keys");
+
+    present(&keys, &known).await.unwrap();
+    present(&keys, &fresh).await.unwrap();
+    let elsewhere = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 2));
+    let error = keys.authenticate(&headers(wrong(6).expose()), elsewhere).await.unwrap_err();
+    assert_eq!(error.code, "invalid_api_key");
+    clock.advance(wait);
+    assert_eq!(present(&keys, &wrong(7)).await, Err("invalid_api_key"));
+}
+
+#[tokio::test]
+async fn only_unknown_keys_count_as_wrong() {
+    let Setup { keys, dir: _dir, .. } = setup().await;
+    let (row, secret) = keys.create("ci", &all(), None).await.unwrap();
+    keys.revoke(&row.id).await.unwrap();
+    for _ in 0..20 {
+        assert_eq!(present(&keys, &secret).await, Err("revoked_api_key"));
+        let error = keys.authenticate(&HeaderMap::new(), HERE).await.unwrap_err();
+        assert_eq!(error.code, "missing_api_key");
+    }
+    assert_eq!(present(&keys, &Secret::new("sk-sb-wrong")).await, Err("invalid_api_key"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn no_lookup_in_flight_outlives_a_revocation() {
+    let dir = tempfile::tempdir().unwrap();
+    let (keys, other) = (process(dir.path(), &Clock::Real).await, process(dir.path(), &Clock::Real).await);
+    keys.refresh().await.unwrap();
+    for round in 0..30 {
+        let (row, secret) = other.create(&format!("key {round}"), &all(), None).await.unwrap();
+        let lookups = join_all((0..16).map(|_| present(&keys, &secret)));
+        let revocation = async {
+            for _ in 0..round {
+                tokio::task::yield_now().await;
+            }
+            other.revoke(&row.id).await.unwrap();
+            keys.refresh().await.unwrap();
+            // From here on the revocation was noticed: no call that begins now may pass.
+            present(&keys, &secret).await
+        };
+        let (during, after) = tokio::join!(lookups, revocation);
+        assert!(during.iter().all(|outcome| matches!(outcome, Ok(_) | Err("revoked_api_key"))), "{during:?}");
+        assert_eq!(after, Err("revoked_api_key"));
+        assert_eq!(present(&keys, &secret).await, Err("revoked_api_key"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_crowd_with_one_new_key_asks_the_store_once() {
+    let Setup { keys, dir: _dir, .. } = setup().await;
+    let (_, secret) = keys.create("ci", &all(), None).await.unwrap();
+    let callers = join_all((0..200).map(|_| present(&keys, &secret))).await;
+    let first = callers[0].as_ref().unwrap();
+    assert!(callers.iter().all(|caller| Arc::ptr_eq(caller.as_ref().unwrap(), first)));
+}
+
+#[tokio::test]
+async fn debug_shows_no_secret() {
+    let Setup { keys, dir: _dir, .. } = setup().await;
+    let (row, secret) = keys.create("ci", &all(), None).await.unwrap();
+    let settings = declared("mine", "canary-0123456789");
+    let table = DeclaredKeys::new(std::slice::from_ref(&settings)).unwrap();
+    let principal = present(&keys, &secret).await.unwrap();
+    let shown = format!("{keys:?} {row:?} {secret:?} {settings:?} {table:?} {principal:?} {:?}", keys.db());
+    assert!(!shown.contains("canary") && !shown.contains(secret.expose()), "{shown}");
+    assert!(!shown.contains(&row.hash.to_string()), "{shown}");
+}
+
+#[tokio::test]
+async fn the_database_holds_no_key() {
+    let Setup { keys, dir, .. } = setup().await;
+    let (_, secret) = keys.create("ci", &all(), None).await.unwrap();
+    present(&keys, &secret).await.unwrap();
+    keys.db().close().await;
+    let needle = &secret.expose().as_bytes()[6..];
+    for file in std::fs::read_dir(dir.path()).unwrap() {
+        let bytes = std::fs::read(file.unwrap().path()).unwrap();
+        assert!(!bytes.windows(needle.len()).any(|window| window == needle));
+    }
+}
+
+#[tokio::test]
+async fn keys_are_long_plain_and_all_different() {
+    let Setup { keys, dir: _dir, .. } = setup().await;
+    let mut made = std::collections::HashSet::new();
+    for n in 0..50 {
+        let (row, secret) = keys.create("many", &all(), None).await.unwrap();
+        let key = secret.expose();
+        let random = key.strip_prefix("sk-sb-").unwrap();
+        assert_eq!(random.len(), 43);
+        assert!(random.bytes().all(|byte| byte.is_ascii_alphanumeric()), "{n}");
+        assert!(key.ends_with(&row.hint));
+        assert!(made.insert(key.to_owned()));
+    }
+    let error = keys.revoke("many").await.unwrap_err();
+    assert!(matches!(&error, ManageError::Ambiguous { ids, .. } if ids.len() == 10), "{error}");
+}

@@ -20,7 +20,7 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args) -> Result<(), Failed> {
     let env = Environment::process();
     let loaded = config::load(args.config.config.as_deref(), &env).map_err(Failed::misconfigured)?;
-    app::check(&loaded, &env).map_err(Failed::misconfigured)?;
+    app::check(&loaded).map_err(Failed::misconfigured)?;
     if !loaded.warnings.0.is_empty() {
         println!("{}", loaded.warnings);
     }

@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, uri::{Authority, Scheme}};
+use http::{
+    Request,
+    uri::{Authority, Scheme},
+};
 
 use super::{Failed, serve::runtime};
 use crate::{

@@ -10,7 +10,6 @@ use crate::{
 
 /// Run a provider that answers from a script and fails on demand.
 #[derive(Debug, clap::Args)]
-#[command(after_long_help = crate::mock::EXAMPLES)]
 pub(super) struct Args {
     #[command(flatten)]
     options: Options,
@@ -21,7 +20,8 @@ pub(super) fn run(args: Args) -> Result<(), Failed> {
     let behaviour = args.options.behaviour().map_err(Failed::misconfigured)?;
     runtime()?.block_on(async move {
         let listener = TcpListener::bind(args.options.listen).await;
-        let listener = listener.map_err(|error| Failed::wrong(format!("cannot listen on {}: {error}", args.options.listen)))?;
+        let listener =
+            listener.map_err(|error| Failed::wrong(format!("cannot listen on {}: {error}", args.options.listen)))?;
         let address = listener.local_addr().map_err(Failed::wrong)?;
         println!("The mock provider listens on http://{address}/v1");
         println!("What it was sent: curl http://{address}/_mock/requests");

@@ -12,6 +12,11 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
+use crate::{
+    config::{self as settings, Environment},
+    types::Clock,
+};
+
 /// A self-hosted, OpenAI-compatible LLM gateway in one binary.
 ///
 /// Point any OpenAI SDK at it by changing `base_url`. It finds a provider for each call, retries and falls back,
@@ -39,7 +44,7 @@ enum Command {
     Serve(serve::Args),
     Check(check::Args),
     Config(config::Args),
-    Keys(keys::Args),
+    Keys(Keys),
     Mock(mock::Args),
     Healthcheck(healthcheck::Args),
 }
@@ -51,6 +56,31 @@ pub struct ConfigFile {
     /// none at all.
     #[arg(long, short, value_name = "FILE")]
     config: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(about = "Make, list, change and revoke API keys")]
+struct Keys {
+    #[command(flatten)]
+    config: ConfigFile,
+    #[command(flatten)]
+    keys: keys::KeysArgs,
+}
+
+impl Keys {
+    /// The store is where the configuration says, unless the command says.
+    fn run(self) -> Result<(), Failed> {
+        let data_dir = match &self.keys.data_dir {
+            Some(data_dir) => data_dir.clone(),
+            None => {
+                let loaded = settings::load(self.config.config.as_deref(), &Environment::process());
+                loaded.map_err(Failed::misconfigured)?.settings.data_dir
+            }
+        };
+        let (mut out, clock) = (std::io::stdout(), Clock::Real);
+        let work = keys::run(self.keys, &data_dir, &clock, &mut out);
+        serve::runtime()?.block_on(work).map_err(|error| Failed::wrong(format!("{error:#}")))
+    }
 }
 
 /// A command that did not do what was asked.
@@ -82,7 +112,7 @@ impl Cli {
             Command::Serve(args) => serve::run(args),
             Command::Check(args) => check::run(&args),
             Command::Config(args) => config::run(&args),
-            Command::Keys(args) => keys::run(args),
+            Command::Keys(keys) => keys.run(),
             Command::Mock(args) => mock::run(args),
             Command::Healthcheck(args) => healthcheck::run(args),
         }

@@ -59,7 +59,7 @@ pub(super) fn runtime() -> Result<Runtime, Failed> {
 
 async fn announce(app: &App, screen: screen::Screen, clock: &Clock, started: Instant) -> Result<(), Failed> {
     let first_key = app.first_key().await.map_err(Failed::wrong)?;
-    let keys = app.keys.count().await.map_err(Failed::wrong)?;
+    let keys = app.stored_keys().await.map_err(Failed::wrong)?;
     let ready_in = clock.now() - started;
     screen.show(app.address, first_key.as_ref(), keys, ready_in);
     Ok(())

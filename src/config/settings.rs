@@ -20,7 +20,7 @@ use crate::{
 #[schemars(title = "Switchboard configuration")]
 pub struct Settings {
     /// The address that clients connect to.
-    #[schemars(with = "String")]
+    #[schemars(with = "String", extend("format" = "socket-address"))]
     pub listen: SocketAddr,
     /// Where the key store and other state live; made when missing.
     pub data_dir: PathBuf,

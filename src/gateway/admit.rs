@@ -63,7 +63,8 @@ fn resolve(call: &Call) -> Result<Resolved, Error> {
 /// A model that does not exist. The suggestion names only what the key may use: others are not its business.
 fn unknown(call: &Call) -> Error {
     let nearest = call.snapshot.routes.nearest(&call.model, &|name| call.principal.models.allows(name));
-    let hint = nearest.map_or_else(|| "GET /v1/models lists the models.".to_owned(), |name| format!("Did you mean `{name}`?"));
+    let hint =
+        nearest.map_or_else(|| "GET /v1/models lists the models.".to_owned(), |name| format!("Did you mean `{name}`?"));
     let message = format!("The model `{}` does not exist here. {hint}", call.model);
     let mut error = Error::client(StatusCode::NOT_FOUND, "model_not_found", message);
     error.param = Some("model".into());

@@ -141,12 +141,11 @@ impl<'a> Trail<'a> {
     /// The first candidate that is well and not tried yet.
     fn fresh_and_well(&mut self) -> Option<(Candidate, Permit)> {
         let now = self.now();
-        let (place, permit) = self.fresh.iter().enumerate().find_map(|(place, candidate)| {
-            match candidate.target.acquire(now) {
+        let (place, permit) =
+            self.fresh.iter().enumerate().find_map(|(place, candidate)| match candidate.target.acquire(now) {
                 Acquire::Ready(permit) => Some((place, permit)),
                 Acquire::Resting { .. } => None,
-            }
-        })?;
+            })?;
         let candidate = self.fresh.remove(place);
         self.tried.retain(|tried| !Arc::ptr_eq(&tried.target, &candidate.target));
         Some((candidate, permit))
@@ -227,9 +226,11 @@ impl<'a> Trail<'a> {
     /// One call before the rest is over, to see whether the target is back.
     fn probe(&mut self) -> Option<(Candidate, Permit)> {
         let now = self.now();
-        let found = self.fresh.iter().enumerate().find_map(|(place, candidate)| {
-            candidate.target.acquire_forced(now).map(|permit| (place, permit))
-        });
+        let found = self
+            .fresh
+            .iter()
+            .enumerate()
+            .find_map(|(place, candidate)| candidate.target.acquire_forced(now).map(|permit| (place, permit)));
         found.map(|(place, permit)| (self.fresh.remove(place), permit))
     }
 
@@ -245,9 +246,10 @@ impl<'a> Trail<'a> {
 
     fn why_resting(&self) -> Reason {
         let now = self.now();
-        let limited = self.fresh.iter().all(|candidate| {
-            matches!(candidate.target.acquire(now), Acquire::Resting { why: Rest::RateLimited, .. })
-        });
+        let limited = self
+            .fresh
+            .iter()
+            .all(|candidate| matches!(candidate.target.acquire(now), Acquire::Resting { why: Rest::RateLimited, .. }));
         if limited { Reason::RateLimit } else { Reason::Default }
     }
 

@@ -81,7 +81,9 @@ impl Call {
 fn unparsable(malformed: &Malformed) -> Error {
     let status = StatusCode::BAD_REQUEST;
     match &malformed.problem {
-        Problem::Utf8 => Error::client(status, "invalid_utf8", format!("The request body is not valid UTF-8: {malformed}.")),
+        Problem::Utf8 => {
+            Error::client(status, "invalid_utf8", format!("The request body is not valid UTF-8: {malformed}."))
+        }
         Problem::NotAnObject => {
             Error::client(status, "invalid_json", format!("The request body must be a JSON object: {malformed}."))
         }
@@ -98,7 +100,11 @@ fn model(envelope: &Envelope) -> Result<String, Error> {
     /// Longer than any real name; keeps logs and error messages bounded.
     const MAX_NAME: usize = 256;
     let missing = || {
-        Error::bad_field("missing_model", "model", "The request names no model; add a `model` member. GET /v1/models lists the models.")
+        Error::bad_field(
+            "missing_model",
+            "model",
+            "The request names no model; add a `model` member. GET /v1/models lists the models.",
+        )
     };
     let value = envelope.get("model").ok_or_else(missing)?;
     if value.kind == Kind::Null {

@@ -84,10 +84,13 @@ pub(super) async fn exchange(
     let provider = &candidate.target.provider;
     let outlet = call.snapshot.outlet(&candidate.target);
     let request = encode(call, candidate, permit, outlet)?;
-    let wait = Wait { gateway, provider: &provider.name, deadlines: candidate.target.deadlines, until, stream: call.stream };
-    let response = wait.head(outlet.pool.send(request)).await?.map_err(|error| Failure::send(&provider.name, &error))?;
+    let wait =
+        Wait { gateway, provider: &provider.name, deadlines: candidate.target.deadlines, until, stream: call.stream };
+    let response =
+        wait.head(outlet.pool.send(request)).await?.map_err(|error| Failure::send(&provider.name, &error))?;
     let (mut parts, body) = response.into_parts();
-    let body = body.decode(&mut parts.headers).map_err(|error| Failure::malformed(&provider.name, &error.to_string()))?;
+    let body =
+        body.decode(&mut parts.headers).map_err(|error| Failure::malformed(&provider.name, &error.to_string()))?;
     let response = Response::from_parts(parts, body);
     if response.status() != StatusCode::OK {
         return Err(wait.refusal(response).await);
@@ -127,7 +130,12 @@ impl Wait<'_> {
     }
 
     /// The next piece of a body, not later than `deadline`.
-    async fn piece(&self, body: &mut UpstreamBody, deadline: Instant, outcome: Outcome) -> Result<Option<Bytes>, Failure> {
+    async fn piece(
+        &self,
+        body: &mut UpstreamBody,
+        deadline: Instant,
+        outcome: Outcome,
+    ) -> Result<Option<Bytes>, Failure> {
         let next = self.gateway.clock.timeout_at(deadline, body.next()).await;
         let piece = next.map_err(|_| self.timed_out(outcome))?;
         piece.transpose().map_err(|error| Failure::cut(self.provider, error.to_string()))

@@ -135,7 +135,8 @@ impl Failure {
     ) -> Self {
         let rules = Rules::of(said.class, said.status, retry_after);
         let status = answer.as_ref().map_or(rules.status, |answer| answer.status);
-        let mut error = Error::upstream(status, rules.code, format!("The provider `{provider}` says: {}", said.message));
+        let mut error =
+            Error::upstream(status, rules.code, format!("The provider `{provider}` says: {}", said.message));
         error.retryable = matches!(rules.next, Next::Anywhere(_));
         error.retry_after = retry_after;
         error.param = said.param.clone().map(Into::into);

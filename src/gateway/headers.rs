@@ -92,7 +92,8 @@ pub(super) fn for_client(headers: &mut HeaderMap) {
     for name in named.iter().chain(&KEPT_BACK) {
         headers.remove(name);
     }
-    let foreign: Vec<HeaderName> = headers.keys().filter(|name| belongs_to_provider_edge(name.as_str())).cloned().collect();
+    let foreign: Vec<HeaderName> =
+        headers.keys().filter(|name| belongs_to_provider_edge(name.as_str())).cloned().collect();
     for name in foreign {
         headers.remove(name);
     }

@@ -31,9 +31,7 @@ pub use headers::names;
 pub use reply::{BrokenOff, Reply, ReplyBody};
 pub use snapshot::{Outlet, Snapshot};
 
-use crate::{
-    accounting::Till, error::Error, routing::RetryBudget, telemetry::Metrics, types::Clock,
-};
+use crate::{accounting::Till, error::Error, routing::RetryBudget, telemetry::Metrics, types::Clock};
 
 /// What every call needs and no call owns.
 #[derive(Debug)]

@@ -153,4 +153,3 @@ fn ask_usage(envelope: &Envelope) -> Bytes {
     let pieces = options.patch(&[Edit::Set { name: "include_usage", value: Bytes::from_static(b"true") }]);
     pieces.to_vec().into()
 }
-

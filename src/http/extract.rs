@@ -12,7 +12,7 @@ use http::{HeaderMap, StatusCode, header, request::Parts};
 use http_body_util::BodyExt;
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::{Surface, PeerAddr};
+use super::{PeerAddr, Surface};
 use crate::{auth::Principal, error::Error, types::Size, upstream::join};
 
 /// The address at the other end of the connection.
@@ -45,7 +45,8 @@ pub(super) fn place(surface: &Surface) -> Result<OwnedSemaphorePermit, Error> {
 pub(super) async fn body(surface: &Surface, headers: &HeaderMap, mut body: Body) -> Result<Bytes, Error> {
     check_encoding(headers)?;
     let limit = surface.settings.max_body;
-    let declared = headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<u64>().ok());
+    let declared =
+        headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<u64>().ok());
     if declared.is_some_and(|length| length > limit.0) {
         discard(surface, body).await;
         return Err(too_large(limit));
@@ -95,7 +96,9 @@ fn too_large(limit: Size) -> Error {
     Error::client(
         StatusCode::PAYLOAD_TOO_LARGE,
         "body_too_large",
-        format!("The request body is larger than {limit}. The limit is `server.max_body` in the gateway's configuration."),
+        format!(
+            "The request body is larger than {limit}. The limit is `server.max_body` in the gateway's configuration."
+        ),
     )
 }
 

@@ -195,3 +195,6 @@ fn http2(settings: &Settings, clock: &Clock, tasks: &Tasks) -> http2::Builder<Sp
         .keep_alive_timeout(settings.write_timeout.0);
     builder
 }
+
+#[cfg(test)]
+mod tests;

@@ -99,7 +99,7 @@ impl Tls {
             Ok(false) => {}
             Ok(true) => tracing::info!(cert = %self.certificate.files.cert.display(), "new TLS certificate in use"),
             Err(error) => {
-                tracing::error!(%error, "the TLS certificate has changed but cannot be used; the old one stays")
+                tracing::error!(%error, "the TLS certificate has changed but cannot be used; the old one stays");
             }
         }
         &self.acceptor

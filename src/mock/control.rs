@@ -52,14 +52,13 @@ pub(super) fn respond(mock: &Mock, head: &Parts, body: Option<Bytes>) -> Respons
 }
 
 fn state(mock: &Mock) -> Value {
-    let default = serde_json::to_value(&*mock.0.scripts.default_script()).unwrap_or_default();
     json!({
         "served": mock.served(),
         "open_streams": mock.open_streams(),
         "aborted": mock.aborted(),
         "recorded": mock.0.log.recorded(),
         "queued": mock.0.scripts.queued(),
-        "default": without_blanks(default),
+        "default": what_is_set(&mock.0.scripts.default_script()),
     })
 }
 
@@ -132,12 +131,13 @@ fn shown(request: &Recorded, mock: &Mock) -> Value {
 }
 
 /// What is set in a script; most of one is not.
-fn without_blanks(script: Value) -> Value {
-    let Value::Object(members) = script else { return script };
-    let is_set = |value: &Value| {
-        !matches!(value, Value::Null | Value::Bool(false)) && *value != json!([]) && *value != json!({})
-    };
-    members.into_iter().filter(|(_, value)| is_set(value)).collect::<Map<_, _>>().into()
+fn what_is_set(script: &Behaviour) -> Value {
+    let blank = serde_json::to_value(Behaviour::default()).unwrap_or_default();
+    let mut script = serde_json::to_value(script).unwrap_or_default();
+    if let Value::Object(members) = &mut script {
+        members.retain(|name, value| blank[name] != *value);
+    }
+    script
 }
 
 fn millis(duration: std::time::Duration) -> u64 {

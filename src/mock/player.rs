@@ -16,7 +16,7 @@ use super::{
     behaviour::{Behaviour, LineEnding, Reset},
     compress::Encoder,
 };
-use crate::types::Clock;
+use crate::types::{Clock, Period};
 
 /// Why an answer goes no further.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,7 +94,7 @@ impl Player {
     pub(super) async fn content(&mut self, frame: &[u8]) -> Result<(), Stop> {
         self.strike()?;
         let delay = if self.chunks == 0 { self.script.first_chunk_delay } else { self.script.chunk_delay };
-        self.pause(delay.map(|period| period.0)).await;
+        wait(&self.clock, delay).await;
         if self.script.comments {
             self.frame(b": ping\n\n").await?;
         }
@@ -147,12 +147,6 @@ impl Player {
         }
     }
 
-    async fn pause(&self, delay: Option<Duration>) {
-        if let Some(delay) = delay {
-            self.clock.sleep(delay).await;
-        }
-    }
-
     async fn frame(&mut self, frame: &[u8]) -> Result<(), Stop> {
         match self.script.line_ending {
             LineEnding::Lf => self.write(frame).await,
@@ -175,7 +169,7 @@ impl Player {
         while !bytes.is_empty() {
             let size = match (&mut self.random, self.script.split) {
                 (Some(random), _) => random.usize(1..=64),
-                (None, Some(size)) => size as usize,
+                (None, Some(size)) => size.max(1) as usize,
                 (None, None) => bytes.len(),
             };
             let piece = bytes.split_to(size.min(bytes.len()));
@@ -198,6 +192,14 @@ impl Outlet {
 
     pub(super) fn take(&self) -> Option<Bytes> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+/// Waits as long as a script says. A year is as good as for ever, and further ahead clocks end.
+pub(super) async fn wait(clock: &Clock, period: Option<Period>) {
+    const LONGEST: Duration = Duration::from_hours(365 * 24);
+    if let Some(period) = period {
+        clock.sleep(period.0.min(LONGEST)).await;
     }
 }
 

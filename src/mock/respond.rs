@@ -15,6 +15,7 @@ use super::{
     control,
     fate::Fate,
     openai::{Ask, Endpoint, Failure, Reply, id},
+    player::wait,
     record::Exchange,
 };
 
@@ -61,9 +62,7 @@ pub(super) async fn respond(
         Ok(prepared) => prepared,
         Err(failure) => return Ok(refuse(&failure, exchange)),
     };
-    if let Some(delay) = script.delay {
-        mock.0.clock.sleep(delay.0).await;
-    }
+    wait(&mock.0.clock, script.delay).await;
     if script.hang {
         pending::<()>().await;
     }
@@ -172,7 +171,8 @@ fn answer(
         (text(HTML), "text/html")
     } else if status.as_u16() >= 400 {
         let json = Failure::scripted(script).json();
-        (text(if script.invalid_json { &json[..json.len() / 2] } else { &json }), "application/json")
+        let length = if script.invalid_json { json.len() / 2 } else { json.len() };
+        (Reply::Whole(Bytes::from(json).slice(..length), false), "application/json")
     } else {
         let reply = Reply::new(endpoint, ask, script, exchange.number, seconds)?;
         let content_type = if reply.is_stream() { "text/event-stream; charset=utf-8" } else { "application/json" };

@@ -22,7 +22,7 @@ pub(super) const SHORTHANDS: &[Shorthand] = &[
     Shorthand { name: "mock-stall", script: r#"{"hang_after_chunks":2}"#, meaning: "falls silent in the middle" },
     Shorthand { name: "mock-reset", script: r#"{"reset":"before_head"}"#, meaning: "connection reset before the head" },
     Shorthand { name: "mock-reset-mid", script: r#"{"reset":{"after_chunk":2}}"#, meaning: "connection reset in the middle" },
-    Shorthand { name: "mock-cut", script: r#"{"cut_at_byte":600}"#, meaning: "connection closed in the middle" },
+    Shorthand { name: "mock-cut", script: r#"{"cut_at_byte":300}"#, meaning: "connection closed in the middle" },
     Shorthand { name: "mock-end-early", script: r#"{"end_after_chunk":2}"#, meaning: "correct end of the body, unfinished stream" },
     Shorthand { name: "mock-no-done", script: r#"{"omit_done":true}"#, meaning: "a stream without [DONE]" },
     Shorthand { name: "mock-empty", script: r#"{"empty":true}"#, meaning: "200 without output" },

@@ -12,9 +12,6 @@ use super::{
 };
 use crate::types::Secret;
 
-/// The word in `kind` for any server that speaks OpenAI's format.
-pub const COMPATIBLE: &str = "openai_compatible";
-
 /// The word in `kind` for the built-in mock provider.
 pub const MOCK: &str = "mock";
 
@@ -25,31 +22,24 @@ pub struct BadProvider {
     pub message: String,
 }
 
-/// What building a provider may look up: it reads no environment and starts nothing by itself.
-pub struct Surroundings<'a> {
-    /// The value of an environment variable, for a vendor's usual key.
-    pub variable: &'a dyn Fn(&str) -> Option<String>,
-    /// Where the built-in mock provider listens, if it was started.
-    pub mock: Option<&'a str>,
-}
-
 impl Provider {
-    /// Builds the provider called `name`.
+    /// Builds the provider called `name`. `mock` is where the built-in mock provider listens, if it was started.
     ///
     /// # Errors
     /// The first thing that is wrong; loading a configuration finds most of them earlier, with their place.
-    pub fn build(name: &str, settings: &ProviderSettings, around: &Surroundings<'_>) -> Result<Self, BadProvider> {
+    pub fn build(name: &str, settings: &ProviderSettings, mock: Option<&str>) -> Result<Self, BadProvider> {
         let kind = settings.kind.as_deref().unwrap_or(name);
         let vendor = vendors::find(kind);
-        if vendor.is_none() && kind != COMPATIBLE && kind != MOCK {
-            return Err(bad("kind", format!("there is no vendor `{kind}`; use its name in the list of vendors, or `{COMPATIBLE}`")));
+        if vendor.is_none() && kind != MOCK {
+            let message = format!("there is no vendor `{kind}`; for a server of another, write `openai_compatible`");
+            return Err(bad("kind", message));
         }
-        let (origin, prefix) = base(kind, vendor, settings, around)?;
+        let (origin, prefix) = base(kind, vendor, settings, mock)?;
         Ok(Self {
             name: name.into(),
             origin,
             prefix,
-            keys: keys(vendor, settings, around)?,
+            keys: keys(vendor, settings)?,
             headers: fixed_headers(settings)?,
             forward_headers: forwarded(settings)?,
             quirks: quirks(vendor, settings),
@@ -62,9 +52,9 @@ fn base(
     kind: &str,
     vendor: Option<&Vendor>,
     settings: &ProviderSettings,
-    around: &Surroundings<'_>,
+    mock: Option<&str>,
 ) -> Result<(Origin, String), BadProvider> {
-    let mock = around.mock.filter(|_| kind == MOCK);
+    let mock = mock.filter(|_| kind == MOCK);
     let own = vendor.map(|vendor| vendor.base_url).filter(|url| !url.is_empty() && !url.contains('{'));
     let Some(text) = settings.base_url.as_deref().or(mock).or(own) else {
         return Err(bad("base_url", format!("the address of `{kind}` is not known; give its `base_url`")));
@@ -86,19 +76,9 @@ fn base(
     Ok((Origin { scheme, authority }, prefix))
 }
 
-/// The operator's keys, else the vendor's usual variable, else one key that signs nothing.
-fn keys(
-    vendor: Option<&Vendor>,
-    settings: &ProviderSettings,
-    around: &Surroundings<'_>,
-) -> Result<Vec<Arc<ProviderKey>>, BadProvider> {
-    let set = settings.api_key.iter().chain(&settings.api_keys).cloned();
-    let mut secrets: Vec<Secret> = set.collect();
-    if secrets.is_empty() {
-        let usual = vendor.map_or(&[][..], |vendor| vendor.key_env);
-        let found = usual.iter().find_map(|name| (around.variable)(name).filter(|value| !value.is_empty()));
-        secrets.extend(found.map(Secret::new));
-    }
+/// The operator's keys (a vendor's usual variable has become one of them by now), else one key that signs nothing.
+fn keys(vendor: Option<&Vendor>, settings: &ProviderSettings) -> Result<Vec<Arc<ProviderKey>>, BadProvider> {
+    let secrets: Vec<Secret> = settings.api_key.iter().chain(&settings.api_keys).cloned().collect();
     if secrets.is_empty() {
         return Ok(vec![Arc::new(ProviderKey { index: 0, header: None, secret: None })]);
     }

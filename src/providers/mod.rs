@@ -9,7 +9,7 @@ use std::{sync::Arc, time::Duration};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Uri, uri};
 
-pub use build::{BadProvider, COMPATIBLE, MOCK, Surroundings};
+pub use build::{BadProvider, MOCK};
 
 use crate::types::{Period, Secret};
 

@@ -51,7 +51,7 @@ impl Instances {
         target
     }
 
-    /// All targets there are now, with what `*` stood for.
+    /// All targets there are now, with what `*` stood for, in no order.
     pub(super) fn all(&self) -> Vec<(Arc<str>, Arc<Target>)> {
         self.targets().iter().map(|(star, target)| (star.clone(), target.clone())).collect()
     }
@@ -74,5 +74,76 @@ impl Instances {
     fn targets(&self) -> MutexGuard<'_, HashMap<Arc<str>, Arc<Target>>> {
         // Each change to the map is one call, so that a panic leaves it whole.
         self.targets.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        routing::{Acquire, Outcome, Permit, Routes, fixtures::Setup, plan},
+        types::Clock,
+    };
+
+    fn target(routes: &Routes, name: &str) -> Arc<Target> {
+        plan(&routes.resolve(name).unwrap(), &mut || 0.5).candidates.swap_remove(0).target
+    }
+
+    fn held(target: &Target) -> Permit {
+        match target.acquire(Clock::held().now()) {
+            Acquire::Ready(permit) => permit,
+            Acquire::Resting { .. } => panic!("nothing rests"),
+        }
+    }
+
+    fn routes() -> Routes {
+        Setup::new().model("openai/*", &["openai/*"]).build()
+    }
+
+    fn count(routes: &Routes) -> usize {
+        routes.targets().next().unwrap().instances.as_ref().unwrap().all().len()
+    }
+
+    #[test]
+    fn each_upstream_model_has_one_target_which_keeps_the_label() {
+        let routes = routes();
+        let (a, b) = (target(&routes, "openai/a"), target(&routes, "openai/b"));
+        assert!(Arc::ptr_eq(&a, &target(&routes, "openai/a")));
+        assert!(!Arc::ptr_eq(&a, &b));
+        assert_eq!((&*a.label, a.index), (&*b.label, b.index));
+        assert_eq!(a.upstream_model(None), "a");
+    }
+
+    #[test]
+    fn invented_names_make_room_and_are_never_too_many() {
+        let routes = routes();
+        for i in 0..10 * MOST {
+            let mut permit = held(&target(&routes, &format!("openai/invented-{i}")));
+            permit.report(Outcome::NoFault, Clock::held().now());
+            assert!(count(&routes) <= MOST);
+        }
+        // A model that fails is not forgotten to make room.
+        let failing = target(&routes, "openai/failing");
+        held(&failing).report(Outcome::Failure, Clock::held().now());
+        let failing = Arc::downgrade(&failing);
+        for i in 0..2 * MOST {
+            target(&routes, &format!("openai/more-{i}"));
+        }
+        assert!(failing.upgrade().is_some());
+    }
+
+    #[test]
+    fn names_beyond_the_bounds_share_the_patterns_health() {
+        let routes = routes();
+        let pattern = routes.targets().next().unwrap();
+        let busy: Vec<_> = (0..MOST).map(|i| held(&target(&routes, &format!("openai/busy-{i}")))).collect();
+        let resolved = routes.resolve("openai/one-more").unwrap();
+        let candidate = plan(&resolved, &mut || 0.5).candidates.swap_remove(0);
+        assert!(Arc::ptr_eq(&candidate.target, pattern));
+        assert_eq!(&*candidate.upstream_model, "one-more");
+        drop(busy);
+        assert!(!Arc::ptr_eq(&target(&routes, "openai/one-more"), pattern));
+        let long = format!("openai/{}", "x".repeat(LONGEST + 1));
+        assert!(Arc::ptr_eq(&target(&routes, &long), pattern));
     }
 }

@@ -134,7 +134,7 @@ fn candidates(resolved: &Resolved, draw: &mut impl FnMut() -> f64) -> impl Itera
 impl Candidate {
     /// Whether both would send the same call to the same place.
     fn is_same(&self, other: &Self) -> bool {
-        self.target.label == other.target.label
+        self.target.provider.name == other.target.provider.name
             && self.upstream_model == other.upstream_model
             && self.target.params == other.target.params
     }
@@ -317,9 +317,9 @@ mod tests {
         let resolved = routes.resolve("gpt").unwrap();
         let tried = plan(&resolved, &mut no_draw).candidates;
         let planned = fallbacks(&routes, &resolved, Reason::Default, &tried, &|_| true, &mut no_draw);
-        let expected =
-            ["same: azure/other → other", "openai/*: openai/* → gpt-5.5", "changed: azure/gpt-5.5 → gpt-5.5"];
+        let expected = ["same: azure/other → other", "changed: azure/gpt-5.5 → gpt-5.5"];
         assert_eq!(shown(&planned), expected);
-        assert_eq!(planned.rejected, [Rejected { target: "azure/gpt-5.5".into(), why: Why::Tried }]);
+        let tried = |target: &str| Rejected { target: target.into(), why: Why::Tried };
+        assert_eq!(planned.rejected, [tried("azure/gpt-5.5"), tried("openai/*")]);
     }
 }

@@ -97,12 +97,13 @@ impl Routes {
         self.targets.iter()
     }
 
-    /// How each key of each target is doing, in the order of labels. Targets with one label share their health and
-    /// appear once.
+    /// How each key of each target is doing, in the order of labels, upstream models and keys. Targets of several models
+    /// that mean the same share their health and appear once.
     pub fn snapshot(&self, now: Instant) -> Vec<SlotHealth> {
-        let targets: BTreeMap<&str, &Arc<Target>> =
-            self.targets.iter().map(|target| (&*target.label, target)).collect();
-        targets.values().flat_map(|target| target.snapshot(now)).collect()
+        let all = self.targets.iter().flat_map(|target| target.snapshot(now));
+        let ordered: BTreeMap<_, _> =
+            all.map(|slot| ((slot.target.clone(), slot.model.clone(), slot.key), slot)).collect();
+        ordered.into_values().collect()
     }
 }
 
@@ -251,7 +252,7 @@ mod tests {
 
             let listed: Vec<&str> = routes.listed(&allowed).into_iter().map(|name| &**name).collect();
             prop_assert!(listed.is_sorted());
-            let known = routes.exact.keys().chain(routes.aliases.keys()).map(|name| name.to_string());
+            let known = routes.exact.keys().chain(routes.aliases.keys()).map(ToString::to_string);
             for name in known.chain(names) {
                 let resolved = routes.resolve(&name);
                 let permitted = resolved.as_ref().is_some_and(|resolved| resolved.permitted(&name, allowed));

@@ -1,10 +1,14 @@
 //! The table of API keys.
 //!
-//! Every write takes the next number of the `keys` counter and leaves it on its row, in one transaction. Because the counter's
-//! row is locked by that, writers go one after another, and a reader that saw number `n` has seen every change up to
-//! `n`. So another process learns of a change by comparing one number, and fetches only the rows that are newer.
+//! Every write takes the next number of the `keys` counter and leaves it on its row, in one transaction. Because the
+//! counter's row is locked by that, writers go one after another, and a reader that saw number `n` has seen every
+//! change up to `n`. So another process learns of a change by comparing one number, and fetches only the rows that are
+//! newer.
 
-use std::fmt;
+use std::{
+    fmt,
+    hash::{Hash, Hasher},
+};
 
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
@@ -12,9 +16,9 @@ use sqlx::{FromRow, Sqlite, Transaction};
 
 use super::{Db, StoreError};
 
-/// The SHA-256 of a key: all that is ever stored of one. Keys made by the gateway hold 256 random bits, so a hash without salt
-/// or stretching cannot be turned back.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+/// The SHA-256 of a key: all that is ever stored of one. Keys made by the gateway hold 256 random bits, so a hash
+/// without salt or stretching cannot be turned back.
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct KeyHash([u8; 32]);
 
 /// A key as it is stored.
@@ -175,8 +179,8 @@ pub async fn revoke(db: &Db, id: &str, at: Timestamp) -> Result<Option<KeyRow>, 
     change(db, id, |row| row.revoked = row.revoked.or(Some(at))).await
 }
 
-/// The number of the last change to any key, by whatever process. Comparing it with the one seen before is the cheap way
-/// to learn that nothing changed.
+/// The number of the last change to any key, by whatever process. Comparing it with the one seen before is the cheap
+/// way to learn that nothing changed.
 ///
 /// # Errors
 /// When the database cannot be read.
@@ -237,6 +241,11 @@ impl KeyHash {
         Self(Sha256::digest(key).into())
     }
 
+    /// One byte that is spread evenly over keys, to divide tables by.
+    pub fn first_byte(&self) -> u8 {
+        self.0[0]
+    }
+
     fn from_hex(text: &str) -> Option<Self> {
         let mut bytes = [0; 32];
         let digits = text.as_bytes();
@@ -247,6 +256,14 @@ impl KeyHash {
             *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
         }
         Some(Self(bytes))
+    }
+}
+
+/// Eight bytes of a hash tell as much to a table as all of it would.
+impl Hash for KeyHash {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let [_, a, b, c, d, e, f, g, h, ..] = self.0;
+        state.write_u64(u64::from_le_bytes([a, b, c, d, e, f, g, h]));
     }
 }
 

@@ -1,6 +1,6 @@
-//! What must survive a restart. One enum over the databases and plain functions, a file for each table. The SQL is one text for
-//! all databases: ids are text, times are Unix milliseconds, lists are JSON text that no query looks into, and every
-//! value is bound, never spliced in.
+//! What must survive a restart. One enum over the databases and plain functions, a file for each table. The SQL is one
+//! text for all databases: ids are text, times are Unix milliseconds, lists are JSON text that no query looks into, and
+//! every value is bound, never spliced in.
 
 pub mod keys;
 mod sqlite;
@@ -21,12 +21,16 @@ pub enum Db {
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     #[error(
-        "cannot write to the data directory {}: {source}. Give it to the user this runs as, or name another one (data_dir)",
+        "cannot write to the data directory {}: {source}. Give it to the user this runs as, or name another one \
+         (data_dir)",
         path.display()
     )]
     Directory { path: PathBuf, source: std::io::Error },
 
-    #[error("cannot open the database {}: {source}. Check the file, and that this user may write to its directory", path.display())]
+    #[error(
+        "cannot open the database {}: {source}. Check the file, and that this user may write to its directory",
+        path.display()
+    )]
     Open { path: PathBuf, source: sqlx::Error },
 
     #[error(
@@ -55,6 +59,11 @@ impl Db {
         sqlite::open(data_dir).await.map(Self::Sqlite)
     }
 
+    /// Whether there is a database in `data_dir`.
+    pub fn exists(data_dir: &Path) -> bool {
+        data_dir.join(sqlite::FILE).exists()
+    }
+
     /// Closes every connection, after the queries that are under way. Later queries fail.
     pub async fn close(&self) {
         match self {
@@ -62,3 +71,6 @@ impl Db {
         }
     }
 }
+
+#[cfg(test)]
+mod conformance;

@@ -12,7 +12,7 @@ use tokio::fs::{DirBuilder, OpenOptions};
 use super::StoreError;
 
 /// The name of the database file in the data directory.
-const FILE: &str = "switchboard.db";
+pub(super) const FILE: &str = "switchboard.db";
 
 /// Each connection is a thread. Lookups of keys are few (they are cached), and one more waits for changes.
 const CONNECTIONS: u32 = 5;
@@ -68,12 +68,76 @@ async fn make_private(data_dir: &Path, path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Two processes may start at once on a fresh directory. Holding the write lock from the first look at the tables to the
-/// commit makes the second one find the work done.
+/// Two processes may start at once on a fresh directory. Holding the write lock from the first look at the tables to
+/// the commit makes the second one find the work done.
 async fn migrate(pool: &SqlitePool) -> Result<(), MigrateError> {
     let mut connection = pool.acquire().await?;
     let mut transaction = connection.begin_with("begin immediate").await?;
     MIGRATIONS.run(&mut *transaction).await?;
     transaction.commit().await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::Db, *};
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn the_directory_and_its_files_are_for_this_user_alone() {
+        use std::os::unix::fs::PermissionsExt;
+        let parent = tempfile::tempdir().unwrap();
+        let dir = parent.path().join("a/b");
+        let db = Db::open(&dir).await.unwrap();
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(&dir), 0o700);
+        let files: Vec<_> = std::fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().path()).collect();
+        assert!(files.len() > 1, "the write-ahead log is beside the database");
+        for file in files {
+            assert_eq!(mode(&file), 0o600, "{}", file.display());
+        }
+        db.close().await;
+    }
+
+    #[tokio::test]
+    async fn processes_that_start_at_once_on_a_fresh_directory_all_open_it() {
+        let parent = tempfile::tempdir().unwrap();
+        for round in 0..5 {
+            let dir = parent.path().join(round.to_string());
+            let opened = futures_util::future::join_all((0..6).map(|_| Db::open(&dir))).await;
+            for db in opened {
+                db.unwrap();
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_database_of_a_newer_version_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let db = Db::open(dir.path()).await.unwrap();
+        let Db::Sqlite(pool) = &db;
+        let newer = "insert into _sqlx_migrations (version, description, success, checksum, execution_time) \
+                     values (9999, 'later', true, x'00', 0)";
+        sqlx::query(newer).execute(pool).await.unwrap();
+        db.close().await;
+        let error = Db::open(dir.path()).await.unwrap_err();
+        assert!(matches!(error, StoreError::NewerSchema { found: 9999, .. }), "{error:?}");
+        assert!(error.to_string().contains("newer version"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_directory_or_file_that_cannot_be_is_named() {
+        let parent = tempfile::tempdir().unwrap();
+        let file = parent.path().join("file");
+        std::fs::write(&file, "not a directory").unwrap();
+        let error = Db::open(&file).await.unwrap_err();
+        assert!(matches!(error, StoreError::Directory { .. }), "{error:?}");
+        assert!(error.to_string().contains("data_dir"), "{error}");
+
+        let dir = parent.path().join("dir");
+        std::fs::create_dir(&dir).unwrap();
+        std::fs::write(dir.join(FILE), "this is not a database, but a text of some length").unwrap();
+        let error = Db::open(&dir).await.unwrap_err();
+        assert!(error.to_string().contains(FILE), "{error}");
+    }
 }

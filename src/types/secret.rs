@@ -48,6 +48,7 @@ impl JsonSchema for Secret {
     fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
         schemars::json_schema!({
             "type": "string",
+            "format": "secret",
             "description": "A secret. Write it as ${VARIABLE} or ${file:/run/secrets/name}, not in clear."
         })
     }

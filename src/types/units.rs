@@ -129,6 +129,7 @@ impl JsonSchema for Period {
     fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
         schemars::json_schema!({
             "type": "string",
+            "format": "period",
             "pattern": r"^\s*[0-9]+(\.[0-9]+)?\s*(ms|s|m|h|d)\s*$",
             "description": "A duration: a number and a unit, for example 250ms, 20s, 5m, 1h."
         })
@@ -143,6 +144,7 @@ impl JsonSchema for Size {
     fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
         schemars::json_schema!({
             "type": ["string", "integer"],
+            "format": "size",
             "minimum": 0,
             "pattern": r"^\s*[0-9]+(\.[0-9]+)?\s*(B|KB|MB|GB|KiB|MiB|GiB)?\s*$",
             "description": "A size: bytes, or a number and a unit, for example 64MiB or 8KiB."

@@ -263,3 +263,202 @@ fn line_end(bytes: &[u8]) -> Option<usize> {
         _ => memchr::memchr2(b'\n', b'\r', bytes),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const LIMIT: usize = 1 << 20;
+
+    fn frame(text: &str) -> Frame {
+        let frames = read(&[text.as_bytes()], LIMIT).0;
+        assert_eq!(frames.len(), 1, "{text:?}");
+        frames.into_iter().next().unwrap()
+    }
+
+    /// All frames of a stream in these chunks, and the rest.
+    fn read(chunks: &[&[u8]], limit: usize) -> (Vec<Frame>, Option<Frame>) {
+        let mut reader = FrameReader::new(limit);
+        let mut frames = Vec::new();
+        for chunk in chunks {
+            reader.push(Bytes::copy_from_slice(chunk));
+            while let Some(frame) = reader.next().unwrap() {
+                frames.push(frame);
+            }
+        }
+        (frames, reader.take_rest())
+    }
+
+    fn data(frame: &Frame) -> Option<String> {
+        frame.data().map(|data| String::from_utf8(data.into_owned()).unwrap())
+    }
+
+    #[test]
+    fn data_and_event_are_read_from_every_spelling() {
+        let cases: &[(&str, Option<&str>, Option<&str>)] = &[
+            ("data: a\n\n", Some("a"), None),
+            ("data:a\r\n\r\n", Some("a"), None),
+            ("data:  a \r\r", Some(" a "), None),
+            ("data: a\r\n\n", Some("a"), None),
+            ("data: é😀\n\r", Some("é😀"), None),
+            ("event: x\ndata: a\n\n", Some("a"), Some("x")),
+            ("data: a\nevent:x\nevent: y\n\n", Some("a"), Some("y")),
+            ("data: a\ndata:b\r\ndata\rdata: c\n\n", Some("a\nb\n\nc"), None),
+            (": comment\n\n", None, None),
+            (":\n\n", None, None),
+            ("data\n\n", Some(""), None),
+            ("data:\n\n", Some(""), None),
+            ("datax: a\nid: 1\nretry: 5\n\n", None, None),
+            ("\u{feff}data: a\n\n", Some("a"), None),
+            ("event\ndata: a\n\n", Some("a"), None),
+            (" data: a\n\n", None, None),
+        ];
+        for (text, expected_data, expected_event) in cases {
+            let frame = frame(text);
+            assert_eq!(data(&frame).as_deref(), *expected_data, "{text:?}");
+            assert_eq!(frame.event(), expected_event.map(str::as_bytes), "{text:?}");
+            assert_eq!(frame.bytes(), text.as_bytes());
+        }
+    }
+
+    #[test]
+    fn the_end_marker_is_known_by_its_data() {
+        for done in ["data: [DONE]\n\n", "data:[DONE]\r\n\r\n", "data: [DONE] \n\n", "event: x\ndata: [DONE]\n\n"] {
+            assert!(frame(done).is_done(), "{done:?}");
+        }
+        for other in ["data: \"[DONE]\"\n\n", ": [DONE]\n\n", "data: [DONE]\ndata: x\n\n", "data: x [DONE]\n\n"] {
+            assert!(!frame(other).is_done(), "{other:?}");
+        }
+    }
+
+    #[test]
+    fn frames_inside_a_chunk_are_slices_of_it() {
+        let chunk = Bytes::from_static(b"data: one\n\ndata: two\n\ndata: thr");
+        let range = chunk.as_ptr_range();
+        let mut reader = FrameReader::new(LIMIT);
+        reader.push(chunk.clone());
+        let frames: Vec<_> = std::iter::from_fn(|| reader.next().unwrap()).collect();
+        assert_eq!(frames.len(), 2);
+        assert!(frames.iter().all(|frame| range.contains(&frame.bytes().as_ptr())));
+        assert!(!reader.is_empty());
+        reader.push(Bytes::from_static(b"ee\n\n"));
+        assert_eq!(reader.next().unwrap().unwrap().bytes(), "data: three\n\n");
+        assert!(reader.is_empty());
+    }
+
+    #[test]
+    fn a_frame_is_handed_out_before_the_last_half_of_its_line_ending() {
+        let mut reader = FrameReader::new(LIMIT);
+        reader.push(Bytes::from_static(b"data: a\r\n\r"));
+        assert_eq!(reader.next().unwrap().unwrap().bytes(), "data: a\r\n\r");
+        reader.push(Bytes::from_static(b"\n"));
+        assert!(reader.next().unwrap().is_none());
+        assert!(reader.is_empty(), "the rest of a line ending is no part of a frame");
+        reader.push(Bytes::from_static(b"data: b\r\n\r\n"));
+        let second = reader.next().unwrap().unwrap();
+        assert_eq!(second.bytes(), "\ndata: b\r\n\r\n");
+        assert_eq!(data(&second).as_deref(), Some("b"));
+        assert!(reader.next().unwrap().is_none() && reader.is_empty());
+        // Without the LF, nothing is missing.
+        reader.push(Bytes::from_static(b"data: c\r\r"));
+        assert_eq!(reader.next().unwrap().unwrap().bytes(), "data: c\r\r");
+        reader.push(Bytes::from_static(b"data: d\r\r"));
+        assert_eq!(reader.next().unwrap().unwrap().bytes(), "data: d\r\r");
+    }
+
+    #[test]
+    fn a_blank_line_alone_is_forwarded_and_silent() {
+        let (frames, rest) = read(&[b"\n\r\n\rdata: a\n\n\n"], LIMIT);
+        let texts: Vec<_> = frames.iter().map(|frame| frame.bytes().as_ref()).collect();
+        assert_eq!(texts, [b"\n".as_slice(), b"\r\n", b"\r", b"data: a\n\n", b"\n"]);
+        assert_eq!(frames.iter().filter_map(data).collect::<Vec<_>>(), ["a"]);
+        assert!(rest.is_none());
+    }
+
+    #[test]
+    fn at_the_end_a_frame_without_its_blank_line_is_completed() {
+        let cases: &[(&str, Option<&str>)] = &[
+            ("data: [DONE]\n", Some("data: [DONE]\n\n")),
+            ("data: [DONE]", Some("data: [DONE]\n\n")),
+            ("data: [DONE]\r\n", Some("data: [DONE]\r\n\n")),
+            ("data: a\r", Some("data: a\r\n\n")),
+            ("event: x\ndata: {\"cut", Some("event: x\n\n")),
+            ("data: {\"a\":{}", None),
+            ("", None),
+            ("data: a\n\n", None),
+        ];
+        for (text, expected) in cases {
+            let (_, rest) = read(&[text.as_bytes()], LIMIT);
+            assert_eq!(rest.as_ref().map(|rest| rest.bytes().as_ref()), expected.map(str::as_bytes), "{text:?}");
+        }
+        let (frames, rest) = read(&[b"data: a\r\n\r", b"\n"], LIMIT);
+        assert_eq!((frames.len(), rest.is_none()), (1, true));
+    }
+
+    #[test]
+    fn a_frame_that_is_too_long_stops_the_reader_for_good() {
+        let text = format!("data: a\n\ndata: {}\n\ndata: b\n\n", "x".repeat(100));
+        for size in [1, 7, 1000] {
+            let mut reader = FrameReader::new(100);
+            for chunk in text.as_bytes().chunks(size) {
+                reader.push(Bytes::copy_from_slice(chunk));
+            }
+            assert_eq!(reader.next().unwrap().unwrap().bytes(), "data: a\n\n");
+            assert_eq!(reader.next().unwrap_err(), FrameTooLong { limit: 100 }, "in chunks of {size}");
+            assert_eq!(reader.next().unwrap_err(), FrameTooLong { limit: 100 });
+        }
+        assert!(read(&[text.as_bytes()], 108).0.len() == 3);
+    }
+
+    #[test]
+    fn a_large_frame_in_single_bytes_takes_linear_time() {
+        let text = format!("data: {}\n\n", "x".repeat(1 << 20));
+        let chunks: Vec<_> = text.as_bytes().chunks(1).collect();
+        let (frames, _) = read(&chunks, 2 << 20);
+        assert_eq!(frames[0].bytes(), text.as_bytes());
+    }
+
+    fn streams() -> impl Strategy<Value = Vec<u8>> {
+        let end = || prop_oneof![Just("\n"), Just("\r\n"), Just("\r")];
+        let line = prop_oneof![
+            3 => "data: ?[a-zé😀{}\":]{0,20}", 1 => ":[a-z ]{0,5}", 1 => "(event|id|data): ?[a-z]{0,3}", 2 => Just(String::new())
+        ];
+        let body = proptest::collection::vec((line, end()), 0..20)
+            .prop_map(|lines| lines.iter().map(|(line, end)| format!("{line}{end}")).collect::<String>());
+        ("(\u{feff})?", body, "(data: [a-z]{0,3})?")
+            .prop_map(|(bom, body, cut)| format!("{bom}{body}{cut}").into_bytes())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+
+        #[test]
+        fn chunks_make_no_difference(stream in streams(), cuts in proptest::collection::vec(any::<proptest::sample::Index>(), 0..12)) {
+            let mut cuts: Vec<_> = cuts.iter().map(|cut| cut.index(stream.len() + 1)).collect();
+            cuts.sort_unstable();
+            let mut chunks = Vec::new();
+            let mut start = 0;
+            for cut in cuts {
+                chunks.push(&stream[start..cut]);
+                start = cut;
+            }
+            chunks.push(&stream[start..]);
+            let whole = read(&[&stream], LIMIT);
+            let split = read(&chunks, LIMIT);
+            let single = read(&stream.chunks(1).collect::<Vec<_>>(), LIMIT);
+            for other in [&split, &single] {
+                let meaning = |(frames, rest): &(Vec<Frame>, Option<Frame>)| {
+                    frames.iter().chain(rest).map(|frame| (data(frame), frame.event().map(<[u8]>::to_vec))).collect::<Vec<_>>()
+                };
+                prop_assert_eq!(meaning(&whole), meaning(other));
+                let bytes = other.0.iter().map(|frame| frame.bytes().as_ref()).collect::<Vec<_>>().concat();
+                prop_assert!(stream.starts_with(&bytes));
+                // Whole lines are never lost, and nothing but line endings is added.
+                let rest = other.1.as_ref().map(|rest| rest.bytes().as_ref().trim_ascii_end().to_vec()).unwrap_or_default();
+                prop_assert!(stream[bytes.len()..].starts_with(&rest));
+            }
+        }
+    }
+}

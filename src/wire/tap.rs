@@ -213,3 +213,89 @@ fn skip_flat(bytes: &[u8]) -> usize {
     }
     at
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const NAMES: &[&str] = &["usage", "model", "a"];
+
+    fn tap(text: &[u8], chunk: usize) -> Tap {
+        let mut tap = Tap::new(NAMES, 1000);
+        text.chunks(chunk).for_each(|chunk| tap.feed(chunk));
+        tap
+    }
+
+    #[test]
+    fn members_of_every_kind_are_captured_in_any_chunks() {
+        let text = r#" {"data":[{"usage":1,"s":"}\"]{"},[[0.25,-1e3]]], "\u0075sage" : {"n": [1,"}"]} ,"model":"m\"\\","a":-1.5e3}"#;
+        for chunk in 1..text.len() {
+            let tap = tap(text.as_bytes(), chunk);
+            assert_eq!(tap.get("usage").unwrap(), br#"{"n": [1,"}"]}"#);
+            assert_eq!(tap.get("model").unwrap(), br#""m\"\\""#);
+            assert_eq!(tap.get("a").unwrap(), b"-1.5e3");
+            assert!(tap.get("data").is_none());
+            assert!(tap.complete());
+        }
+    }
+
+    #[test]
+    fn what_is_cut_is_not_complete_and_has_no_half_values() {
+        let text = br#"{"usage":{"n":1},"model":"long name"}"#;
+        for end in 0..text.len() {
+            let tap = tap(&text[..end], 5);
+            assert!(!tap.complete());
+            assert_eq!(tap.get("usage").is_some(), end >= 16);
+            assert_eq!(tap.get("model").is_some(), end >= 36);
+        }
+    }
+
+    #[test]
+    fn values_over_the_limit_are_not_kept() {
+        let mut tap = Tap::new(NAMES, 10);
+        tap.feed(br#"{"usage":"0123456789","model":"01234567","a":1}"#);
+        assert!(tap.get("usage").is_none());
+        assert_eq!((tap.get("model"), tap.get("a")), (Some(b"\"01234567\"".as_slice()), Some(b"1".as_slice())));
+    }
+
+    #[test]
+    fn other_documents_yield_nothing() {
+        for text in ["[{\"usage\":1}]", "\"usage\"", "usage", "", "{\"usage\" 1}", "{]\"usage\":1}"] {
+            let tap = tap(text.as_bytes(), 3);
+            assert!(tap.get("usage").is_none() && !tap.complete(), "{text}");
+        }
+        assert!(tap(b"\xef\xbb\xbf{}", 1).complete());
+        assert!(tap(b"{} trailing", 100).complete());
+    }
+
+    #[test]
+    fn long_names_are_skipped_and_not_held() {
+        let text = format!("{{\"{}\":1,\"usage\":2}}", "x".repeat(100_000));
+        let tap = tap(text.as_bytes(), 1000);
+        assert_eq!(tap.get("usage").unwrap(), b"2");
+        assert!(tap.name.capacity() < 1000);
+    }
+
+    proptest! {
+        #[test]
+        fn a_tap_reads_what_serde_json_reads(
+            members in proptest::collection::btree_map("[a-c\"\\\\é]{1,2}", proptest::collection::vec("[a-z\"\\\\{}\\[\\]é]{0,40}", 0..3), 0..5),
+            chunk in 1usize..50,
+        ) {
+            let text = serde_json::to_vec(&members).unwrap();
+            let tap = tap(&text, chunk);
+            prop_assert!(tap.complete());
+            let expected = members.get("a").map(|value| serde_json::to_vec(value).unwrap());
+            prop_assert_eq!(tap.get("a").map(<[u8]>::to_vec), expected);
+        }
+
+        #[test]
+        fn chunks_make_no_difference_even_to_nonsense(text in "[{}\\[\\]\":,a\\\\ u1]{0,80}", chunk in 1usize..20) {
+            let (whole, split) = (tap(text.as_bytes(), 1000), tap(text.as_bytes(), chunk));
+            prop_assert_eq!(whole.complete(), split.complete());
+            prop_assert_eq!(whole.get("a"), split.get("a"));
+        }
+    }
+}

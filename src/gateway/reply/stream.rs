@@ -20,10 +20,7 @@ use crate::{
     accounting::Charge,
     gateway::{Call, Gateway, exchange::LiveStream},
     routing::{Candidate, Outcome as Health, Permit},
-    telemetry::{
-        Metrics, Outcome, TargetMetrics,
-        metrics::Counted,
-    },
+    telemetry::{Metrics, Outcome, TargetMetrics, metrics::Counted},
     types::{Clock, Sleep},
     upstream::UpstreamBody,
     wire::{
@@ -324,7 +321,10 @@ impl StreamBody {
         } else if now >= self.deadlines.total {
             self.fail(Outcome::TimeoutTotal, "The stream did not finish within the `total` deadline.");
         } else if now >= self.deadlines.silent_until() {
-            self.fail(Outcome::TimeoutBetweenChunks, "The provider fell silent for longer than its `between_chunks` deadline.");
+            self.fail(
+                Outcome::TimeoutBetweenChunks,
+                "The provider fell silent for longer than its `between_chunks` deadline.",
+            );
         } else if now >= self.deadlines.last_sent + self.deadlines.keepalive {
             self.out.put(Bytes::from_static(KEEPALIVE));
             self.deadlines.last_sent = now;

@@ -258,3 +258,22 @@ async fn stopping_ends_what_hangs() {
     assert_eq!(server.mock.open_streams(), 0);
     drop(socket);
 }
+
+#[tokio::test]
+async fn extreme_scripts_do_no_harm_to_the_mock() {
+    let server = Server::start().await;
+    let broken = json!({ "status": 500, "message": "ÄÖÜäöüßÄÖÜ€", "invalid_json": true });
+    assert_eq!(server.chat(json!({ "mock": broken })).await.status, 500);
+    let late = json!({ "status": 429, "retry_after": u64::MAX, "retry_after_date": true });
+    assert!(server.chat(json!({ "mock": late })).await.header("retry-after").unwrap().ends_with("GMT"));
+    server.mock.enqueue(Behaviour { split: Some(0), ..Behaviour::default() });
+    assert_eq!(server.chat(json!({ "stream": true })).await.content(), "You said: Hello there");
+    let body = chat(json!({ "mock": { "delay": "100000000000000000d" } })).to_string();
+    let refused = server.call("POST", "/v1/chat/completions", "", &body).await;
+    assert_eq!(refused.status, 400);
+    let body = chat(json!({ "mock": { "delay": "200000000000000d" } })).to_string();
+    let socket = server.send("POST", "/v1/chat/completions", "", &body).await;
+    server.until(|mock| mock.open_streams() == 1).await;
+    assert_eq!(socket.try_read(&mut [0; 1]).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+    assert!(server.chat(json!({})).await.is_complete);
+}

@@ -129,7 +129,9 @@ fn chat(more: Value) -> Value {
 
 /// A streamed chat request with a script.
 fn streamed(script: Value) -> Value {
-    json!({ "stream": true, "mock": script })
+    let mut body = json!({ "stream": true });
+    body["mock"] = script;
+    body
 }
 
 /// Fails a test that waits for what never comes.

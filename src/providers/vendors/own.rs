@@ -89,6 +89,8 @@ pub(super) const OWN: &[Vendor] = &[
         also: &["openai_like", "custom_openai"],
         title: "Anything else that is OpenAI-compatible",
         base_url: "",
+        // Nothing is known of it: what the client wrote is passed on.
+        max_tokens: MaxTokensField::Either,
         note: "Give `base_url`, with the version, and `api_key` where the server wants one.",
         docs: "https://platform.openai.com/docs/api-reference",
         ..LOCAL

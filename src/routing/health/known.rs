@@ -9,7 +9,7 @@ use std::{
 
 use sha2::{Digest, Sha256};
 
-use super::{Record, key::KeyHealth};
+use super::{key::KeyHealth, slots::Record};
 use crate::providers::{Provider, ProviderKey};
 
 /// A register that holds nothing alive: what no target uses any more is forgotten.
@@ -76,4 +76,20 @@ fn key_id(provider: &Provider, key: &ProviderKey) -> KeyId {
         digest.update(part);
     }
     digest.finalize().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_nobody_uses_is_forgotten_and_makes_room() {
+        let mut register = Register::<usize, KeyHealth>::default();
+        let kept = register.get(0);
+        for id in 1..10_000 {
+            register.get(id);
+            assert!(register.entries.len() <= 64);
+        }
+        assert!(Arc::ptr_eq(&kept, &register.get(0)));
+    }
 }

@@ -223,3 +223,234 @@ impl Span {
         self.start as usize..self.end as usize
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde::de::IgnoredAny;
+
+    use super::*;
+
+    fn value(text: &str) -> Value<'_> {
+        Value::parse(text.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn the_grammar_is_exactly_that_of_the_rfc() {
+        let good = [
+            "0",
+            "-0",
+            "-0.5e+10",
+            "1E5",
+            "1e-999",
+            "\"\"",
+            "\"\\u00e9\\n\\/\"",
+            "\"\\ud800\"",
+            "[]",
+            " [ ] ",
+            "{ }",
+            "[1,2]",
+            "{\"a\":{\"b\":[{}]}}",
+            "true",
+            "false",
+            "null",
+            "\t\r\n 1 \n",
+            "\u{feff}{}",
+            "[[],[]]",
+        ];
+        for text in good {
+            assert!(Value::parse(text.as_bytes()).is_ok(), "{text}");
+        }
+        let bad = [
+            "",
+            " ",
+            "01",
+            "-",
+            "1.",
+            ".5",
+            "1e",
+            "+1",
+            "0x1",
+            "\"",
+            "\"\\x\"",
+            "\"\\u12g4\"",
+            "\"\\u123\"",
+            "\"a\nb\"",
+            "\"\t\"",
+            "[1,]",
+            "[,1]",
+            "[1 2]",
+            "{\"a\"}",
+            "{\"a\":}",
+            "{a:1}",
+            "{\"a\":1,}",
+            "{,}",
+            "[}",
+            "{]",
+            "[1}",
+            "{\"a\":1]",
+            "tru",
+            "nul",
+            "True",
+            "1 2",
+            "{} x",
+            "[",
+            "{\"a\":[",
+            "'a'",
+            "// c\n1",
+            "NaN",
+            "\u{a0}1",
+        ];
+        for text in bad {
+            assert!(Value::parse(text.as_bytes()).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn nesting_is_limited_and_costs_no_stack() {
+        let nested = |depth: usize| ["[".repeat(depth), "]".repeat(depth)].concat();
+        assert!(Value::parse(nested(MAX_DEPTH).as_bytes()).is_ok());
+        let refused = Value::parse(nested(MAX_DEPTH + 1).as_bytes()).unwrap_err();
+        assert_eq!((refused.problem, refused.at), (Problem::TooDeep, MAX_DEPTH));
+        assert_eq!(Value::parse("[".repeat(1 << 20).as_bytes()).unwrap_err().problem, Problem::TooDeep);
+    }
+
+    #[test]
+    fn a_complaint_names_the_place() {
+        let text = Value::parse(b"{\n  \"a\": 1,\n  \"b\" 2\n}").unwrap_err().to_string();
+        assert_eq!(
+            text,
+            "the text is not valid JSON: expected `:` after the member's name at byte 18 (line 3, column 7)"
+        );
+    }
+
+    #[test]
+    fn strings_are_unescaped() {
+        let cases = [
+            (r#""""#, Some("")),
+            (r#""plain é 😀""#, Some("plain é 😀")),
+            (r#""\"\\\/\b\f\n\r\t""#, Some("\"\\/\u{8}\u{c}\n\r\t")),
+            (r#""\u0041\u00e9\u20AC\ud83d\ude00""#, Some("Aé€😀")),
+            (r#""\ud83d""#, None),
+            (r#""\ude00\ud83d""#, None),
+            (r#""\ud83d\u0041""#, None),
+            ("1", None),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(value(text).as_str().as_deref(), expected, "{text}");
+        }
+        assert_eq!(Value { raw: b"\"\xff\"", kind: Kind::String }.as_str(), None);
+    }
+
+    #[test]
+    fn numbers_are_read_or_refused() {
+        for (text, whole, double) in [
+            ("0", Some(0), 0.0),
+            ("18446744073709551615", Some(u64::MAX), 18_446_744_073_709_551_615.0),
+            ("18446744073709551616", None, 18_446_744_073_709_551_616.0),
+            ("-1", None, -1.0),
+            ("1.0", None, 1.0),
+            ("1e999", None, f64::INFINITY),
+        ] {
+            assert_eq!(value(text).as_u64(), whole, "{text}");
+            assert_eq!(value(text).as_f64(), Some(double), "{text}");
+        }
+        assert_eq!((value("\"1\"").as_u64(), value("null").as_f64()), (None, None));
+    }
+
+    #[test]
+    fn members_and_items_are_walked_in_order() {
+        let object = value(r#"{ "a" : [ 1 , "two",{ } ] , "\u0062":null }"#);
+        let names: Vec<_> = object.members().map(|(name, _)| name.text().into_owned()).collect();
+        assert_eq!(names, ["a", "b"]);
+        let items: Vec<_> = object.get("a").unwrap().items().map(|item| item.raw).collect();
+        assert_eq!(items, [b"1".as_slice(), b"\"two\"", b"{ }"]);
+        assert!(object.get("b").unwrap().is_null());
+        assert_eq!(value("[]").items().count() + value("{}").members().count() + value("1").items().count(), 0);
+    }
+
+    #[test]
+    fn emptiness_looks_into_containers() {
+        for empty in ["null", "false", "\"\"", "[]", "{}", "[null,{\"a\":\"\"}]", "{\"a\":[[]]}"] {
+            assert!(value(empty).is_empty(), "{empty}");
+        }
+        for full in ["0", "true", "\" \"", "[0]", "{\"a\":{\"b\":\"c\"}}"] {
+            assert!(!value(full).is_empty(), "{full}");
+        }
+    }
+
+    #[test]
+    fn quoting_agrees_with_reading() {
+        for text in ["", "plain", "\"\\\n\r\t\u{0}\u{1f}\u{7f}é😀", "a long text without anything special, really"] {
+            let quoted = quoted(text);
+            assert_eq!(serde_json::from_slice::<String>(&quoted).unwrap(), text);
+            assert_eq!(Value::parse(&quoted).unwrap().as_str().unwrap(), text);
+        }
+    }
+
+    #[test]
+    fn a_string_ends_at_the_same_place_whatever_its_length() {
+        for length in 0..300 {
+            for special in ["\"", "\\", "\n", "\u{1f}"] {
+                let text =
+                    ["é".repeat(length / 2), "a".repeat(length % 2), special.to_owned(), "tail".repeat(20)].concat();
+                assert_eq!(scan::skip_plain(text.as_bytes(), 0), length, "{length} {special:?}");
+            }
+            assert_eq!(scan::skip_plain(&vec![0x80; length], 0), length);
+        }
+    }
+
+    /// JSON texts, and texts a few bytes away from being JSON.
+    fn nearly_json() -> impl Strategy<Value = Vec<u8>> {
+        let space = "[ \n\t]{0,2}";
+        let leaf = prop_oneof![
+            Just("null".to_owned()),
+            Just("true".to_owned()),
+            "-?(0|[1-9][0-9]{0,5})(\\.[0-9]{1,3})?([eE][+-]?[0-9]{1,3})?",
+            "\"([ -!#-\\[\\]-~éλ😀]|\\\\[\"\\\\/bfnrt]|\\\\u[0-9a-fA-F]{4}){0,70}\"",
+        ];
+        let document = leaf.prop_recursive(5, 60, 6, move |inner| {
+            let item = (space, inner, space).prop_map(|(before, value, after)| format!("{before}{value}{after}"));
+            let member =
+                (space, "\"[a-c]{0,3}\"", space, item.clone()).prop_map(|(a, name, b, v)| format!("{a}{name}{b}:{v}"));
+            prop_oneof![
+                proptest::collection::vec(item, 0..6).prop_map(|items| format!("[{}]", items.join(","))),
+                proptest::collection::vec(member, 0..6).prop_map(|members| format!("{{{}}}", members.join(","))),
+            ]
+        });
+        let change = (
+            any::<proptest::sample::Index>(),
+            proptest::option::of(proptest::sample::select(b"{}[]\",:\\u0-.e \n\x01t".to_vec())),
+        );
+        (document, proptest::collection::vec(change, 0..3)).prop_map(|(text, changes)| {
+            let mut bytes = text.into_bytes();
+            for (place, byte) in changes {
+                let at = place.index(bytes.len().max(1));
+                match byte {
+                    Some(byte) => bytes.insert(at.min(bytes.len()), byte),
+                    None if !bytes.is_empty() => drop(bytes.remove(at)),
+                    None => {}
+                }
+            }
+            bytes
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+
+        #[test]
+        fn what_is_accepted_is_what_serde_json_accepts(text in nearly_json()) {
+            let expected = serde_json::from_slice::<IgnoredAny>(&text);
+            let ours = Value::parse(&text);
+            prop_assert_eq!(ours.is_ok(), expected.is_ok(), "{:?} {:?}", ours.err(), expected.err());
+        }
+
+        #[test]
+        fn strings_decode_as_serde_json_decodes_them(text in "\"([a-zé]|\\\\[\"\\\\/bfnrt]|\\\\u[dD][89a-fA-F][0-9a-f]{2}|\\\\u[0-9a-f]{4}){0,12}\"") {
+            let expected = serde_json::from_str::<String>(&text).ok();
+            let ours = Value::parse(text.as_bytes()).unwrap().as_str().map(Cow::into_owned);
+            prop_assert_eq!(ours, expected);
+        }
+    }
+}

@@ -255,22 +255,29 @@ fn all_hex(digits: &[u8]) -> bool {
 
 /// The first place at or after `at` of a quote, a backslash or a control character; the end if there is none.
 ///
-/// Most strings are short or full of escapes, so it goes by words of eight bytes first. A run of 64 plain bytes is
-/// likely to be prose or base64 and goes on in blocks, whose check the compiler turns into vector instructions.
+/// Many strings are a word long, so one word of eight bytes is tried first. Then it goes on in small blocks, and where
+/// these find nothing (the string is a picture, say) in large ones: the compiler turns the check of a block into
+/// vector instructions. The place within a block is found by words again.
 #[inline]
 pub(super) fn skip_plain(bytes: &[u8], mut at: usize) -> usize {
-    let mut words = 0;
+    if let Some(word) = bytes.get(at..).and_then(<[u8]>::first_chunk::<8>) {
+        let mask = specials(u64::from_le_bytes(*word));
+        if mask != 0 {
+            return at + (mask.trailing_zeros() / 8) as usize;
+        }
+        at += 8;
+        let near = bytes.len().min(at + 128);
+        at = skip_plain_blocks::<16>(&bytes[..near], at);
+        if at + 16 > near {
+            at = skip_plain_blocks::<64>(bytes, at);
+        }
+    }
     while let Some(word) = bytes.get(at..).and_then(<[u8]>::first_chunk::<8>) {
         let mask = specials(u64::from_le_bytes(*word));
         if mask != 0 {
             return at + (mask.trailing_zeros() / 8) as usize;
         }
         at += 8;
-        words += 1;
-        if words == 8 {
-            words = 0;
-            at = skip_plain_blocks(bytes, at);
-        }
     }
     while bytes.get(at).is_some_and(|&byte| byte >= 0x20 && byte != b'"' && byte != b'\\') {
         at += 1;
@@ -278,16 +285,14 @@ pub(super) fn skip_plain(bytes: &[u8], mut at: usize) -> usize {
     at
 }
 
-#[inline(never)]
-fn skip_plain_blocks(bytes: &[u8], mut at: usize) -> usize {
-    while let Some(block) = bytes.get(at..).and_then(<[u8]>::first_chunk::<64>) {
-        let special = block
-            .iter()
-            .fold(0, |any, &byte| any | u8::from(byte < 0x20) | u8::from(byte == b'"') | u8::from(byte == b'\\'));
-        if special != 0 {
+/// Steps over whole blocks without anything special in them.
+#[inline]
+fn skip_plain_blocks<const BLOCK: usize>(bytes: &[u8], mut at: usize) -> usize {
+    while let Some(block) = bytes.get(at..).and_then(<[u8]>::first_chunk::<BLOCK>) {
+        if block.iter().fold(false, |any, &byte| any | (byte < 0x20) | (byte == b'"') | (byte == b'\\')) {
             break;
         }
-        at += 64;
+        at += BLOCK;
     }
     at
 }

@@ -28,12 +28,10 @@ static USAGE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"usage
 /// JSON objects stay as they are.
 pub fn hide_usage(frame: &Frame) -> Hidden {
     let bytes = frame.bytes();
-    if USAGE.find(bytes).is_none() {
-        return Hidden::Unchanged;
-    }
+    let Some(first) = USAGE.find(bytes) else { return Hidden::Unchanged };
     if let Some(place) = frame.data_range() {
         let data = &bytes[place.clone()];
-        return match null_usage(data).map_or_else(|| find_usage(data), Found::Cut) {
+        return match null_usage(data, first - place.start.min(first)).map_or_else(|| find_usage(data), Found::Cut) {
             Found::Nothing => Hidden::Unchanged,
             Found::Everything => Hidden::Dropped,
             Found::Cut(cut) => {
@@ -63,14 +61,14 @@ enum Found {
 
 /// The quick case, which OpenAI sends in every chunk: `,"usage":null` with no bracket after it but the last brace.
 /// That proves that the member is a top-level one without reading what comes before.
-fn null_usage(data: &[u8]) -> Option<Range<usize>> {
+fn null_usage(data: &[u8], at: usize) -> Option<Range<usize>> {
     const MEMBER: &[u8] = b"\"usage\":null";
-    let at = memchr::memmem::rfind(data, b"\"usage\"")?;
     let end = at + MEMBER.len();
     let tail = data.get(end..)?.strip_suffix(b"}")?;
-    let is_last_level = !tail.iter().any(|byte| matches!(byte, b'{' | b'}' | b'[' | b']'));
-    let is_member = data[at..].starts_with(MEMBER) && data[..at].ends_with(b",") && data.starts_with(b"{");
-    (is_member && is_last_level && !matches!(tail.first(), Some(byte) if *byte != b',')).then_some(at - 1..end)
+    let is_member = data.starts_with(b"{") && data[..at].ends_with(b",") && data[at..].starts_with(MEMBER);
+    let is_whole = matches!(tail.first(), None | Some(b','));
+    let is_top_level = !tail.iter().any(|byte| matches!(byte, b'{' | b'}' | b'[' | b']'));
+    (is_member && is_whole && is_top_level).then_some(at - 1..end)
 }
 
 /// Reads the chunk's top-level members.
@@ -95,7 +93,7 @@ fn find_usage(data: &[u8]) -> Found {
             cut_from = previous.map(|previous| previous.value.range().end);
             usage = Some(member);
         } else if name == *"choices" {
-            has_answer |= value.kind != Kind::Array || value.items().next().is_some();
+            has_answer |= value.items().next().is_some();
         } else if name == *"error" {
             has_answer |= !value.is_empty();
         }
@@ -137,4 +135,136 @@ fn with_data(frame: &Frame, data: &[u8]) -> Vec<u8> {
         }
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::wire::{
+        openai_chat::{Seen, Shape, StreamObserver},
+        sse::FrameReader,
+    };
+
+    fn frame(text: &str) -> Frame {
+        let mut reader = FrameReader::new(1 << 20);
+        reader.push(Bytes::copy_from_slice(text.as_bytes()));
+        reader.next().unwrap().unwrap()
+    }
+
+    fn check(text: &str, expected: &str) {
+        let hidden = hide_usage(&frame(text));
+        let expected = Hidden::Rewritten(Bytes::copy_from_slice(expected.as_bytes()));
+        assert_eq!(hidden, expected, "{text}");
+    }
+
+    #[test]
+    fn the_member_is_cut_out_and_every_other_byte_stays() {
+        check("data: {\"choices\":[{}],\"usage\":null}\n\n", "data: {\"choices\":[{}]}\n\n");
+        check(
+            "data: {\"choices\":[{}],\"usage\":null,\"obfuscation\":\"x\"}\n\n",
+            "data: {\"choices\":[{}],\"obfuscation\":\"x\"}\n\n",
+        );
+        check(
+            "data: {\"choices\":[{}],\"usage\":null,\"o\":\"}\"}\r\n\r\n",
+            "data: {\"choices\":[{}],\"o\":\"}\"}\r\n\r\n",
+        );
+        check("data: {\"usage\":null,\"choices\":[{}]}\n\n", "data: {\"choices\":[{}]}\n\n");
+        check("data:{ \"usage\" : {\"a\":{}} , \"choices\":[ 1.0 ] }\n\n", "data:{ \"choices\":[ 1.0 ] }\n\n");
+        check("data: {\"choices\":[{}] , \"usage\": {\"a\":1} }\n\n", "data: {\"choices\":[{}] }\n\n");
+        check("data: {\"usage\":null}\n\n", "data: {}\n\n");
+        check(
+            "data: {\"choices\":[],\"usage\":null,\"prompt_filter_results\":[]}\n\n",
+            "data: {\"choices\":[],\"prompt_filter_results\":[]}\n\n",
+        );
+        check(
+            "event: x\ndata: {\"choices\":[{}],\"usage\":null}\nid: 1\n\n",
+            "event: x\ndata: {\"choices\":[{}]}\nid: 1\n\n",
+        );
+        check(
+            "data: {\"choices\":[{}],\ndata: \"usage\":{},\nid: 1\ndata: \"a\":1}\n\n",
+            "data: {\"choices\":[{}],\ndata: \"a\":1}\nid: 1\n\n",
+        );
+        check(
+            "data: {\"error\":{\"message\":\"x\"},\"usage\":{\"a\":1}}\n\n",
+            "data: {\"error\":{\"message\":\"x\"}}\n\n",
+        );
+    }
+
+    #[test]
+    fn frames_of_counts_alone_are_dropped() {
+        for text in [
+            "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":1}}\n\n",
+            "data: {\"id\":\"x\",\"usage\":{\"prompt_tokens\":1}}\n\n",
+            "data: {\"choices\":null,\"usage\":{\"prompt_tokens\":1},\"error\":null}\n\n",
+        ] {
+            assert_eq!(hide_usage(&frame(text)), Hidden::Dropped, "{text}");
+        }
+    }
+
+    #[test]
+    fn other_frames_are_unchanged() {
+        for text in [
+            "data: {\"choices\":[{\"delta\":{\"content\":\"usage\"}}]}\n\n",
+            "data: {\"choices\":[{\"delta\":{\"content\":\"\\\"usage\\\":null\"}}]}\n\n",
+            "data: {\"choices\":[{\"delta\":{\"a\":1,\"usage\":null}}]}\n\n",
+            "data: {\"choices\":[{}],\"x_groq\":{\"id\":1,\"usage\":null}}\n\n",
+            "data: {\"x_groq\":{\"id\":1,\"usage\":null},\"choices\":[{}]}\n\n",
+            "data: [DONE]\n\n",
+            ": \"usage\"\n\n",
+            "data: not json \"usage\"\n\n",
+            "data: {\"usage\":null\n\n",
+            "event: \"usage\"\ndata: {}\n\n",
+        ] {
+            assert_eq!(hide_usage(&frame(text)), Hidden::Unchanged, "{text}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(1000))]
+
+        /// Hiding is removing one member, and what is left means the same to an observer.
+        #[test]
+        fn hiding_is_removing_the_member(
+            before in proptest::collection::vec(proptest::sample::select(MEMBERS), 0..4),
+            usage in proptest::option::of(proptest::sample::select(&["null", "{}", "{\"prompt_tokens\":3,\"x\":[1,{}]}"][..])),
+            after in proptest::collection::vec(proptest::sample::select(MEMBERS), 0..3),
+            space in " ?",
+        ) {
+            let mut seen = std::collections::HashSet::new();
+            let mut members: Vec<String> = before.into_iter().filter(|m| seen.insert(*m)).map(str::to_owned).collect();
+            let rest: Vec<String> = after.into_iter().filter(|m| seen.insert(*m)).map(str::to_owned).collect();
+            members.extend(usage.map(|usage| format!("\"usage\":{usage}")));
+            members.extend(rest);
+            let text = format!("{{{space}{}{space}}}", members.join(&format!("{space},")));
+            let frame = frame(&format!("data: {text}\n\n"));
+            let mut expected: serde_json::Map<String, serde_json::Value> = serde_json::from_str(&text).unwrap();
+            let removed = expected.remove("usage");
+            let mut observer = StreamObserver::new(Shape::Chat, 1);
+            let seen = observer.observe(&frame);
+            match hide_usage(&frame) {
+                Hidden::Unchanged => prop_assert!(removed.is_none()),
+                Hidden::Dropped => {
+                    prop_assert!(expected.get("choices").is_none_or(|choices| choices.as_array().unwrap().is_empty()));
+                    prop_assert!(!matches!(seen, Seen::Output));
+                }
+                Hidden::Rewritten(bytes) => {
+                    prop_assert!(removed.is_some());
+                    let data = bytes.strip_prefix(b"data: ").unwrap();
+                    let left: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(data).unwrap();
+                    prop_assert_eq!(left, expected);
+                    prop_assert!(!matches!(seen, Seen::UsageOnly));
+                }
+            }
+        }
+    }
+
+    const MEMBERS: &[&str] = &[
+        "\"id\":\"x\"",
+        "\"choices\":[{\"index\":0,\"delta\":{\"content\":\"a\\\"usage\\\"\"},\"finish_reason\":null}]",
+        "\"obfuscation\":\"]}\"",
+        "\"x_groq\":{\"usage\":null}",
+        "\"model\":\"usage\"",
+    ];
 }

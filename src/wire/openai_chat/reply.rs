@@ -71,3 +71,99 @@ pub fn read_reply(shape: Shape, body: &[u8]) -> Result<Reply, BadReply> {
     }
     Ok(reply)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::openai_chat::ErrorClass;
+
+    fn chat(message: &str, reason: &str) -> Result<Reply, BadReply> {
+        let body = format!(
+            r#"{{"id":"x","object":"chat.completion","model":"m-1","choices":[{{"index":0,"message":{message},"finish_reason":{reason}}}],"usage":{{"prompt_tokens":3,"completion_tokens":2}}}}"#
+        );
+        read_reply(Shape::Chat, body.as_bytes())
+    }
+
+    #[test]
+    fn what_the_gateway_records_is_read() {
+        let reply = chat(r#"{"role":"assistant","content":"Hi"}"#, "\"stop\"").unwrap();
+        let usage = Usage { input: 3, output: 2, ..Usage::default() };
+        let expected = Reply {
+            usage: Some(usage),
+            has_output: true,
+            finish_reason: Some("stop".to_owned()),
+            model: Some("m-1".to_owned()),
+        };
+        assert_eq!(reply, expected);
+    }
+
+    #[test]
+    fn an_answer_that_says_nothing_is_told_apart() {
+        let cases = [
+            (r#"{"role":"assistant","content":""}"#, "\"stop\"", false),
+            (
+                r#"{"role":"assistant","content":null,"tool_calls":[],"refusal":null,"annotations":[]}"#,
+                "\"stop\"",
+                false,
+            ),
+            (r#"{"role":"assistant","content":null}"#, "null", false),
+            (r#"{"role":"assistant","content":""}"#, "\"length\"", true),
+            (r#"{"role":"assistant","content":""}"#, "\"content_filter\"", true),
+            (r#"{"role":"assistant","content":null,"tool_calls":[{"id":"c"}]}"#, "\"tool_calls\"", true),
+            (r#"{"role":"assistant","content":null,"refusal":"no"}"#, "\"stop\"", true),
+            (r#"{"role":"assistant","content":"","reasoning_content":"hm"}"#, "\"stop\"", true),
+            (r#"{"role":"assistant","content":null,"audio":{"id":"a"}}"#, "\"stop\"", true),
+        ];
+        for (message, reason, has_output) in cases {
+            assert_eq!(chat(message, reason).unwrap().has_output, has_output, "{message} {reason}");
+        }
+        let text = br#"{"choices":[{"text":""},{"text":" a"}]}"#;
+        assert!(read_reply(Shape::Completion, text).unwrap().has_output);
+        assert!(!read_reply(Shape::Chat, br#"{"choices":[]}"#).unwrap().has_output);
+    }
+
+    #[test]
+    fn embeddings_are_read_by_their_data() {
+        let full = br#"{"object":"list","data":[{"embedding":[0.1,-2e-3],"index":0}],"model":"e","usage":{"prompt_tokens":8,"total_tokens":8}}"#;
+        let reply = read_reply(Shape::Embedding, full).unwrap();
+        assert_eq!((reply.has_output, reply.usage.unwrap().input), (true, 8));
+        assert!(!read_reply(Shape::Embedding, br#"{"data":[ ]}"#).unwrap().has_output);
+        assert!(matches!(read_reply(Shape::Embedding, br#"{"choices":[]}"#), Err(BadReply::WrongShape(_))));
+    }
+
+    #[test]
+    fn what_is_no_answer_says_why() {
+        let read = |body: &str| read_reply(Shape::Chat, body.as_bytes()).unwrap_err();
+        for empty in ["", " \r\n"] {
+            assert!(matches!(read(empty), BadReply::Empty));
+        }
+        for broken in ["<html>502</html>", "{\"choices\":[", "[]", "\"hello\"", "data: {}"] {
+            assert!(matches!(read(broken), BadReply::NotJson(_)), "{broken}");
+        }
+        assert!(matches!(read_reply(Shape::Chat, b"{\"choices\":[\"\xff\"]}"), Err(BadReply::NotJson(_))));
+        for wrong in ["{}", r#"{"choices":null}"#, r#"{"choices":{}}"#, r#"{"data":[]}"#] {
+            assert!(matches!(read(wrong), BadReply::WrongShape(_)), "{wrong}");
+        }
+        let errors = [
+            (r#"{"error":{"message":"Overloaded","code":529}}"#, ErrorClass::Overloaded),
+            (
+                r#"[{"error":{"code":429,"message":"Resource exhausted","status":"RESOURCE_EXHAUSTED"}}]"#,
+                ErrorClass::RateLimited,
+            ),
+            (
+                r#"{"choices":null,"base_resp":{"status_code":1008,"status_msg":"insufficient balance"}}"#,
+                ErrorClass::QuotaExhausted,
+            ),
+            (r#"{"detail":"Not Found"}"#, ErrorClass::Unknown),
+        ];
+        for (body, class) in errors {
+            match read(body) {
+                BadReply::Error(error) => assert_eq!((error.class, error.raw.as_str()), (class, body)),
+                other => panic!("{body}: {other:?}"),
+            }
+        }
+        let fine =
+            r#"{"choices":[{"message":{"content":"a"}}],"error":null,"base_resp":{"status_code":0,"status_msg":""}}"#;
+        assert!(read_reply(Shape::Chat, fine.as_bytes()).is_ok());
+    }
+}

@@ -174,3 +174,221 @@ fn complaint(problem: &crate::wire::json::Problem) -> &'static str {
         Problem::TooDeep => "a chunk of the stream nests too deeply",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::{openai_chat::ErrorClass, sse::FrameReader};
+
+    fn frame(text: &str) -> Frame {
+        let mut reader = FrameReader::new(1 << 20);
+        reader.push(bytes::Bytes::copy_from_slice(text.as_bytes()));
+        reader.next().unwrap().unwrap()
+    }
+
+    fn chunk(json: &str) -> Frame {
+        frame(&format!("data: {json}\n\n"))
+    }
+
+    fn delta(delta: &str) -> Frame {
+        chunk(&format!(
+            r#"{{"id":"x","object":"chat.completion.chunk","choices":[{{"index":0,"delta":{delta},"finish_reason":null}}]}}"#
+        ))
+    }
+
+    fn started(choices: u32) -> StreamObserver {
+        let mut observer = StreamObserver::new(Shape::Chat, choices);
+        assert!(matches!(observer.observe(&delta(r#"{"content":"Hi"}"#)), Seen::Output));
+        observer
+    }
+
+    #[test]
+    fn what_says_something_is_output_whatever_it_is_called() {
+        for output in [
+            r#"{"content":"a"}"#,
+            r#"{"role":"assistant","content":"\n"}"#,
+            r#"{"content":[{"type":"thinking","thinking":[{"type":"text","text":"hm"}]}]}"#,
+            r#"{"content":null,"reasoning_content":"hm"}"#,
+            r#"{"content":"","reasoning":"hm"}"#,
+            r#"{"thinking":"hm"}"#,
+            r#"{"refusal":"no"}"#,
+            r#"{"tool_calls":[{"index":0,"id":"c","type":"function","function":{"name":"f","arguments":""}}]}"#,
+            r#"{"function_call":{"name":"f","arguments":""}}"#,
+            r#"{"audio":{"id":"a"}}"#,
+            r#"{"something_new":{"x":1}}"#,
+        ] {
+            let mut observer = StreamObserver::new(Shape::Chat, 1);
+            assert!(matches!(observer.observe(&delta(output)), Seen::Output), "{output}");
+            assert!(observer.has_output());
+        }
+        let mut observer = StreamObserver::new(Shape::Completion, 1);
+        assert!(matches!(observer.observe(&chunk(r#"{"choices":[{"index":0,"text":"a"}]}"#)), Seen::Output));
+    }
+
+    #[test]
+    fn what_says_nothing_is_preamble() {
+        let mut observer = StreamObserver::new(Shape::Chat, 1);
+        let mut frames: Vec<_> = [
+            "{}",
+            r#"{"role":"assistant"}"#,
+            r#"{"role":"assistant","content":""}"#,
+            r#"{"role":"assistant","content":null,"refusal":null,"tool_calls":[],"function_call":null,"reasoning":""}"#,
+            r#"{"content":[]}"#,
+            r#"{"audio":{}}"#,
+            r#"{"provider_specific_fields":{"refusal":null}}"#,
+        ]
+        .map(delta)
+        .into();
+        frames.extend(
+            [
+                r#"{"choices":[],"prompt_filter_results":[{"prompt_index":0,"content_filter_results":{"hate":{"filtered":false}}}],"usage":null}"#,
+                r#"{"id":"x","object":"chat.completion.chunk"}"#,
+                r#"{"choices":[{"index":0,"text":""}],"error":null}"#,
+                r#"{"choices":[{"index":0,"delta":{},"finish_reason":""}]}"#,
+            ]
+            .map(chunk),
+        );
+        for frame in frames {
+            assert!(matches!(observer.observe(&frame), Seen::Preamble), "{frame:?}");
+        }
+        assert!(!observer.has_output() && !observer.finished());
+    }
+
+    #[test]
+    fn an_end_that_is_an_answer_by_itself_is_output_and_a_plain_stop_is_not() {
+        for (reason, is_output) in
+            [("stop", false), ("length", true), ("content_filter", true), ("tool_calls", true), ("error", false)]
+        {
+            let mut observer = StreamObserver::new(Shape::Chat, 1);
+            observer
+                .observe(&chunk(&format!(r#"{{"choices":[{{"index":0,"delta":{{}},"finish_reason":"{reason}"}}]}}"#)));
+            assert_eq!((observer.has_output(), observer.finished()), (is_output, true), "{reason}");
+            assert_eq!(observer.finish_reason(), Some(reason));
+        }
+    }
+
+    #[test]
+    fn frames_without_a_message_are_silent() {
+        let mut observer = StreamObserver::new(Shape::Chat, 1);
+        for text in [
+            ": OPENROUTER PROCESSING\n\n",
+            "\n",
+            "data:\n\n",
+            "data: \n\n",
+            "event: ping\ndata: {}\n\n",
+            "retry: 3000\n\n",
+            "data: {\"type\":\"ping\"}\n\n",
+        ] {
+            assert!(matches!(observer.observe(&frame(text)), Seen::Silent), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_stream_is_finished_when_every_choice_is() {
+        let mut observer = started(3);
+        let end =
+            |index: u32| chunk(&format!(r#"{{"choices":[{{"index":{index},"delta":{{}},"finish_reason":"stop"}}]}}"#));
+        for index in [0, 2, 2] {
+            observer.observe(&end(index));
+            assert!(!observer.finished());
+        }
+        observer.observe(&end(1));
+        assert!(observer.finished() && !observer.done());
+        assert!(matches!(observer.observe(&frame("data: [DONE]\n\n")), Seen::Done));
+        assert!(observer.done());
+        // A hostile index costs nothing.
+        observer.observe(&chunk(r#"{"choices":[{"index":18446744073709551615,"delta":{},"finish_reason":"stop"}]}"#));
+    }
+
+    #[test]
+    fn the_last_usage_wins_wherever_it_stands() {
+        let mut observer = started(1);
+        assert_eq!(observer.usage(), None);
+        let with = |n: u64| {
+            format!(
+                r#"{{"choices":[{{"index":0,"delta":{{"content":"a"}},"finish_reason":null}}],"usage":{{"prompt_tokens":9,"completion_tokens":{n}}}}}"#
+            )
+        };
+        for n in 1..4 {
+            assert!(matches!(observer.observe(&chunk(&with(n))), Seen::Output));
+            assert_eq!(observer.usage().unwrap().output, n);
+        }
+        let only = chunk(r#"{"choices":[],"usage":{"prompt_tokens":9,"completion_tokens":7,"total_tokens":16}}"#);
+        assert!(matches!(observer.observe(&only), Seen::UsageOnly));
+        assert_eq!(observer.usage().unwrap().output, 7);
+        observer.observe(&chunk(r#"{"choices":[{"index":0,"delta":{}}],"usage":null}"#));
+        assert_eq!(observer.usage().unwrap().output, 7);
+        let groq = chunk(
+            r#"{"choices":[{"index":0,"delta":{},"finish_reason":"stop"}],"x_groq":{"id":"r","usage":{"prompt_tokens":1,"completion_tokens":2}}}"#,
+        );
+        observer.observe(&groq);
+        assert_eq!(observer.usage().unwrap().output, 2);
+        assert!(observer.finished());
+    }
+
+    #[test]
+    fn what_a_model_says_is_never_taken_for_more() {
+        let mut observer = started(1);
+        let said = [
+            r#"{"tool_calls":[{"index":0,"function":{"arguments":"{\"usage\":{\"prompt_tokens\":1},\"error\":{\"message\":\"x\"},\"finish_reason\":\"stop\"}"}}]}"#,
+            r#"{"content":"usage"}"#,
+            r#"{"content":"error"}"#,
+            r#"{"content":"finish_reason"}"#,
+            r#"{"error":{"message":"in the delta"},"usage":{"completion_tokens":5}}"#,
+        ];
+        for text in said {
+            assert!(matches!(observer.observe(&delta(text)), Seen::Output), "{text}");
+        }
+        assert_eq!((observer.usage(), observer.finished()), (None, false));
+    }
+
+    #[test]
+    fn failures_are_found_before_and_after_the_first_output() {
+        let cases = [
+            (r#"data: {"error":{"message":"Overloaded","type":"overloaded_error"}}"#, ErrorClass::Overloaded),
+            (
+                r#"data: {"error":{"code":502,"message":"gone"},"choices":[{"index":0,"delta":{"content":""},"finish_reason":"error"}]}"#,
+                ErrorClass::Server,
+            ),
+            ("event: error\ndata: {\"message\":\"Rate limit exceeded\"}", ErrorClass::RateLimited),
+            ("data: {\"message\":\"it broke\"}\nevent: error", ErrorClass::Unknown),
+            ("event: error\ndata: it broke", ErrorClass::Unknown),
+            (r#"data: {"object":"error","message":"no","type":"BadRequestError","code":400}"#, ErrorClass::BadRequest),
+            (r#"data: {"detail":"Internal Server Error"}"#, ErrorClass::Unknown),
+            (r#"data: {"error":"out of memory"}"#, ErrorClass::Unknown),
+        ];
+        for (text, class) in cases {
+            for mut observer in [StreamObserver::new(Shape::Chat, 1), started(1)] {
+                match observer.observe(&frame(&format!("{text}\n\n"))) {
+                    Seen::Error(error) => assert_eq!(error.class, class, "{text}"),
+                    other => panic!("{text}: {other:?}"),
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_chunk_is_malformed_before_and_after_the_first_output() {
+        for text in [
+            "hello",
+            "[1]",
+            "{\"choices\":[",
+            "{\"choices\":[]",
+            "{} {}",
+            "<html>",
+            "{\"choices\":[{\"delta\":{\"content\":\"a",
+        ] {
+            for mut observer in [StreamObserver::new(Shape::Chat, 1), started(1)] {
+                assert!(matches!(observer.observe(&chunk(text)), Seen::Malformed(_)), "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn data_on_several_lines_is_one_chunk() {
+        let mut observer = StreamObserver::new(Shape::Chat, 1);
+        let text = "data: {\"choices\":\r\ndata: [{\"delta\":{\"content\":\"a\"}}]}\r\n\r\n";
+        assert!(matches!(observer.observe(&frame(text)), Seen::Output));
+        assert!(matches!(observer.observe(&frame(text)), Seen::Output));
+    }
+}

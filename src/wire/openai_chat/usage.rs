@@ -2,8 +2,8 @@
 //!
 //! `prompt_tokens` includes cached and audio input; `completion_tokens` includes reasoning and audio output. So say
 //! OpenAI and most who follow. Those who do otherwise are told apart by arithmetic, not by name: xAI and Gemini leave
-//! reasoning out of `completion_tokens` but not out of `total_tokens`, and Perplexity reports more reasoning than
-//! completion.
+//! reasoning out of `completion_tokens` but not out of `total_tokens`, Perplexity reports more reasoning than
+//! completion, and proxies before Anthropic leave cached tokens out of `prompt_tokens` only.
 
 use crate::{
     types::Usage,
@@ -43,20 +43,26 @@ fn sort(usage: Value<'_>) -> Option<Usage> {
     if prompt.is_none() && report.completion.is_none() {
         return None;
     }
-    let mut input = prompt.unwrap_or(0);
-    let surplus = report.total.unwrap_or(0).saturating_sub(input + completion);
-    let reported = report.reasoning.unwrap_or(0);
-    let (mut output, separate_reasoning) = match reported {
-        0 => (completion, surplus),
-        _ if surplus >= reported || reported > completion => (completion, reported),
-        _ => (completion, 0),
-    };
+    let (mut input, mut output) = (prompt.unwrap_or(0), completion);
+    // What the total has beyond its two halves was left out of one of them. Embeddings have one half only.
+    let surplus = report.total.filter(|_| report.completion.is_some()).unwrap_or(0).saturating_sub(input + output);
+    let through_cache = report.cached.unwrap_or(0) + report.cache_write.unwrap_or(0);
+    let reported_reasoning = report.reasoning.unwrap_or(0);
+    let mut reasoning = 0;
+    if surplus > 0 && surplus == through_cache {
+        input += surplus;
+    } else if reported_reasoning == 0 {
+        reasoning = surplus;
+    } else if surplus >= reported_reasoning || reported_reasoning > output {
+        reasoning = reported_reasoning;
+    }
+    if reasoning == 0 {
+        reasoning = take(&mut output, report.reasoning);
+    }
     let cache_read = take(&mut input, report.cached);
     let cache_write = take(&mut input, report.cache_write);
     let audio_input = take(&mut input, report.audio_input);
-    let included_reasoning = if separate_reasoning == 0 { take(&mut output, report.reasoning) } else { 0 };
     let audio_output = take(&mut output, report.audio_output);
-    let reasoning = separate_reasoning + included_reasoning;
     Some(Usage { input, cache_read, cache_write, audio_input, output, reasoning, audio_output })
 }
 
@@ -70,7 +76,7 @@ impl Report {
                 b"total_tokens" => report.total = count(value),
                 // DeepSeek, Moonshot and Mistral put it beside the total.
                 b"prompt_cache_hit_tokens" | b"cached_tokens" | b"num_cached_tokens" | b"cache_read_input_tokens" => {
-                    report.cached = count(value).or(report.cached);
+                    report.cached = report.cached.max(count(value));
                 }
                 b"prompt_cache_miss_tokens" => report.uncached = count(value),
                 b"cache_creation_input_tokens" => report.cache_write = count(value).or(report.cache_write),
@@ -90,7 +96,7 @@ impl Report {
     fn read_input_details(&mut self, details: Value<'_>) {
         for (name, value) in details.members() {
             match name.bytes().as_ref() {
-                b"cached_tokens" => self.cached = count(value).or(self.cached),
+                b"cached_tokens" => self.cached = self.cached.max(count(value)),
                 b"cache_write_tokens" | b"cache_creation_tokens" => {
                     self.cache_write = count(value).or(self.cache_write);
                 }
@@ -120,4 +126,108 @@ fn take(whole: &mut u64, part: Option<u64>) -> u64 {
     let part = part.unwrap_or(0).min(*whole);
     *whole -= part;
     part
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn usage(text: &str) -> Option<Usage> {
+        read_usage(text.as_bytes())
+    }
+
+    #[test]
+    fn counts_are_sorted_into_disjoint_buckets() {
+        let zero = Usage::default();
+        let cases = [
+            (
+                "openai",
+                r#"{"prompt_tokens":100,"completion_tokens":50,"total_tokens":150,"prompt_tokens_details":{"cached_tokens":60,"audio_tokens":10},"completion_tokens_details":{"reasoning_tokens":20,"audio_tokens":5,"accepted_prediction_tokens":0,"rejected_prediction_tokens":0}}"#,
+                Usage {
+                    input: 30,
+                    cache_read: 60,
+                    audio_input: 10,
+                    output: 25,
+                    reasoning: 20,
+                    audio_output: 5,
+                    ..zero
+                },
+            ),
+            ("embeddings", r#"{"prompt_tokens":8,"total_tokens":8}"#, Usage { input: 8, ..zero }),
+            ("voyage", r#"{"total_tokens":8}"#, Usage { input: 8, ..zero }),
+            (
+                "deepseek",
+                r#"{"prompt_tokens":90,"completion_tokens":10,"total_tokens":100,"prompt_tokens_details":{"cached_tokens":64},"prompt_cache_hit_tokens":64,"prompt_cache_miss_tokens":26}"#,
+                Usage { input: 26, cache_read: 64, output: 10, ..zero },
+            ),
+            (
+                "deepseek without a total of its own",
+                r#"{"prompt_cache_hit_tokens":64,"prompt_cache_miss_tokens":26,"completion_tokens":1}"#,
+                Usage { input: 26, cache_read: 64, output: 1, ..zero },
+            ),
+            (
+                "moonshot",
+                r#"{"prompt_tokens":19,"completion_tokens":21,"total_tokens":40,"cached_tokens":10}"#,
+                Usage { input: 9, cache_read: 10, output: 21, ..zero },
+            ),
+            (
+                "openrouter, to the cache",
+                r#"{"prompt_tokens":194,"completion_tokens":2,"total_tokens":196,"cost":0.95,"prompt_tokens_details":{"cached_tokens":0,"cache_write_tokens":100,"audio_tokens":0}}"#,
+                Usage { input: 94, cache_write: 100, output: 2, ..zero },
+            ),
+            (
+                "xai leaves reasoning out of the completion",
+                r#"{"prompt_tokens":32,"completion_tokens":9,"total_tokens":135,"prompt_tokens_details":{"cached_tokens":6},"completion_tokens_details":{"reasoning_tokens":94}}"#,
+                Usage { input: 26, cache_read: 6, output: 9, reasoning: 94, ..zero },
+            ),
+            (
+                "gemini leaves it out and does not name it",
+                r#"{"prompt_tokens":5,"completion_tokens":10,"total_tokens":300}"#,
+                Usage { input: 5, output: 10, reasoning: 285, ..zero },
+            ),
+            (
+                "perplexity reports more reasoning than completion",
+                r#"{"prompt_tokens":33,"completion_tokens":7163,"total_tokens":7196,"citation_tokens":9,"reasoning_tokens":73997}"#,
+                Usage { input: 33, output: 7163, reasoning: 73997, ..zero },
+            ),
+            (
+                "cached tokens left out of the prompt",
+                r#"{"prompt_tokens":5,"completion_tokens":10,"total_tokens":115,"cache_read_input_tokens":60,"cache_creation_input_tokens":40}"#,
+                Usage { input: 5, cache_read: 60, cache_write: 40, output: 10, ..zero },
+            ),
+            (
+                "nulls and nonsense are absent",
+                r#"{"prompt_tokens":7,"completion_tokens":null,"total_tokens":-1,"prompt_tokens_details":null,"completion_tokens_details":{"reasoning_tokens":"many","audio_tokens":1.5}}"#,
+                Usage { input: 7, ..zero },
+            ),
+            (
+                "parts beyond the whole are cut to it",
+                r#"{"prompt_tokens":10,"completion_tokens":3,"prompt_tokens_details":{"cached_tokens":8,"audio_tokens":8},"completion_tokens_details":{"audio_tokens":9}}"#,
+                Usage { input: 0, cache_read: 8, audio_input: 2, audio_output: 3, ..zero },
+            ),
+            ("a refusal at no cost", r#"{"prompt_tokens":0,"completion_tokens":0,"total_tokens":0}"#, zero),
+        ];
+        for (name, text, expected) in cases {
+            assert_eq!(usage(text), Some(expected), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_counts_nothing_is_no_usage() {
+        for text in ["null", "{}", "[]", "", "{", r#"{"prompt_tokens":null}"#, r#"{"prompt_tokens":1e3}"#, "7"] {
+            assert_eq!(usage(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn absurd_counts_are_absent_and_sums_cannot_overflow() {
+        let huge = u64::MAX;
+        let most = MAX_COUNT;
+        assert_eq!(usage(&format!("{{\"prompt_tokens\":{huge}}}")), None);
+        let usage = usage(&format!(
+            r#"{{"prompt_tokens":{most},"completion_tokens":{most},"total_tokens":{most},"cached_tokens":{most},"reasoning_tokens":{most}}}"#
+        ));
+        let usage = usage.unwrap();
+        assert_eq!((usage.total_input(), usage.total_output()), (most, most));
+    }
 }

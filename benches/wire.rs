@@ -1,0 +1,142 @@
+//! What reading and patching cost: `cargo bench --bench wire`.
+
+use std::hint::black_box;
+
+use bytes::Bytes;
+use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use switchboard::wire::{
+    envelope::{Edit, Envelope},
+    json,
+    openai_chat::{Seen, Shape, StreamObserver, hide_usage},
+    sse::FrameReader,
+    tap::Tap,
+};
+
+criterion_group!(benches, envelopes, streams, replies);
+criterion_main!(benches);
+
+/// A request as it passes through: validated, and its model and stream options edited; beside building a tree of it.
+fn envelopes(criterion: &mut Criterion) {
+    let bodies = [
+        ("1KB", chat(1 << 10, 0)),
+        ("3.4KB", chat(3400, 120)),
+        ("32KB-escapes", chat(32 << 10, 50)),
+        ("104KB", chat(104 << 10, 80)),
+        ("20MB-base64", image(20 << 20)),
+    ];
+    for (name, body) in bodies {
+        let mut group = criterion.benchmark_group(format!("envelope/{name}"));
+        group.throughput(Throughput::Bytes(body.len() as u64));
+        if body.len() > 1 << 20 {
+            group.sample_size(20);
+        }
+        group.bench_function("parse", |bencher| bencher.iter(|| Envelope::parse(black_box(&body).clone()).unwrap()));
+        group.bench_function("parse+patch", |bencher| {
+            bencher.iter(|| {
+                let envelope = Envelope::parse(black_box(&body).clone()).unwrap();
+                envelope.patch(&[
+                    Edit::Set { name: "model", value: Bytes::from_static(b"\"gpt-5.5-2026-04\"") },
+                    Edit::Set { name: "stream_options", value: Bytes::from_static(b"{\"include_usage\":true}") },
+                    Edit::Rename { from: "max_tokens", to: "max_completion_tokens" },
+                ])
+            });
+        });
+        group.bench_function("serde_json::Value", |bencher| {
+            bencher.iter(|| serde_json::from_slice::<serde_json::Value>(black_box(&body)).unwrap());
+        });
+        group.finish();
+    }
+}
+
+/// A stream of chunks of about 250 bytes each, framed and observed.
+fn streams(criterion: &mut Criterion) {
+    const CHUNKS: usize = 1000;
+    let chunk = |usage: &str| {
+        let text = r#"{"id":"chatcmpl-BxYzAbCdEfGhIjKlMnOpQrStUv","object":"chat.completion.chunk","created":1760000000,"model":"gpt-5.5-2026-04","service_tier":"default","system_fingerprint":"fp_0123456789","choices":[{"index":0,"delta":{"content":" token"},"logprobs":null,"finish_reason":null}]"#;
+        format!("data: {text}{usage}}}\n\n")
+    };
+    for (name, usage) in [("plain", ""), ("null-usage", ",\"usage\":null,\"obfuscation\":\"a1B2c3\"")] {
+        let whole = Bytes::from(chunk(usage).repeat(CHUNKS));
+        let mut group = criterion.benchmark_group(format!("stream/{name}/{CHUNKS}-chunks"));
+        group.throughput(Throughput::Elements(CHUNKS as u64));
+        let read = |mut seen: Box<dyn FnMut(&switchboard::wire::sse::Frame)>| {
+            let mut reader = FrameReader::new(1 << 20);
+            reader.push(whole.clone());
+            while let Some(frame) = reader.next().unwrap() {
+                seen(&frame);
+            }
+        };
+        group.bench_function("frames", |bencher| {
+            bencher.iter(|| {
+                read(Box::new(|frame| {
+                    black_box(frame.bytes());
+                }))
+            })
+        });
+        group.bench_function("frames+observe", |bencher| {
+            bencher.iter(|| {
+                let mut observer = StreamObserver::new(Shape::Chat, 1);
+                read(Box::new(move |frame| assert!(matches!(observer.observe(frame), Seen::Output))));
+            });
+        });
+        group.bench_function("frames+observe+hide", |bencher| {
+            bencher.iter(|| {
+                let mut observer = StreamObserver::new(Shape::Chat, 1);
+                read(Box::new(move |frame| {
+                    black_box(observer.observe(frame));
+                    black_box(hide_usage(frame));
+                }));
+            });
+        });
+        group.finish();
+    }
+}
+
+/// An embeddings answer that streams through.
+fn replies(criterion: &mut Criterion) {
+    let numbers = vec!["-0.012345678"; 1536].join(",");
+    let item = format!("{{\"object\":\"embedding\",\"index\":0,\"embedding\":[{numbers}]}}");
+    let items = vec![item.as_str(); 500].join(",");
+    let body =
+        format!("{{\"object\":\"list\",\"data\":[{items}],\"usage\":{{\"prompt_tokens\":8,\"total_tokens\":8}}}}");
+    let mut group = criterion.benchmark_group("reply/embeddings");
+    group.throughput(Throughput::Bytes(body.len() as u64)).sample_size(20);
+    group.bench_function("tap", |bencher| {
+        bencher.iter_batched_ref(
+            || Tap::new(&["usage", "model"], 1 << 16),
+            |tap| {
+                black_box(&body).as_bytes().chunks(16 << 10).for_each(|chunk| tap.feed(chunk));
+                assert!(tap.complete());
+            },
+            BatchSize::SmallInput,
+        );
+    });
+    group.bench_function("validate", |bencher| {
+        bencher.iter(|| json::Value::parse(black_box(&body).as_bytes()).unwrap())
+    });
+    group.finish();
+}
+
+/// A conversation of about this many bytes, with an escape about every so many bytes.
+fn chat(size: usize, escape_every: usize) -> Bytes {
+    let mut sentence =
+        "The quick brown fox jumps over the lazy dog while it rains in the mountains of the far north. ".repeat(4);
+    if escape_every > 0 {
+        for at in (escape_every..sentence.len()).step_by(escape_every).rev() {
+            sentence.insert_str(at, "\\n");
+        }
+    }
+    let mut messages = String::new();
+    while messages.len() + 300 < size {
+        let role = if messages.is_empty() { "system" } else { "user" };
+        let comma = if messages.is_empty() { "" } else { "," };
+        messages.push_str(&format!("{comma}{{\"role\":\"{role}\",\"content\":\"{sentence}\"}}"));
+    }
+    format!("{{\"model\":\"gpt-5.5\",\"messages\":[{messages}],\"temperature\":0.7,\"max_tokens\":512,\"stream\":true,\"stream_options\":{{\"include_usage\":false}},\"user\":\"u-123\",\"metadata\":{{\"trace\":\"abc\"}}}}").into()
+}
+
+/// One message with a picture in it.
+fn image(size: usize) -> Bytes {
+    let picture = "iVBORw0KGgoAAAANSUhEUgAA/+9".repeat(size / 27);
+    format!("{{\"model\":\"gpt-5.5\",\"messages\":[{{\"role\":\"user\",\"content\":[{{\"type\":\"image_url\",\"image_url\":{{\"url\":\"data:image/png;base64,{picture}\"}}}}]}}]}}").into()
+}

@@ -1,0 +1,168 @@
+//! The listening side, logs, deadlines, retries, health, and what models say about bodies.
+
+use std::{fmt::Display, fs::File, ops::RangeInclusive, path::Path, time::Duration};
+
+use tracing_subscriber::filter::EnvFilter;
+
+use super::Report;
+use crate::{
+    config::{complaint::nearest, environment::describe, settings::Settings},
+    providers::settings::Timeout,
+    types::{Period, Size},
+};
+
+const DAY: Period = Period::from_secs(86_400);
+/// More connections or calls than a machine can hold are a typing error.
+const MANY: usize = 10_000_000;
+/// Words that `log.level` may be without being a filter.
+const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+
+pub(super) fn check(settings: &Settings, report: &mut Report<'_>) {
+    listener(settings, report);
+    log(settings, report);
+    timeout(&["timeout"], &settings.timeout, report);
+    retries(settings, report);
+    health(settings, report);
+    models(settings, report);
+}
+
+fn listener(settings: &Settings, report: &mut Report<'_>) {
+    let server = &settings.server;
+    if let Some(tls) = &settings.tls {
+        readable(&["tls", "cert"], &tls.cert, report);
+        readable(&["tls", "key"], &tls.key, report);
+    }
+    if settings.data_dir.as_os_str().is_empty() {
+        report.error(&["data_dir"], "this must name a folder");
+    }
+    within(&["server", "max_body"], server.max_body, Size(1)..=Size::mib(4096), report);
+    // Less than 8 KiB is less than what HTTP/1 is read into at once.
+    within(&["server", "max_headers"], server.max_headers, Size::kib(8)..=Size::mib(16), report);
+    within(&["server", "max_in_flight"], server.max_in_flight, 1..=MANY, report);
+    within(&["server", "max_connections"], server.max_connections, 1..=MANY, report);
+    let wrong_keys = settings.auth.wrong_keys_per_minute;
+    within(&["auth", "wrong_keys_per_minute"], wrong_keys, 1..=1_000_000, report);
+    positive(&["server", "read_timeout"], server.read_timeout, report);
+    positive(&["server", "idle_timeout"], server.idle_timeout, report);
+    positive(&["server", "write_timeout"], server.write_timeout, report);
+    positive(&["server", "keepalive"], server.keepalive, report);
+    at_most_a_day(&["server", "drain", "pre_stop"], server.drain.pre_stop, report);
+    at_most_a_day(&["server", "drain", "grace"], server.drain.grace, report);
+}
+
+fn log(settings: &Settings, report: &mut Report<'_>) {
+    let level = settings.log.level.as_str();
+    let bare = level.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+    // A filter takes any bare word for the name of a module, all of which it would then log.
+    let understood = if bare { LEVELS.contains(&level) } else { EnvFilter::builder().parse(level).is_ok() };
+    if !understood {
+        let help = match nearest(level, LEVELS) {
+            Some(word) => format!("did you mean `{word}`?"),
+            None => "write error, warn, info, debug, trace, or a filter such as info,switchboard::routing=debug".into(),
+        };
+        report.error_with_help(&["log", "level"], "this is neither a level nor a filter", help);
+    }
+}
+
+/// Deadlines in one place. That of a whole call is compared with the others of the same place alone: elsewhere it is
+/// usual to shorten one of them and leave the rest.
+pub(super) fn timeout(path: &[&str], timeout: &Timeout, report: &mut Report<'_>) {
+    let at = |name| [path, &[name]].concat();
+    let all = [
+        ("connect", timeout.connect),
+        ("first_output", timeout.first_output),
+        ("between_chunks", timeout.between_chunks),
+        ("total", timeout.total),
+    ];
+    for (name, period) in all {
+        if let Some(period) = period {
+            positive(&at(name), period, report);
+        }
+    }
+    let written = |name| report.document.is_written(&at(name));
+    if let (Some(first), Some(total)) = (timeout.first_output, timeout.total)
+        && first > total
+        && written("first_output")
+        && written("total")
+    {
+        let message = format!("the first output may take {first}, but the whole call only {total}");
+        report.error(&at("first_output"), message);
+    }
+}
+
+fn retries(settings: &Settings, report: &mut Report<'_>) {
+    let retries = &settings.retries;
+    within(&["retries", "max_attempts"], retries.max_attempts, 1..=100, report);
+    positive(&["retries", "base"], retries.base, report);
+    positive(&["retries", "max"], retries.max, report);
+    at_most_a_day(&["retries", "max_retry_after"], retries.max_retry_after, report);
+    if retries.base > retries.max {
+        let message = format!("the first backoff is {}, longer than the longest, {}", retries.base, retries.max);
+        report.error(&["retries", "base"], message);
+    }
+}
+
+fn health(settings: &Settings, report: &mut Report<'_>) {
+    let health = &settings.health;
+    if health.failure_ratio <= 0.0 {
+        let help = "1 means: only when every call fails";
+        report.error_with_help(&["health", "failure_ratio"], "this must be more than 0", help);
+    }
+    positive(&["health", "window"], health.window, report);
+    positive(&["health", "rest"], health.rest, report);
+    positive(&["health", "max_rest"], health.max_rest, report);
+    positive(&["health", "dead_key_rest"], health.dead_key_rest, report);
+    at_most_a_day(&["health", "max_wait"], health.max_wait, report);
+    if health.rest > health.max_rest {
+        let message = format!("the first rest is {}, longer than the longest, {}", health.rest, health.max_rest);
+        report.error(&["health", "rest"], message);
+    }
+}
+
+fn models(settings: &Settings, report: &mut Report<'_>) {
+    for (name, model) in &settings.models {
+        timeout(&["models", name, "timeout"], &model.timeout, report);
+        ceilings(&["models", name, "ceilings"], &model.ceilings, report);
+        for (index, target) in model.targets.iter().enumerate() {
+            let index = index.to_string();
+            timeout(&["models", name, "targets", &index, "timeout"], &target.timeout, report);
+            ceilings(&["models", name, "targets", &index, "ceilings"], &target.params.ceilings, report);
+        }
+    }
+}
+
+fn ceilings(path: &[&str], ceilings: &serde_json::Map<String, serde_json::Value>, report: &mut Report<'_>) {
+    for (name, value) in ceilings {
+        if !value.is_number() {
+            report.error(&[path, &[name]].concat(), "a ceiling must be a number");
+        }
+    }
+}
+
+/// Complains unless the file can be opened.
+pub(super) fn readable(path: &[&str], file: &Path, report: &mut Report<'_>) {
+    if let Err(error) = File::open(file) {
+        report.error(path, format!("the file cannot be read: {}", describe(&error)));
+    }
+}
+
+fn positive(path: &[&str], period: Period, report: &mut Report<'_>) {
+    if period.0 == Duration::ZERO {
+        report.error(path, "this must be more than 0");
+    }
+    at_most_a_day(path, period, report);
+}
+
+fn at_most_a_day(path: &[&str], period: Period, report: &mut Report<'_>) {
+    if period > DAY {
+        report.error(path, "this is more than a day");
+    }
+}
+
+fn within<T: Copy + PartialOrd + Display>(path: &[&str], value: T, range: RangeInclusive<T>, report: &mut Report<'_>) {
+    if value < *range.start() {
+        report.error_with_help(path, "this is too small", format!("at least {}", range.start()));
+    } else if value > *range.end() {
+        report.error_with_help(path, "this is too large", format!("at most {}", range.end()));
+    }
+}

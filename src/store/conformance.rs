@@ -1,0 +1,160 @@
+//! What every database must do, as functions of an open one; each database runs them all.
+
+use std::collections::HashSet;
+
+use jiff::{Timestamp, ToSpan};
+
+use super::{Db, KeyEdit, KeyHash, KeyRow, NewKey, keys};
+
+#[tokio::test]
+async fn sqlite_conforms() {
+    async fn fresh() -> (tempfile::TempDir, Db) {
+        let dir = tempfile::tempdir().unwrap();
+        let db = Db::open(dir.path()).await.unwrap();
+        (dir, db)
+    }
+    a_key_comes_back_as_it_was_stored(&fresh().await.1).await;
+    a_hash_is_stored_once(&fresh().await.1).await;
+    an_edit_changes_what_it_names(&fresh().await.1).await;
+    a_revocation_is_for_good(&fresh().await.1).await;
+    people_find_keys_by_id_name_or_hint(&fresh().await.1).await;
+    pages_hold_every_key_once(&fresh().await.1).await;
+    changes_are_numbered(&fresh().await.1).await;
+    writers_at_once_get_numbers_of_their_own(&fresh().await.1).await;
+    hostile_text_is_data(&fresh().await.1).await;
+}
+
+fn new_key(n: u32, name: &str) -> NewKey {
+    let created = Timestamp::from_millisecond(1_790_000_000_000).unwrap();
+    NewKey {
+        id: format!("01K{n:023}"),
+        name: name.to_owned(),
+        hash: KeyHash::of(&format!("key {n}")),
+        hint: format!("h{n:03}"),
+        models: vec!["openai/*".to_owned(), "a\"b".to_owned()],
+        expires: Some(created + 1.hour()),
+        created,
+    }
+}
+
+async fn a_key_comes_back_as_it_was_stored(db: &Db) {
+    assert_eq!(keys::count(db).await.unwrap(), 0);
+    let row = keys::create(db, new_key(1, "ci")).await.unwrap();
+    let NewKey { id, name, hash, hint, models, expires, created } = new_key(1, "ci");
+    let wanted = KeyRow { id, name, hash, hint, models, expires, created, enabled: true, revoked: None, version: 1 };
+    assert_eq!(row, wanted);
+    assert_eq!(keys::find_by_hash(db, &hash).await.unwrap(), Some(wanted));
+    assert_eq!(keys::find_by_hash(db, &KeyHash::of("another")).await.unwrap(), None);
+    assert_eq!(keys::count(db).await.unwrap(), 1);
+}
+
+async fn a_hash_is_stored_once(db: &Db) {
+    keys::create(db, new_key(1, "a")).await.unwrap();
+    let twin = NewKey { hash: new_key(1, "").hash, ..new_key(2, "b") };
+    keys::create(db, twin).await.unwrap_err();
+    assert_eq!(keys::count(db).await.unwrap(), 1);
+    assert_eq!(keys::change_marker(db).await.unwrap(), 1, "a failed write leaves no number behind");
+}
+
+async fn an_edit_changes_what_it_names(db: &Db) {
+    let row = keys::create(db, new_key(1, "a")).await.unwrap();
+    let edits = [
+        KeyEdit { name: Some("b".to_owned()), ..KeyEdit::default() },
+        KeyEdit { models: Some(vec!["*".to_owned()]), ..KeyEdit::default() },
+        KeyEdit { enabled: Some(false), ..KeyEdit::default() },
+        KeyEdit { expires: Some(None), ..KeyEdit::default() },
+        KeyEdit::default(),
+    ];
+    let mut wanted = row;
+    for edit in edits {
+        wanted.version += 1;
+        wanted.name = edit.name.clone().unwrap_or(wanted.name);
+        wanted.models = edit.models.clone().unwrap_or(wanted.models);
+        wanted.enabled = edit.enabled.unwrap_or(wanted.enabled);
+        wanted.expires = edit.expires.unwrap_or(wanted.expires);
+        assert_eq!(keys::update(db, &wanted.id, edit).await.unwrap().as_ref(), Some(&wanted));
+        assert_eq!(keys::find_by_hash(db, &wanted.hash).await.unwrap().as_ref(), Some(&wanted));
+    }
+    assert_eq!(keys::update(db, "no such id", KeyEdit::default()).await.unwrap(), None);
+    assert_eq!(keys::change_marker(db).await.unwrap(), wanted.version, "no change, no number");
+}
+
+async fn a_revocation_is_for_good(db: &Db) {
+    let row = keys::create(db, new_key(1, "a")).await.unwrap();
+    let at = Timestamp::from_millisecond(1_790_000_001_000).unwrap();
+    assert_eq!(keys::revoke(db, &row.id, at).await.unwrap().unwrap().revoked, Some(at));
+    assert_eq!(keys::revoke(db, &row.id, at + 1.hour()).await.unwrap().unwrap().revoked, Some(at));
+    assert_eq!(keys::find_by_hash(db, &row.hash).await.unwrap().unwrap().revoked, Some(at));
+    assert_eq!(keys::revoke(db, "no such id", at).await.unwrap(), None);
+}
+
+async fn people_find_keys_by_id_name_or_hint(db: &Db) {
+    for (n, name) in [(1, "a"), (2, "b"), (3, "b"), (4, "h001")] {
+        keys::create(db, new_key(n, name)).await.unwrap();
+    }
+    let found = async |text: &str| -> Vec<String> {
+        keys::find(db, text).await.unwrap().into_iter().map(|row| row.hint).collect()
+    };
+    assert_eq!(found(&new_key(3, "").id).await, ["h003"]);
+    assert_eq!(found(&new_key(3, "").id.to_lowercase()).await, ["h003"]);
+    assert_eq!(found("a").await, ["h001"]);
+    assert_eq!(found("b").await, ["h002", "h003"]);
+    assert_eq!(found("h001").await, ["h004"], "a name comes before a hint");
+    assert_eq!(found("h002").await, ["h002"]);
+    assert!(found("c").await.is_empty());
+
+    keys::revoke(db, &new_key(2, "").id, Timestamp::UNIX_EPOCH).await.unwrap();
+    assert_eq!(found("b").await, ["h003"], "a revoked key is found by its id alone");
+    assert!(found("h002").await.is_empty());
+    assert_eq!(found(&new_key(2, "").id).await, ["h002"]);
+}
+
+async fn pages_hold_every_key_once(db: &Db) {
+    for n in [3, 1, 5, 2, 4] {
+        keys::create(db, new_key(n, "same")).await.unwrap();
+    }
+    let mut listed: Vec<KeyRow> = Vec::new();
+    loop {
+        let page = keys::list(db, listed.last().map(|row| row.id.as_str()), 2).await.unwrap();
+        assert!(page.len() <= 2);
+        if page.is_empty() {
+            break;
+        }
+        listed.extend(page);
+    }
+    let hints: Vec<&str> = listed.iter().map(|row| row.hint.as_str()).collect();
+    assert_eq!(hints, ["h001", "h002", "h003", "h004", "h005"]);
+}
+
+async fn changes_are_numbered(db: &Db) {
+    assert_eq!(keys::change_marker(db).await.unwrap(), 0);
+    for n in 1..=3 {
+        keys::create(db, new_key(n, "a")).await.unwrap();
+    }
+    keys::revoke(db, &new_key(1, "").id, Timestamp::UNIX_EPOCH).await.unwrap();
+    assert_eq!(keys::change_marker(db).await.unwrap(), 4);
+    let changed = async |seen, limit| -> Vec<(i64, String)> {
+        let rows = keys::changed_since(db, seen, limit).await.unwrap();
+        rows.into_iter().map(|row| (row.version, row.hint)).collect()
+    };
+    let told = |version: i64, hint: &str| (version, hint.to_owned());
+    assert_eq!(changed(0, 9).await, [told(2, "h002"), told(3, "h003"), told(4, "h001")]);
+    assert_eq!(changed(2, 1).await, [told(3, "h003")]);
+    assert_eq!(changed(4, 9).await, []);
+}
+
+async fn writers_at_once_get_numbers_of_their_own(db: &Db) {
+    let made = futures_util::future::join_all((1..=20).map(|n| keys::create(db, new_key(n, "a")))).await;
+    let versions: HashSet<i64> = made.into_iter().map(|row| row.unwrap().version).collect();
+    assert_eq!(versions.len(), 20);
+    assert_eq!(keys::change_marker(db).await.unwrap(), 20);
+}
+
+async fn hostile_text_is_data(db: &Db) {
+    let hostile = "x'); drop table keys; --";
+    let row = keys::create(db, new_key(1, hostile)).await.unwrap();
+    assert_eq!(keys::find(db, hostile).await.unwrap(), [row]);
+    assert!(keys::find(db, "' or '1'='1").await.unwrap().is_empty());
+    assert!(keys::find(db, "%").await.unwrap().is_empty());
+    assert!(keys::list(db, Some("' or '1'='1"), 9).await.unwrap().len() <= 1);
+}
