@@ -297,10 +297,10 @@ impl<'a> Trail<'a> {
                 self.fresh.clear();
                 self.tried.clear();
             }
-            // The key that failed rests now; another key of the same target may be well. It goes behind the others.
-            Next::Elsewhere(_) if candidate.target.provider.keys.len() > 1 => self.fresh.push(candidate),
+            // The key that failed rests now. Where another key of the target is well, it goes behind the others.
+            Next::Elsewhere(_) if candidate.target.ready_at(self.now()).is_none() => self.fresh.push(candidate),
             Next::Elsewhere(_) => {}
-            Next::Anywhere(Reason::RateLimit) if candidate.target.provider.keys.len() > 1 => {
+            Next::Anywhere(Reason::RateLimit) if candidate.target.ready_at(self.now()).is_none() => {
                 self.tried.push(candidate.clone());
                 self.fresh.push(candidate);
             }

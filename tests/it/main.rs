@@ -8,5 +8,6 @@
     reason = "a test that cannot set its scene has failed, and says so at the place"
 )]
 
+mod failover;
 mod harness;
 mod settlement;
