@@ -149,7 +149,7 @@ impl App {
             tls,
         };
         serving.spawn(server.serve(listener, http::router(surface)));
-        tasks.spawn(cut_at_the_end(shutdown.clone(), gateway.cut.clone()));
+        tasks.spawn(cut_at_the_end(shutdown.clone(), gateway.cut.clone(), tasks.stopping()));
 
         let reloads = Arc::new(Reloads {
             file: match &loaded.source {
@@ -434,8 +434,11 @@ fn show_breakers(metrics: &Metrics, gateway: &Arc<Gateway>) {
     });
 }
 
-/// When the patience of shutdown is over, streams still open end with an error event.
-async fn cut_at_the_end(shutdown: Shutdown, cut: CancellationToken) {
-    shutdown.reached(Phase::Cut).await;
-    cut.cancel();
+/// When the patience of shutdown is over, streams still open end with an error event. A gateway that has nothing in
+/// flight stops without ever getting there.
+async fn cut_at_the_end(shutdown: Shutdown, cut: CancellationToken, stop: CancellationToken) {
+    tokio::select! {
+        () = shutdown.reached(Phase::Cut) => cut.cancel(),
+        () = stop.cancelled() => {}
+    }
 }

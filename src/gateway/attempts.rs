@@ -107,7 +107,7 @@ impl<'a> Trail<'a> {
     async fn next(&mut self) -> Result<(Candidate, Permit), Failed> {
         let mut waited = false;
         loop {
-            if self.last.is_some() && self.now() >= self.deadline() {
+            if self.last.is_some() && self.overdue(self.now()) {
                 return Err(self.give_up());
             }
             if let Some(go) = self.fresh_and_well() {
@@ -191,7 +191,7 @@ impl<'a> Trail<'a> {
         }
         let backoff = routing::full_jitter(self.retries + 1, retries.base.0, retries.max.0, fastrand::f64());
         let wake = now + rest.max(backoff);
-        if wake >= self.deadline() || !self.gateway.retries.withdraw(now) {
+        if self.overdue(wake) || !self.gateway.retries.withdraw(now) {
             return None;
         }
         self.sleep(now, wake).await;
@@ -211,7 +211,7 @@ impl<'a> Trail<'a> {
     async fn wait_for_first(&mut self) -> bool {
         let now = self.now();
         let Some(first) = self.earliest(now) else { return true };
-        if first - now > self.call.snapshot.health.max_wait.0 || first >= self.deadline() {
+        if first - now > self.call.snapshot.health.max_wait.0 || self.overdue(first) {
             return false;
         }
         self.sleep(now, first).await;
@@ -279,10 +279,11 @@ impl<'a> Trail<'a> {
         Until { first_output: self.now() + deadlines.first_output, total: self.call.arrived + deadlines.total }
     }
 
-    /// When the call as a whole must be over: the longest total deadline among the places it could still go.
-    fn deadline(&self) -> Instant {
+    /// Whether the call as a whole must be over at `at`: by the longest total deadline among the places it could still
+    /// go. Where none is left there is none to keep: a fallback may follow, with a deadline of its own.
+    fn overdue(&self, at: Instant) -> bool {
         let left = self.fresh.iter().chain(&self.tried).map(|candidate| candidate.target.deadlines.total).max();
-        self.call.arrived + left.unwrap_or(Duration::ZERO)
+        left.is_some_and(|total| at >= self.call.arrived + total)
     }
 
     /// Notes a failure. `Err` when it is final.
@@ -296,10 +297,10 @@ impl<'a> Trail<'a> {
                 self.fresh.clear();
                 self.tried.clear();
             }
-            // The key that failed rests now; another key of the same target may be well. It goes behind the others.
-            Next::Elsewhere(_) if candidate.target.provider.keys.len() > 1 => self.fresh.push(candidate),
+            // The key that failed rests now. Where another key of the target is well, it goes behind the others.
+            Next::Elsewhere(_) if candidate.target.ready_at(self.now()).is_none() => self.fresh.push(candidate),
             Next::Elsewhere(_) => {}
-            Next::Anywhere(Reason::RateLimit) if candidate.target.provider.keys.len() > 1 => {
+            Next::Anywhere(Reason::RateLimit) if candidate.target.ready_at(self.now()).is_none() => {
                 self.tried.push(candidate.clone());
                 self.fresh.push(candidate);
             }
