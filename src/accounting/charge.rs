@@ -47,8 +47,9 @@ impl Till {
     ///
     /// # Errors
     /// 503 when more calls are in flight or unsettled than there are places.
-    pub fn open(&self, record: Settlement, arrived: Instant, ready: Instant) -> Result<Charge, Error> {
+    pub fn open(&self, mut record: Settlement, arrived: Instant, ready: Instant) -> Result<Charge, Error> {
         let permit = self.queue.clone().try_reserve_owned().map_err(|_| Error::full())?;
+        record.pending = Some(Metrics::count(&self.metrics.settlements_pending));
         Ok(Charge {
             permit: Some(permit),
             record: Some(Box::new(record)),

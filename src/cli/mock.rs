@@ -16,7 +16,7 @@ pub(super) struct Args {
 }
 
 #[expect(clippy::print_stdout, reason = "the answer of the command")]
-pub(super) fn run(args: Args) -> Result<(), Failed> {
+pub(super) fn run(args: &Args) -> Result<(), Failed> {
     let behaviour = args.options.behaviour().map_err(Failed::misconfigured)?;
     runtime()?.block_on(async move {
         let listener = TcpListener::bind(args.options.listen).await;

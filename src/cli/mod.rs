@@ -45,7 +45,7 @@ enum Command {
     Check(check::Args),
     Config(config::Args),
     Keys(Keys),
-    Mock(mock::Args),
+    Mock(Box<mock::Args>),
     Healthcheck(healthcheck::Args),
 }
 
@@ -113,7 +113,7 @@ impl Cli {
             Command::Check(args) => check::run(&args),
             Command::Config(args) => config::run(&args),
             Command::Keys(keys) => keys.run(),
-            Command::Mock(args) => mock::run(args),
+            Command::Mock(args) => mock::run(&args),
             Command::Healthcheck(args) => healthcheck::run(args),
         }
     }

@@ -42,8 +42,8 @@ pub struct Loaded {
     pub notes: Vec<String>,
     /// What is allowed but probably not meant.
     pub warnings: Complaints,
-    /// The version of this configuration: the first 12 hexadecimal digits of the SHA-256 of the file's text. Two replicas
-    /// with the same text have the same version.
+    /// The version of this configuration: the first 12 hexadecimal digits of the SHA-256 of the file's text. Two
+    /// replicas with the same text have the same version.
     pub hash: String,
     document: Option<Document>,
     watch: Watch,

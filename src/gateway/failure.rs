@@ -64,7 +64,7 @@ impl Failed {
         let attempts = charge.attempts();
         let status = provider.as_ref().map_or(error.status, |answer| answer.status);
         charge.settle_error(outcome, error.code, status.as_u16());
-        Refusal { error, provider, target: self.target, attempts }
+        Refusal { error, provider, target: self.target, attempts, settled: true }
     }
 }
 

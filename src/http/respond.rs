@@ -33,8 +33,8 @@ pub(super) fn reply(reply: Reply, id: RequestId, place: OwnedSemaphorePermit) ->
 
 /// A call that failed.
 pub(super) fn refusal(refusal: Refusal, id: RequestId) -> Response {
-    let Refusal { error, provider, target, attempts } = refusal;
-    log(&error, id);
+    let Refusal { error, provider, target, attempts, settled } = refusal;
+    log(&error, id, settled);
     let mut response = match provider {
         Some(answer) => {
             let mut response = Response::new(Body::from(answer.body));
@@ -57,7 +57,7 @@ pub(super) fn refusal(refusal: Refusal, id: RequestId) -> Response {
 
 /// An error before there was a call.
 pub(super) fn error(error: &Error, id: RequestId) -> Response {
-    log(error, id);
+    log(error, id, false);
     let mut response = of_error(error);
     advise(response.headers_mut(), error);
     stamp(&mut response, id);
@@ -121,10 +121,13 @@ pub(super) fn stamp(response: &mut Response, id: RequestId) {
     }
 }
 
-/// The cause of an error is for the log alone. Clients' own mistakes are not worth a line each.
-fn log(error: &Error, id: RequestId) {
+/// The cause of an error is for the log alone. A call that was refused before it had a charge leaves its line here;
+/// callers without a good key leave none at the usual level, or anybody could fill the log.
+fn log(error: &Error, id: RequestId, settled: bool) {
     let cause = error.cause.as_ref().map(tracing::field::display);
+    let keyless = error.status == StatusCode::UNAUTHORIZED || error.code == "too_many_wrong_keys";
     match error.fault {
+        Fault::Client if !settled && !keyless => tracing::info!(%id, code = error.code, cause, "call refused: {error}"),
         Fault::Client => tracing::debug!(%id, code = error.code, cause, "call refused: {error}"),
         Fault::Upstream => tracing::info!(%id, code = error.code, cause, "call failed: {error}"),
         Fault::Gateway => tracing::warn!(%id, code = error.code, cause, "call failed: {error}"),
