@@ -322,3 +322,12 @@ async def test_fifty_streams_at_once_do_not_mix(async_client):
         assert text_of([chunk async for chunk in stream]) == text
 
     await asyncio.gather(*(one(number) for number in range(50)))
+
+
+def test_stream_options_that_say_nothing(http, upstream):
+    for options in (None, {}):
+        upstream.clear()
+        body = {"model": "assistant", "messages": HELLO, "stream": True, "stream_options": options}
+        text = http.post("/v1/chat/completions", json=body).raise_for_status().text
+        assert "usage" not in text and text.endswith("data: [DONE]\n\n")
+        assert upstream.only().body["stream_options"] == {"include_usage": True}
