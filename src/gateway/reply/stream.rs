@@ -224,11 +224,10 @@ impl StreamBody {
             self.state = State::Ended;
             return;
         }
-        // A last event whose blank line is missing is still an event.
+        // A last event whose blank line is missing is still an event; the reader has completed it.
         if let Some(frame) = self.frames.take_rest() {
             let seen = self.observer.observe(&frame);
             self.relay(frame, &seen);
-            self.out.put(Bytes::from_static(b"\n\n"));
         }
         match self.state {
             // Some providers leave `[DONE]` out. With every answer finished the stream is whole; the client's format
