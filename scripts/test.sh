@@ -86,7 +86,7 @@ step "clippy" cargo clippy --all-targets --locked -- -D warnings
 step "tests" cargo test --locked --no-fail-fast
 optional cargo-deny "licences and advisories" cargo deny check
 optional cargo-machete "unused dependencies" cargo machete
-[ ! -d fuzz ] || step "fuzz targets" cargo check --manifest-path fuzz/Cargo.toml
+[ ! -d fuzz ] || step "fuzz targets" cargo check --locked --manifest-path fuzz/Cargo.toml
 if [ -n "$quick" ]; then
     note skipped "clients" "--quick"
 else
