@@ -47,6 +47,8 @@ pub struct StreamBody {
     observer: StreamObserver,
     /// What is ready to be sent.
     out: Out,
+    /// The provider's connection was given a turn to hand over more.
+    gathering: bool,
     hide_usage: bool,
     charge: Option<Charge>,
     permit: Permit,
@@ -107,6 +109,7 @@ impl StreamBody {
             frames,
             observer,
             out: Out::default(),
+            gathering: false,
             hide_usage: !call.asked_usage,
             charge: Some(charge),
             permit,
@@ -145,7 +148,7 @@ impl StreamBody {
                 Poll::Ready(Some(Ok(piece))) => self.arrived(piece),
                 Poll::Ready(Some(Err(_))) => self.broken(),
                 Poll::Ready(None) => self.finished(),
-                Poll::Pending if !self.out.is_empty() => return Poll::Ready(Some(self.flush())),
+                Poll::Pending if !self.out.is_empty() => return self.flush_or_gather(cx),
                 Poll::Pending => {
                     if self.poll_timers(cx).is_pending() {
                         return Poll::Pending;
@@ -155,8 +158,21 @@ impl StreamBody {
         }
     }
 
+    /// There is output and no more input. The provider's connection hands over one chunk at a time, so "no more" may
+    /// only mean that it has not had its turn: it gets one, and what it has read already joins the same write. A
+    /// burst so costs one write for many chunks, and a single chunk waits for one pass of the scheduler, not for time.
+    fn flush_or_gather(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        if self.gathering {
+            return Poll::Ready(Some(self.flush()));
+        }
+        self.gathering = true;
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
     /// A piece of the provider's body.
     fn arrived(&mut self, piece: Bytes) {
+        self.gathering = false;
         if self.state == State::Relaying {
             self.frames.push(piece);
         }
@@ -280,6 +296,7 @@ impl StreamBody {
     }
 
     fn flush(&mut self) -> Bytes {
+        self.gathering = false;
         let bytes = self.out.take();
         self.deadlines.last_sent = self.deadlines.last_sent.max(self.deadlines.last_event);
         if let Some(charge) = &mut self.charge {
