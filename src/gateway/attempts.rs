@@ -289,7 +289,9 @@ impl<'a> Trail<'a> {
     /// Notes a failure. `Err` when it is final.
     fn failed(&mut self, candidate: Candidate, failure: Failure) -> Result<(), Failed> {
         let next = failure.next;
-        self.last = Some((failure, candidate.target.label.clone()));
+        // As on success: the model that was really asked for, where the label of a pattern's target has a `*`.
+        let target = format!("{}/{}", candidate.target.provider.name, candidate.upstream_model);
+        self.last = Some((failure, target.into()));
         match next {
             Next::Nowhere => return Err(self.give_up()),
             Next::Fallback(_) => {
