@@ -186,7 +186,12 @@ impl<'a> Trail<'a> {
             .map(|(place, candidate)| (place, candidate.target.ready_at(now).unwrap_or(now)))
             .min_by_key(|(_, ready)| *ready)?;
         let rest = ready.saturating_duration_since(now);
-        if rest > retries.max_retry_after.0 {
+        // A provider's own word is waited for longer than a rest of ours.
+        let patience = match self.tried[place].target.acquire(now) {
+            Acquire::Resting { why: Rest::Failing | Rest::KeyRefused, .. } => self.call.snapshot.health.max_wait.0,
+            _ => retries.max_retry_after.0,
+        };
+        if rest > patience {
             return None;
         }
         let backoff = routing::full_jitter(self.retries + 1, retries.base.0, retries.max.0, fastrand::f64());
@@ -289,7 +294,7 @@ impl<'a> Trail<'a> {
     /// Notes a failure. `Err` when it is final.
     fn failed(&mut self, candidate: Candidate, failure: Failure) -> Result<(), Failed> {
         let next = failure.next;
-        self.last = Some((failure, candidate.target.label.clone()));
+        self.last = Some((failure, candidate.name().into()));
         match next {
             Next::Nowhere => return Err(self.give_up()),
             Next::Fallback(_) => {

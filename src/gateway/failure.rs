@@ -178,6 +178,9 @@ impl Rules {
     fn of(class: ErrorClass, status: Option<u16>, retry_after: Option<Duration>) -> Self {
         let rule = |outcome, health, next, status, code| Self { outcome, health, next, status, code };
         let limited = Health::RateLimited { retry_after };
+        if status == Some(409) {
+            return Self::permanent(status);
+        }
         match class {
             ErrorClass::RateLimited => rule(
                 Outcome::RateLimited,

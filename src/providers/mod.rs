@@ -7,6 +7,7 @@ pub mod vendors;
 
 use std::{sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri, uri};
 
 pub use build::{BadProvider, MOCK};
@@ -89,6 +90,28 @@ pub enum Operation {
     Chat,
     Completion,
     Embedding,
+}
+
+impl ProviderKey {
+    /// `text` without this key in it: some providers repeat the key they refuse, and a client must not learn it.
+    pub fn redact(&self, text: Bytes) -> Bytes {
+        let Some(secret) = self.secret.as_ref().map(|secret| secret.expose().trim()).filter(|s| !s.is_empty()) else {
+            return text;
+        };
+        let finder = memchr::memmem::Finder::new(secret.as_bytes());
+        if finder.find(&text).is_none() {
+            return text;
+        }
+        let mut clean = Vec::with_capacity(text.len());
+        let mut rest = &text[..];
+        while let Some(at) = finder.find(rest) {
+            clean.extend_from_slice(&rest[..at]);
+            clean.extend_from_slice(b"***");
+            rest = &rest[at + secret.len()..];
+        }
+        clean.extend_from_slice(rest);
+        clean.into()
+    }
 }
 
 impl Operation {
