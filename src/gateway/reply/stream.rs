@@ -228,7 +228,6 @@ impl StreamBody {
         if let Some(frame) = self.frames.take_rest() {
             let seen = self.observer.observe(&frame);
             self.relay(frame, &seen);
-            self.out.put(Bytes::from_static(b"\n\n"));
         }
         match self.state {
             // Some providers leave `[DONE]` out. With every answer finished the stream is whole; the client's format
