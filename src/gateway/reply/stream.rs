@@ -48,6 +48,8 @@ pub struct StreamBody {
     /// What is ready to be sent.
     out: Out,
     hide_usage: bool,
+    /// `[DONE]` has passed with half of its last CRLF.
+    owes_line_feed: bool,
     charge: Option<Charge>,
     permit: Permit,
     metrics: Arc<TargetMetrics>,
@@ -108,6 +110,7 @@ impl StreamBody {
             observer,
             out: Out::default(),
             hide_usage: !call.asked_usage,
+            owes_line_feed: false,
             charge: Some(charge),
             permit,
             metrics: call.snapshot.outlet(&candidate.target).metrics.clone(),
@@ -159,6 +162,8 @@ impl StreamBody {
     fn arrived(&mut self, piece: Bytes) {
         if self.state == State::Relaying {
             self.frames.push(piece);
+        } else if std::mem::take(&mut self.owes_line_feed) && piece.first() == Some(&b'\n') {
+            self.out.put(piece.slice(..1));
         }
     }
 
@@ -186,6 +191,7 @@ impl StreamBody {
         match seen {
             Seen::Silent | Seen::Preamble | Seen::Output | Seen::UsageOnly => self.forward(frame),
             Seen::Done => {
+                self.owes_line_feed = frame.bytes().last() == Some(&b'\r');
                 self.forward(frame);
                 self.complete();
             }
