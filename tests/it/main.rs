@@ -10,4 +10,5 @@
 
 mod failover;
 mod harness;
+mod pass_lane;
 mod settlement;
