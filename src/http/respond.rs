@@ -1,10 +1,13 @@
 //! From outcomes to responses. Every error leaves here, in OpenAI's shape.
 
-use axum::{body::Body, response::Response};
+use std::sync::Arc;
+
+use axum::{body::Body, extract::State, response::Response};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use http_body::Body as _;
 use tokio::sync::OwnedSemaphorePermit;
 
+use super::Surface;
 use crate::{
     error::{Error, Fault},
     gateway::{Refusal, Reply, ReplyBody, names},
@@ -71,18 +74,20 @@ pub(super) fn panicked(id: RequestId) -> Response {
     error(&Error::gateway(status, "internal_error", message), id)
 }
 
-pub(super) async fn not_found(method: Method, uri: Uri) -> Response {
+pub(super) async fn not_found(State(surface): State<Arc<Surface>>, method: Method, uri: Uri) -> Response {
     let message = format!(
         "There is nothing at {method} {}. The API is below /v1: /v1/chat/completions, /v1/completions, /v1/embeddings, \
          /v1/models.",
         shortened(uri.path())
     );
-    of_error(&Error::client(StatusCode::NOT_FOUND, "unknown_path", message))
+    let id = RequestId::new(surface.clock.unix_millis());
+    self::error(&Error::client(StatusCode::NOT_FOUND, "unknown_path", message), id)
 }
 
-pub(super) async fn method_not_allowed(method: Method, uri: Uri) -> Response {
+pub(super) async fn method_not_allowed(State(surface): State<Arc<Surface>>, method: Method, uri: Uri) -> Response {
     let message = format!("{} does not answer to {method}.", shortened(uri.path()));
-    of_error(&Error::client(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message))
+    let id = RequestId::new(surface.clock.unix_millis());
+    self::error(&Error::client(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message), id)
 }
 
 /// JSON that is not an error.
