@@ -303,9 +303,9 @@ impl<'a> Trail<'a> {
                 self.tried.clear();
             }
             // The key that failed rests now. Where another key of the target is well, it goes behind the others.
-            Next::Elsewhere(_) if candidate.target.ready_at(self.now()).is_none() => self.fresh.push(candidate),
+            Next::Elsewhere(_) if self.has_another_key(&candidate) => self.fresh.push(candidate),
             Next::Elsewhere(_) => {}
-            Next::Anywhere(Reason::RateLimit) if candidate.target.ready_at(self.now()).is_none() => {
+            Next::Anywhere(Reason::RateLimit) if self.has_another_key(&candidate) => {
                 self.tried.push(candidate.clone());
                 self.fresh.push(candidate);
             }
@@ -315,6 +315,11 @@ impl<'a> Trail<'a> {
             return Err(self.give_up());
         }
         Ok(())
+    }
+
+    /// Whether a target of which one key has just failed has another that is well.
+    fn has_another_key(&self, candidate: &Candidate) -> bool {
+        candidate.target.provider.keys.len() > 1 && candidate.target.ready_at(self.now()).is_none()
     }
 
     fn give_up(&mut self) -> Failed {

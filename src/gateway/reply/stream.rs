@@ -50,6 +50,8 @@ pub struct StreamBody {
     /// The provider's connection was given a turn to hand over more.
     gathering: bool,
     hide_usage: bool,
+    /// `[DONE]` has passed with half of its last CRLF.
+    owes_line_feed: bool,
     charge: Option<Charge>,
     permit: Permit,
     metrics: Arc<TargetMetrics>,
@@ -111,6 +113,7 @@ impl StreamBody {
             out: Out::default(),
             gathering: false,
             hide_usage: !call.asked_usage,
+            owes_line_feed: false,
             charge: Some(charge),
             permit,
             metrics: call.snapshot.outlet(&candidate.target).metrics.clone(),
@@ -175,6 +178,8 @@ impl StreamBody {
         self.gathering = false;
         if self.state == State::Relaying {
             self.frames.push(piece);
+        } else if std::mem::take(&mut self.owes_line_feed) && piece.first() == Some(&b'\n') {
+            self.out.put(piece.slice(..1));
         }
     }
 
@@ -202,6 +207,7 @@ impl StreamBody {
         match seen {
             Seen::Silent | Seen::Preamble | Seen::Output | Seen::UsageOnly => self.forward(frame),
             Seen::Done => {
+                self.owes_line_feed = frame.bytes().last() == Some(&b'\r');
                 self.forward(frame);
                 self.complete();
             }
