@@ -155,13 +155,21 @@ impl Charge {
     fn end(&mut self, outcome: Outcome) {
         let (Some(permit), Some(mut record)) = (self.permit.take(), self.record.take()) else { return };
         record.outcome = outcome;
+        let now = self.clock.now();
         if outcome == Outcome::ClientCancel && record.status == 0 {
             // nginx's word for a client that closed before it was answered.
             record.status = 499;
+            let running = record.attempts.last().filter(|attempt| attempt.outcome.is_none());
+            self.waited += running.map_or(Duration::ZERO, |attempt| now.saturating_duration_since(attempt.started));
+            record.overhead = now.saturating_duration_since(self.ready).saturating_sub(self.waited);
         }
-        record.duration = self.clock.now().saturating_duration_since(self.arrived);
+        record.duration = now.saturating_duration_since(self.arrived);
         if let Some(attempt) = record.attempts.last_mut() {
-            attempt.outcome.get_or_insert(outcome);
+            // A committed attempt whose answer broke off after all was no success.
+            let broke_off = attempt.outcome == Some(Outcome::Ok) && outcome.is_providers_fault();
+            if attempt.outcome.is_none() || broke_off {
+                attempt.outcome = Some(outcome);
+            }
         }
         permit.send(record);
     }
