@@ -12,7 +12,7 @@ use super::{
     headers, params,
 };
 use crate::{
-    providers::{Deadlines, Operation},
+    providers::{Deadlines, Operation, ProviderKey},
     routing::{Candidate, Permit},
     telemetry::Outcome,
     upstream::{OutBody, UpstreamBody, join},
@@ -84,8 +84,14 @@ pub(super) async fn exchange(
     let provider = &candidate.target.provider;
     let outlet = call.snapshot.outlet(&candidate.target);
     let request = encode(call, candidate, permit, outlet)?;
-    let wait =
-        Wait { gateway, provider: &provider.name, deadlines: candidate.target.deadlines, until, stream: call.stream };
+    let wait = Wait {
+        gateway,
+        provider: &provider.name,
+        key: permit.key(),
+        deadlines: candidate.target.deadlines,
+        until,
+        stream: call.stream,
+    };
     let response =
         wait.head(outlet.pool.send(request)).await?.map_err(|error| Failure::send(&provider.name, &error))?;
     let (mut parts, body) = response.into_parts();
@@ -117,6 +123,7 @@ fn encode(call: &Call, candidate: &Candidate, permit: &Permit, outlet: &Outlet) 
 struct Wait<'a> {
     gateway: &'a Gateway,
     provider: &'a str,
+    key: &'a ProviderKey,
     deadlines: Deadlines,
     until: Until,
     stream: bool,
@@ -180,7 +187,7 @@ impl Wait<'_> {
             while let Some(frame) = frames.next().map_err(|_| self.frame_too_long())? {
                 match observer.observe(&frame) {
                     Seen::Done => return Err(Failure::empty(self.provider)),
-                    Seen::Error(said) => return Err(self.said_in_band(&said)),
+                    Seen::Error(said) => return Err(self.said_in_band(said)),
                     Seen::Malformed(what) => return Err(Failure::malformed(self.provider, what)),
                     Seen::Output => {
                         held.push(frame);
@@ -189,7 +196,6 @@ impl Wait<'_> {
                     }
                     Seen::Silent | Seen::Preamble | Seen::UsageOnly => {
                         held_bytes += frame.bytes().len();
-                        // Comments were for us; a client gets keep-alives of our own.
                         held.push(frame);
                     }
                 }
@@ -241,15 +247,16 @@ impl Wait<'_> {
     fn bad_reply(&self, bad: BadReply) -> Failure {
         match bad {
             BadReply::Empty => Failure::empty(self.provider),
-            BadReply::Error(said) => self.said_in_band(&said),
+            BadReply::Error(said) => self.said_in_band(said),
             BadReply::NotJson(what) => Failure::malformed(self.provider, &format!("not JSON ({what})")),
             BadReply::WrongShape(what) => Failure::malformed(self.provider, &format!("it has no {what}")),
         }
     }
 
     /// An error inside a 200: its status is lost, so its class decides.
-    fn said_in_band(&self, said: &ProviderError) -> Failure {
-        Failure::refused(self.provider, said, None, None)
+    fn said_in_band(&self, mut said: ProviderError) -> Failure {
+        said.message = String::from_utf8_lossy(&self.key.conceal(said.message.into())).into_owned();
+        Failure::refused(self.provider, &said, None, None)
     }
 
     /// An answer with another status than 200.
@@ -264,7 +271,7 @@ impl Wait<'_> {
             size += piece.len();
             held.push(piece);
         }
-        let raw = join(held);
+        let raw = self.key.conceal(join(held));
         let status = parts.status.as_u16();
         let retry_after = headers::retry_after(&parts.headers, self.gateway.clock.unix_millis());
         if !(400..600).contains(&status) {

@@ -191,7 +191,7 @@ impl StreamBody {
             }
             Seen::Error(_) => {
                 // The provider's own words, then nothing: it is an error event already.
-                self.out.put(frame.into_bytes());
+                self.out.put(self.permit.key().conceal(frame.into_bytes()));
                 self.end(Outcome::UpstreamError);
             }
             Seen::Malformed(_) => self.fail(Outcome::Malformed, "The provider sent an event that is not JSON."),
