@@ -87,18 +87,20 @@ fn unparsable(malformed: &Malformed) -> Error {
         Problem::NotAnObject => {
             Error::client(status, "invalid_json", format!("The request body must be a JSON object: {malformed}."))
         }
-        Problem::Duplicate(name) => Error::bad_field(
-            "duplicate_field",
-            name.clone(),
-            format!("The member `{name}` appears more than once; send it once."),
-        ),
+        Problem::Duplicate(name) => {
+            // A member's name may be as long as a body.
+            let name = &name[..name.floor_char_boundary(MAX_NAME)];
+            let message = format!("The member `{name}` appears more than once; send it once.");
+            Error::bad_field("duplicate_field", name.to_owned(), message)
+        }
         _ => Error::client(status, "invalid_json", format!("The request body is not valid JSON: {malformed}.")),
     }
 }
 
+/// Longer than any real name of a model or a member, in bytes; keeps logs and error messages bounded.
+const MAX_NAME: usize = 256;
+
 fn model(envelope: &Envelope) -> Result<String, Error> {
-    /// Longer than any real name; keeps logs and error messages bounded.
-    const MAX_NAME: usize = 256;
     let missing = || {
         Error::bad_field(
             "missing_model",
@@ -110,7 +112,14 @@ fn model(envelope: &Envelope) -> Result<String, Error> {
     if value.kind == Kind::Null {
         return Err(missing());
     }
-    let Some(name) = value.as_str() else { return Err(wrong_type("model", "a string", value)) };
+    let name = match value.as_str() {
+        Some(name) => name,
+        None if value.kind == Kind::String => {
+            let message = "The name of the model holds an escaped half of a character (a lone surrogate).";
+            return Err(Error::bad_field("invalid_model", "model", message));
+        }
+        None => return Err(wrong_type("model", "a string", value)),
+    };
     if name.trim().is_empty() {
         return Err(missing());
     }
@@ -147,7 +156,7 @@ fn choices(envelope: &Envelope) -> Result<u32, Error> {
             .as_u64()
             .and_then(|n| u32::try_from(n).ok())
             .filter(|n| *n > 0)
-            .ok_or_else(|| wrong_type("n", "a positive whole number", value)),
+            .ok_or_else(|| Error::bad_field("invalid_type", "n", "`n` must be a whole number, and at least 1.")),
     }
 }
 
