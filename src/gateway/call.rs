@@ -43,7 +43,7 @@ pub struct Call {
     pub stream: bool,
     /// Whether the client asked for usage in its stream.
     pub asked_usage: bool,
-    /// How many answers were asked for (`n`).
+    /// How many answers were asked for: `n` for each prompt.
     pub choices: u32,
 }
 
@@ -58,7 +58,7 @@ impl Call {
         let model = model(&envelope)?;
         let stream = flag(&envelope, "stream")? && operation.streams();
         let asked_usage = asks_usage(&envelope)?;
-        let choices = choices(&envelope)?;
+        let choices = choices(&envelope)?.saturating_mul(prompts(&envelope, operation));
         check_input(&envelope, operation)?;
         let call = Self {
             id,
@@ -160,6 +160,13 @@ fn choices(envelope: &Envelope) -> Result<u32, Error> {
     }
 }
 
+/// How many prompts a completion has: a list of texts, or of lists of tokens, is a batch; a list of tokens is one prompt.
+fn prompts(envelope: &Envelope, operation: Operation) -> u32 {
+    let Some(prompt) = envelope.get("prompt").filter(|_| operation == Operation::Completion) else { return 1 };
+    let batch = prompt.items().take_while(|item| matches!(item.kind, Kind::String | Kind::Array)).count();
+    u32::try_from(batch.max(1)).unwrap_or(u32::MAX)
+}
+
 /// The member that carries the input must be there and of a possible type; what is in it is the provider's to judge.
 fn check_input(envelope: &Envelope, operation: Operation) -> Result<(), Error> {
     let (name, wanted, kinds): (_, _, &[Kind]) = match operation {
@@ -189,4 +196,39 @@ fn wrong_type(name: &'static str, wanted: &str, value: Value<'_>) -> Error {
         Kind::Null => "null",
     };
     Error::bad_field("invalid_type", name, format!("`{name}` must be {wanted}, but is {got}."))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_of_prompts_is_as_many_answers() {
+        let cases = [
+            (r#"{"prompt":"a"}"#, 1),
+            (r#"{"prompt":["a","b","c"]}"#, 3),
+            (r#"{"prompt":[[1,2],[3]]}"#, 2),
+            (r#"{"prompt":[1,2,3]}"#, 1),
+            (r#"{"prompt":[]}"#, 1),
+            (r#"{"prompt":null}"#, 1),
+            ("{}", 1),
+        ];
+        for (body, expected) in cases {
+            let envelope = Envelope::parse(Bytes::from_static(body.as_bytes())).unwrap();
+            assert_eq!(prompts(&envelope, Operation::Completion), expected, "{body}");
+            assert_eq!(prompts(&envelope, Operation::Chat), 1, "{body}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_name_is_said_in_a_few_words() {
+        let name = "ä".repeat(100_000);
+        let body = format!(r#"{{"{name}":1,"{name}":2}}"#);
+        let error = Envelope::parse(body.into()).map_err(|malformed| unparsable(&malformed)).unwrap_err();
+        assert_eq!((error.code, error.message.len() < 400), ("duplicate_field", true));
+        let envelope = Envelope::parse(Bytes::from_static(br#"{"model":"\ud800"}"#)).unwrap();
+        let error = model(&envelope).unwrap_err();
+        assert_eq!(error.code, "invalid_model");
+        assert!(error.message.contains("surrogate"), "{}", error.message);
+    }
 }
