@@ -146,6 +146,7 @@ impl Failure {
         let status = answer.as_ref().map_or(rules.status, |answer| answer.status);
         let mut error =
             Error::upstream(status, rules.code, format!("The provider `{provider}` says: {}", said.message));
+        error.quotes_provider = true;
         error.retryable = matches!(rules.next, Next::Anywhere(_));
         error.retry_after = retry_after;
         error.param = said.param.clone().map(Into::into);

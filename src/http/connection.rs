@@ -20,8 +20,8 @@ use tower::{Service, ServiceExt};
 
 use super::{
     io::{Activity, InFlight, Io, Stream},
-    revoke::Answers,
     respond,
+    revoke::Answers,
     serve::Listener,
     shutdown::Phase,
 };

@@ -46,7 +46,7 @@ pub struct ProviderKey {
     pub index: usize,
     /// The header that signs a call, its value marked sensitive. `None`: calls are not signed.
     pub header: Option<(HeaderName, HeaderValue)>,
-    /// For taking the key out of anything that is shown to a client.
+    /// For taking the key out of what is shown to a client; see [`ProviderKey::conceal`].
     pub secret: Option<Secret>,
 }
 
@@ -92,28 +92,6 @@ pub enum Operation {
     Embedding,
 }
 
-impl ProviderKey {
-    /// `text` without this key in it: some providers repeat the key they refuse, and a client must not learn it.
-    pub fn redact(&self, text: Bytes) -> Bytes {
-        let Some(secret) = self.secret.as_ref().map(|secret| secret.expose().trim()).filter(|s| !s.is_empty()) else {
-            return text;
-        };
-        let finder = memchr::memmem::Finder::new(secret.as_bytes());
-        if finder.find(&text).is_none() {
-            return text;
-        }
-        let mut clean = Vec::with_capacity(text.len());
-        let mut rest = &text[..];
-        while let Some(at) = finder.find(rest) {
-            clean.extend_from_slice(&rest[..at]);
-            clean.extend_from_slice(b"***");
-            rest = &rest[at + secret.len()..];
-        }
-        clean.extend_from_slice(rest);
-        clean.into()
-    }
-}
-
 impl Operation {
     pub const ALL: [Self; 3] = [Self::Chat, Self::Completion, Self::Embedding];
 
@@ -141,6 +119,29 @@ impl Operation {
     }
 }
 
+impl ProviderKey {
+    /// Takes the key out of what a provider said before anybody else hears it: some repeat a key that they refuse.
+    /// Placeholders that are too short to be keys are left alone, because they are ordinary words.
+    pub fn conceal(&self, said: Bytes) -> Bytes {
+        const SHORTEST_KEY: usize = 8;
+        const INSTEAD: &[u8] = b"[key]";
+        let Some(secret) = &self.secret else { return said };
+        let key = secret.expose().trim().as_bytes();
+        if key.len() < SHORTEST_KEY || memchr::memmem::find(&said, key).is_none() {
+            return said;
+        }
+        let mut concealed = Vec::with_capacity(said.len());
+        let mut from = 0;
+        for at in memchr::memmem::find_iter(&said, key) {
+            concealed.extend_from_slice(&said[from..at]);
+            concealed.extend_from_slice(INSTEAD);
+            from = at + key.len();
+        }
+        concealed.extend_from_slice(&said[from..]);
+        concealed.into()
+    }
+}
+
 impl Provider {
     /// The address of `operation` at this provider.
     ///
@@ -152,5 +153,26 @@ impl Provider {
             .authority(self.origin.authority.clone())
             .path_and_query(format!("{}{}", self.prefix, operation.path()))
             .build()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_taken_out_of_what_its_provider_says() {
+        let key = |secret: &str| ProviderKey { index: 0, header: None, secret: Some(Secret::new(secret)) };
+        let cases = [
+            ("sk-canary-1", "wrong key sk-canary-1 (sk-canary-1)", "wrong key [key] ([key])"),
+            ("sk-canary-1", "sk-canary-1", "[key]"),
+            (" sk-canary-1\n", "<sk-canary-1>", "<[key]>"),
+            ("sk-canary-1", "nothing of the kind", "nothing of the kind"),
+            ("none", "none of these models exist", "none of these models exist"),
+            ("", "nothing", "nothing"),
+        ];
+        for (secret, said, heard) in cases {
+            assert_eq!(key(secret).conceal(Bytes::copy_from_slice(said.as_bytes())), heard, "{secret}");
+        }
     }
 }
