@@ -157,11 +157,15 @@ impl Charge {
         self.end_attempt(outcome);
         let (Some(permit), Some(mut record)) = (self.permit.take(), self.record.take()) else { return };
         record.outcome = outcome;
+        let now = self.clock.now();
         if outcome == Outcome::ClientCancel && record.status == 0 {
             // nginx's word for a client that closed before it was answered.
             record.status = 499;
+            let running = record.attempts.last().filter(|attempt| attempt.outcome.is_none());
+            self.waited += running.map_or(Duration::ZERO, |attempt| now.saturating_duration_since(attempt.started));
+            record.overhead = now.saturating_duration_since(self.ready).saturating_sub(self.waited);
         }
-        record.duration = self.clock.now().saturating_duration_since(self.arrived);
+        record.duration = now.saturating_duration_since(self.arrived);
         permit.send(record);
     }
 

@@ -36,7 +36,8 @@ First steps:
   switchboard config defaults > switchboard.yaml
                                           every setting with its default and a comment, to start a file from
   switchboard check                       what is wrong with the file, with line, column and the nearest name
-  switchboard keys create --name my-app   a key for an application
+  switchboard keys create --name my-app --models '*'
+                                          a key for an application
   switchboard mock --help                 a provider that fails on demand, to test applications against";
 
 #[derive(Debug, Subcommand)]
@@ -90,6 +91,12 @@ pub struct Failed {
     pub message: String,
     /// 1: it went wrong; 2: what was typed or configured is wrong.
     pub code: u8,
+}
+
+/// Prints what a command has to say. A reader that has gone away (`| head`) is no failure.
+fn say(text: std::fmt::Arguments<'_>) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stdout(), "{text}");
 }
 
 impl Failed {

@@ -1,10 +1,13 @@
 //! From outcomes to responses. Every error leaves here, in OpenAI's shape.
 
-use axum::{body::Body, response::Response};
+use std::{fmt, sync::Arc};
+
+use axum::{body::Body, extract::State, response::Response};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use http_body::Body as _;
 use tokio::sync::OwnedSemaphorePermit;
 
+use super::Surface;
 use crate::{
     error::{Error, Fault},
     gateway::{Refusal, Reply, ReplyBody, names},
@@ -71,18 +74,26 @@ pub(super) fn panicked(id: RequestId) -> Response {
     error(&Error::gateway(status, "internal_error", message), id)
 }
 
-pub(super) async fn not_found(method: Method, uri: Uri) -> Response {
+pub(super) async fn not_found(State(surface): State<Arc<Surface>>, method: Method, uri: Uri) -> Response {
     let message = format!(
         "There is nothing at {method} {}. The API is below /v1: /v1/chat/completions, /v1/completions, /v1/embeddings, \
          /v1/models.",
         shortened(uri.path())
     );
-    of_error(&Error::client(StatusCode::NOT_FOUND, "unknown_path", message))
+    stray(&surface, &Error::client(StatusCode::NOT_FOUND, "unknown_path", message))
 }
 
-pub(super) async fn method_not_allowed(method: Method, uri: Uri) -> Response {
+pub(super) async fn method_not_allowed(State(surface): State<Arc<Surface>>, method: Method, uri: Uri) -> Response {
     let message = format!("{} does not answer to {method}.", shortened(uri.path()));
-    of_error(&Error::client(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message))
+    stray(&surface, &Error::client(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message))
+}
+
+/// An answer to a request that no endpoint is meant by. It leaves no line in the log, or anybody could fill it.
+fn stray(surface: &Surface, error: &Error) -> Response {
+    let mut response = of_error(error);
+    advise(response.headers_mut(), error);
+    stamp(&mut response, RequestId::new(surface.clock.unix_millis()));
+    response
 }
 
 /// JSON that is not an error.
@@ -126,11 +137,28 @@ pub(super) fn stamp(response: &mut Response, id: RequestId) {
 fn log(error: &Error, id: RequestId, settled: bool) {
     let cause = error.cause.as_ref().map(tracing::field::display);
     let keyless = error.status == StatusCode::UNAUTHORIZED || error.code == "too_many_wrong_keys";
-    match error.fault {
-        Fault::Client if !settled && !keyless => tracing::info!(%id, code = error.code, cause, "call refused: {error}"),
-        Fault::Client => tracing::debug!(%id, code = error.code, cause, "call refused: {error}"),
-        Fault::Upstream => tracing::info!(%id, code = error.code, cause, "call failed: {error}"),
-        Fault::Gateway => tracing::warn!(%id, code = error.code, cause, "call failed: {error}"),
+    let code = error.code;
+    let error = Loggable(error);
+    match error.0.fault {
+        Fault::Client if !settled && !keyless => tracing::info!(%id, code, cause, "call refused: {error}"),
+        Fault::Client => tracing::debug!(%id, code, cause, "call refused: {error}"),
+        Fault::Upstream => tracing::info!(%id, code, cause, "call failed: {error}"),
+        Fault::Gateway => tracing::warn!(%id, code, cause, "call failed: {error}"),
+    }
+}
+
+/// An error as the log may have it: without a provider's words, and with what a client chose (the name of a model)
+/// unable to begin a line of its own.
+struct Loggable<'a>(&'a Error);
+
+impl fmt::Display for Loggable<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(error) = self;
+        if error.quotes_provider {
+            return write!(f, "{} {}", error.status.as_u16(), error.code);
+        }
+        let text = error.to_string();
+        if text.contains(char::is_control) { text.escape_debug().fmt(f) } else { f.write_str(&text) }
     }
 }
 
@@ -162,5 +190,22 @@ impl http_body::Body for Placed {
 
     fn size_hint(&self) -> http_body::SizeHint {
         self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_log_hears_neither_a_providers_words_nor_a_line_of_a_clients_making() {
+        let mut error = Error::upstream(StatusCode::BAD_GATEWAY, "upstream_error", "The provider `p` says: canary");
+        error.quotes_provider = true;
+        assert_eq!(Loggable(&error).to_string(), "502 upstream_error");
+        let error =
+            Error::client(StatusCode::NOT_FOUND, "model_not_found", "The model `a\n\x1b[31mINFO b` is unknown.");
+        assert_eq!(Loggable(&error).to_string(), r"404 model_not_found: The model `a\n\u{1b}[31mINFO b` is unknown.");
+        let error = Error::client(StatusCode::NOT_FOUND, "model_not_found", "The model `ä` is unknown.");
+        assert_eq!(Loggable(&error).to_string(), "404 model_not_found: The model `ä` is unknown.");
     }
 }

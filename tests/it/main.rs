@@ -8,6 +8,8 @@
     reason = "a test that cannot set its scene has failed, and says so at the place"
 )]
 
+mod bad_input;
 mod failover;
 mod harness;
+mod pass_lane;
 mod settlement;

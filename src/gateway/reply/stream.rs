@@ -37,6 +37,8 @@ const LINGER: Duration = Duration::from_millis(250);
 
 const DONE: &[u8] = b"data: [DONE]\n\n";
 const KEEPALIVE: &[u8] = b": keepalive\n\n";
+const TOTAL_PASSED: &str = "The stream did not finish within the `total` deadline.";
+const SHUTTING_DOWN: &str = "The gateway is shutting down.";
 
 /// The body of a committed stream.
 #[derive(Debug)]
@@ -50,6 +52,8 @@ pub struct StreamBody {
     /// The provider's connection was given a turn to hand over more.
     gathering: bool,
     hide_usage: bool,
+    /// `[DONE]` has passed with half of its last CRLF.
+    owes_line_feed: bool,
     charge: Option<Charge>,
     permit: Permit,
     metrics: Arc<TargetMetrics>,
@@ -111,6 +115,7 @@ impl StreamBody {
             out: Out::default(),
             gathering: false,
             hide_usage: !call.asked_usage,
+            owes_line_feed: false,
             charge: Some(charge),
             permit,
             metrics: call.snapshot.outlet(&candidate.target).metrics.clone(),
@@ -137,6 +142,9 @@ impl StreamBody {
         loop {
             if self.state == State::Relaying {
                 self.relay_frames();
+            }
+            if self.out.len() >= FLUSH && self.state == State::Relaying && self.cut.as_mut().poll(cx).is_ready() {
+                self.fail(Outcome::RefusedByGateway, SHUTTING_DOWN);
             }
             if self.out.len() >= FLUSH || (self.state != State::Relaying && !self.out.is_empty()) {
                 return Poll::Ready(Some(self.flush()));
@@ -175,6 +183,8 @@ impl StreamBody {
         self.gathering = false;
         if self.state == State::Relaying {
             self.frames.push(piece);
+        } else if std::mem::take(&mut self.owes_line_feed) && piece.first() == Some(&b'\n') {
+            self.out.put(piece.slice(..1));
         }
     }
 
@@ -187,9 +197,13 @@ impl StreamBody {
                 Ok(None) => return,
                 Err(_) => return self.fail(Outcome::Malformed, "The provider sent an event that is too large."),
             };
+            // Timers are only looked at while the provider pauses, and one that never does must end as well.
+            let now = *now.get_or_insert_with(|| self.clock.now());
+            if now >= self.deadlines.total {
+                return self.fail(Outcome::TimeoutTotal, TOTAL_PASSED);
+            }
             let seen = self.observer.observe(&frame);
             if !matches!(seen, Seen::Silent) {
-                let now = *now.get_or_insert_with(|| self.clock.now());
                 self.metrics.chunk_gap(now.saturating_duration_since(self.deadlines.last_event));
                 self.deadlines.last_event = now;
                 self.deadlines.waiting_since = None;
@@ -202,12 +216,13 @@ impl StreamBody {
         match seen {
             Seen::Silent | Seen::Preamble | Seen::Output | Seen::UsageOnly => self.forward(frame),
             Seen::Done => {
+                self.owes_line_feed = frame.bytes().last() == Some(&b'\r');
                 self.forward(frame);
                 self.complete();
             }
             Seen::Error(_) => {
                 // The provider's own words, then nothing: it is an error event already.
-                self.out.put(frame.into_bytes());
+                self.out.put(self.permit.key().conceal(frame.into_bytes()));
                 self.end(Outcome::UpstreamError);
             }
             Seen::Malformed(_) => self.fail(Outcome::Malformed, "The provider sent an event that is not JSON."),
@@ -308,7 +323,7 @@ impl StreamBody {
     /// The provider is silent: looks at the deadlines. `Ready` when something has changed.
     fn poll_timers(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.state == State::Relaying && self.cut.as_mut().poll(cx).is_ready() {
-            self.fail(Outcome::RefusedByGateway, "The gateway is shutting down.");
+            self.fail(Outcome::RefusedByGateway, SHUTTING_DOWN);
             return Poll::Ready(());
         }
         loop {
@@ -335,7 +350,7 @@ impl StreamBody {
         if matches!(self.state, State::Lingering { .. }) {
             self.state = State::Ended;
         } else if now >= self.deadlines.total {
-            self.fail(Outcome::TimeoutTotal, "The stream did not finish within the `total` deadline.");
+            self.fail(Outcome::TimeoutTotal, TOTAL_PASSED);
         } else if now >= self.deadlines.silent_until() {
             self.fail(
                 Outcome::TimeoutBetweenChunks,

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use axum::{
-    extract::{Path, Request, State},
+    extract::{Path, Request, State, rejection::PathRejection},
     response::Response,
 };
 use http::StatusCode;
@@ -24,10 +24,12 @@ pub(in crate::http) async fn list(State(surface): State<Arc<Surface>>, request: 
 
 pub(in crate::http) async fn one(
     State(surface): State<Arc<Surface>>,
-    Path(name): Path<String>,
+    name: Result<Path<String>, PathRejection>,
     request: Request,
 ) -> Response {
     let id = RequestId::new(surface.clock.unix_millis());
+    // Bytes that are no text name no model; the empty name does not either.
+    let name = name.map(|Path(name)| name).unwrap_or_default();
     plain(single(&surface, &name, request).await, id)
 }
 
