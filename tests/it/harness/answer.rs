@@ -74,7 +74,7 @@ impl Answer {
 }
 
 impl Live {
-    pub(super) fn new(response: reqwest::Response) -> Self {
+    pub fn of(response: reqwest::Response) -> Self {
         Self { status: response.status().as_u16(), headers: response.headers().clone(), response }
     }
 
