@@ -110,6 +110,6 @@ fn provider(name: &str, keys: &[&'static str]) -> Provider {
         keys: keys.iter().enumerate().map(key).collect(),
         headers: HeaderMap::new(),
         forward_headers: Vec::new(),
-        quirks: Quirks { ask_usage: true, max_tokens: MaxTokensField::Both },
+        quirks: Quirks { ask_usage: true, takes_stream_options: true, max_tokens: MaxTokensField::Both },
     }
 }

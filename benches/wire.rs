@@ -1,5 +1,7 @@
 //! What reading and patching cost: `cargo bench --bench wire`.
 
+#![expect(clippy::unwrap_used, reason = "a bench whose input is refused should stop")]
+
 use std::hint::black_box;
 
 use bytes::Bytes;
@@ -70,8 +72,8 @@ fn streams(criterion: &mut Criterion) {
             bencher.iter(|| {
                 read(Box::new(|frame| {
                     black_box(frame.bytes());
-                }))
-            })
+                }));
+            });
         });
         group.bench_function("frames+observe", |bencher| {
             bencher.iter(|| {
@@ -112,7 +114,7 @@ fn replies(criterion: &mut Criterion) {
         );
     });
     group.bench_function("validate", |bencher| {
-        bencher.iter(|| json::Value::parse(black_box(&body).as_bytes()).unwrap())
+        bencher.iter(|| json::Value::parse(black_box(&body).as_bytes()).unwrap());
     });
     group.finish();
 }

@@ -27,6 +27,9 @@ pub struct Error {
     pub message: Cow<'static, str>,
     /// The request field at fault, where there is one.
     pub param: Option<Cow<'static, str>>,
+    /// The message repeats what a provider said, who may repeat the prompt in turn: it is for the client alone, and never
+    /// for the log.
+    pub quotes_provider: bool,
     /// `false` tells the client's SDK not to try again by itself (`x-should-retry: false`).
     pub retryable: bool,
     /// How long the client should wait before it tries again (`Retry-After`).
@@ -91,7 +94,17 @@ impl Error {
         message: impl Into<Cow<'static, str>>,
         retryable: bool,
     ) -> Self {
-        Self { fault, status, code, message: message.into(), param: None, retryable, retry_after: None, cause: None }
+        Self {
+            fault,
+            status,
+            code,
+            message: message.into(),
+            param: None,
+            quotes_provider: false,
+            retryable,
+            retry_after: None,
+            cause: None,
+        }
     }
 
     /// The `type` of OpenAI's error object for this status.

@@ -233,7 +233,7 @@ fn sources() -> Vec<Source> {
     found.retain(|source| {
         let of_tests =
             |module: &String| source.path == format!("{module}.rs") || source.path.starts_with(&format!("{module}/"));
-        source.path != "src/lib.rs" && !tests.iter().any(|module| of_tests(module))
+        source.path != "src/lib.rs" && !tests.iter().any(of_tests)
     });
     found.sort_by(|one, other| one.path.cmp(&other.path));
     assert!(found.len() > 20, "the sources were not found");

@@ -47,8 +47,9 @@ impl Till {
     ///
     /// # Errors
     /// 503 when more calls are in flight or unsettled than there are places.
-    pub fn open(&self, record: Settlement, arrived: Instant, ready: Instant) -> Result<Charge, Error> {
+    pub fn open(&self, mut record: Settlement, arrived: Instant, ready: Instant) -> Result<Charge, Error> {
         let permit = self.queue.clone().try_reserve_owned().map_err(|_| Error::full())?;
+        record.pending = Some(Metrics::count(&self.metrics.settlements_pending));
         Ok(Charge {
             permit: Some(permit),
             record: Some(Box::new(record)),
@@ -156,11 +157,15 @@ impl Charge {
         self.end_attempt(outcome);
         let (Some(permit), Some(mut record)) = (self.permit.take(), self.record.take()) else { return };
         record.outcome = outcome;
+        let now = self.clock.now();
         if outcome == Outcome::ClientCancel && record.status == 0 {
             // nginx's word for a client that closed before it was answered.
             record.status = 499;
+            let running = record.attempts.last().filter(|attempt| attempt.outcome.is_none());
+            self.waited += running.map_or(Duration::ZERO, |attempt| now.saturating_duration_since(attempt.started));
+            record.overhead = now.saturating_duration_since(self.ready).saturating_sub(self.waited);
         }
-        record.duration = self.clock.now().saturating_duration_since(self.arrived);
+        record.duration = now.saturating_duration_since(self.arrived);
         permit.send(record);
     }
 

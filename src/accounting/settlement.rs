@@ -13,6 +13,7 @@ use crate::{
     telemetry::{
         CallLine, CallLog, Metrics, ModelMetrics, Outcome, TargetMetrics,
         calls::{AttemptNote, Attempts},
+        metrics::Counted,
     },
     types::{RequestId, Usage},
 };
@@ -49,6 +50,8 @@ pub struct Settlement {
     pub overhead: Duration,
     pub bytes_in: u64,
     pub bytes_out: u64,
+    /// Counts it as unsettled until it has been observed and logged.
+    pub pending: Option<Counted>,
 }
 
 /// One dispatch to a provider.

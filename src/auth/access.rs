@@ -38,6 +38,11 @@ impl ModelAccess {
         Ok(access)
     }
 
+    /// The names among the entries, without the patterns, in no order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.names.iter().map(|name| &**name)
+    }
+
     /// Whether the model of this name may be used. Ask again for every model a call is led to, fallbacks included.
     pub fn allows(&self, name: &str) -> bool {
         self.names.contains(name) || self.patterns.iter().any(|(before, after)| matches(name, before, after))

@@ -11,6 +11,7 @@ use crate::types::Secret;
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
     /// Wrong keys per minute that one client address may present before it is answered 429.
+    #[schemars(range(min = 1))]
     pub wrong_keys_per_minute: u32,
 }
 

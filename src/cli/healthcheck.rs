@@ -8,7 +8,7 @@ use http::{
     uri::{Authority, Scheme},
 };
 
-use super::{Failed, serve::runtime};
+use super::{Failed, say, serve::runtime};
 use crate::{
     types::{Clock, Tasks},
     upstream::{Connections, Http, OutBody, PoolKey},
@@ -28,7 +28,6 @@ pub(super) struct Args {
     path: String,
 }
 
-#[expect(clippy::print_stdout, reason = "the answer of the command")]
 pub(super) fn run(args: Args) -> Result<(), Failed> {
     const PATIENCE: Duration = Duration::from_secs(3);
     runtime()?.block_on(async move {
@@ -36,7 +35,7 @@ pub(super) fn run(args: Args) -> Result<(), Failed> {
         let asked = clock.timeout_at(clock.now() + PATIENCE, ask(&args, &clock)).await;
         let status = asked.map_err(|_| Failed::wrong(format!("{} did not answer within 3 s", args.address)))??;
         if status == http::StatusCode::OK {
-            println!("ready");
+            say(format_args!("ready"));
             return Ok(());
         }
         Err(Failed::wrong(format!("{} answered {status}", args.address)))

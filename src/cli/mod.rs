@@ -36,7 +36,8 @@ First steps:
   switchboard config defaults > switchboard.yaml
                                           every setting with its default and a comment, to start a file from
   switchboard check                       what is wrong with the file, with line, column and the nearest name
-  switchboard keys create --name my-app   a key for an application
+  switchboard keys create --name my-app --models '*'
+                                          a key for an application
   switchboard mock --help                 a provider that fails on demand, to test applications against";
 
 #[derive(Debug, Subcommand)]
@@ -45,7 +46,7 @@ enum Command {
     Check(check::Args),
     Config(config::Args),
     Keys(Keys),
-    Mock(mock::Args),
+    Mock(Box<mock::Args>),
     Healthcheck(healthcheck::Args),
 }
 
@@ -92,6 +93,12 @@ pub struct Failed {
     pub code: u8,
 }
 
+/// Prints what a command has to say. A reader that has gone away (`| head`) is no failure.
+fn say(text: std::fmt::Arguments<'_>) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stdout(), "{text}");
+}
+
 impl Failed {
     fn wrong(message: impl std::fmt::Display) -> Self {
         Self { message: message.to_string(), code: 1 }
@@ -113,7 +120,7 @@ impl Cli {
             Command::Check(args) => check::run(&args),
             Command::Config(args) => config::run(&args),
             Command::Keys(keys) => keys.run(),
-            Command::Mock(args) => mock::run(args),
+            Command::Mock(args) => mock::run(&args),
             Command::Healthcheck(args) => healthcheck::run(args),
         }
     }

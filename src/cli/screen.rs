@@ -46,7 +46,7 @@ impl Screen {
             notes: loaded.notes.clone(),
             warnings: if loaded.warnings.0.is_empty() { String::new() } else { loaded.warnings.to_string() },
             declared_keys: settings.keys.len(),
-            example_model: example(settings.models.keys().map(String::as_str)),
+            example_model: example(&settings.models.keys().map(String::as_str).collect::<Vec<_>>()),
             https: settings.tls.is_some(),
         }
     }
@@ -109,10 +109,10 @@ fn targets(model: &ModelSettings) -> String {
 }
 
 /// A name that works: one that is no pattern, else one that fits a pattern.
-fn example<'a>(names: impl Iterator<Item = &'a str> + Clone) -> String {
-    let plain = names.clone().find(|name| !name.contains('*'));
-    let mock = names.clone().find(|name| name.starts_with("mock/"));
-    match plain.or(mock).or_else(|| names.clone().next()) {
+fn example(names: &[&str]) -> String {
+    let plain = names.iter().find(|name| !name.contains('*'));
+    let mock = names.iter().find(|name| name.starts_with("mock/"));
+    match plain.or(mock).or_else(|| names.first()).copied() {
         Some("mock/*") => "mock/hello".to_owned(),
         Some("openai/*") => "openai/gpt-5-mini".to_owned(),
         Some(name) => name.replace('*', "MODEL"),

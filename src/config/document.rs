@@ -269,7 +269,8 @@ mod tests {
 
     #[test]
     fn a_text_that_does_not_parse_shows_its_keys_alone() {
-        let text = "api_key: sk-live\n  - \"a/*\": [x\n    secret\n  user pass: x\nproviders:\n  a: b\nmodels:\n  a: [b\n  a: sk-c\n{}";
+        let text = "api_key: sk-live\n  - \"a/*\": [x\n    secret\n  user pass: x\nproviders:\n  a: b\n\
+                    models:\n  a: [b\n  a: sk-c\n{}";
         let document = Document::new(None, text, None, Hidden::AllButKeys);
         let lines: Vec<_> = (1..=10).map(|line| document.excerpt(range(line, 1, 2)).unwrap().line).collect();
         let shown = ["api_key:…", "  - \"a/*\":…", "…", "…", "providers:", "  a:…", "models:", "  a: [b", "  a:…", "…"];

@@ -1,8 +1,8 @@
 //! `${VAR}`, `${VAR:-default}` and `${file:/run/secrets/x}` within values.
 //!
 //! Values are filled in after the YAML has been parsed, so that a secret which happens to hold `: ` or `#` stays one
-//! value. `${VAR:-default}` takes the default when the variable is unset or empty, as a shell does. `$${` is a literal `${`;
-//! a `$` elsewhere is a `$`. A default is taken as it stands: there is no `${…}` within it.
+//! value. `${VAR:-default}` takes the default when the variable is unset or empty, as a shell does. `$${` is a literal
+//! `${`; a `$` elsewhere is a `$`. A default is taken as it stands: there is no `${…}` within it.
 
 use std::path::Path;
 

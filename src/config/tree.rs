@@ -1,9 +1,9 @@
 //! YAML text as a tree that remembers where everything stands, so that a complaint made later can point at it.
 //!
-//! Typed parsers stop at the first thing they dislike and forget positions once they have a value. Here the text is read
-//! without types, from the parser's events; [`super::shape`] then holds the tree against the schema and collects every
-//! complaint. What an operator's file may cost is bounded: nodes are counted after aliases have been expanded (a "YAML
-//! bomb" stops at [`MAX_NODES`]), and nesting is limited, because the tree is walked and dropped by recursion.
+//! Typed parsers stop at the first thing they dislike and forget positions once they have a value. Here the text is
+//! read without types, from the parser's events; [`super::shape`] then holds the tree against the schema and collects
+//! every complaint. What an operator's file may cost is bounded: nodes are counted after aliases have been expanded (a
+//! "YAML bomb" stops at [`MAX_NODES`]), and nesting is limited, because the tree is walked and dropped by recursion.
 
 use std::collections::HashMap;
 

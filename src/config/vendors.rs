@@ -1,6 +1,9 @@
 //! What configuration needs to know about vendors: a view of the table in `providers`.
 
-use crate::providers::{vendor::Vendor, vendors};
+use crate::providers::{
+    vendor::{Retired, Vendor},
+    vendors,
+};
 
 /// What the checks and discovery ask of a vendor.
 #[derive(Clone, Copy, Debug)]
@@ -31,6 +34,11 @@ pub(super) fn hosted() -> impl Iterator<Item = VendorFacts> {
 /// What is known of a `kind`.
 pub(super) fn find(kind: &str) -> Option<VendorFacts> {
     vendors::find(kind).map(VendorFacts::of).or((kind == MOCK).then_some(MOCK_FACTS))
+}
+
+/// A vendor whose API is no more.
+pub(super) fn retired(kind: &str) -> Option<&'static Retired> {
+    vendors::retired(kind)
 }
 
 /// Everything that `kind` may be.

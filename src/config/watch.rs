@@ -35,8 +35,8 @@ impl Watch {
         }
     }
 
-    /// Whether a file has changed since the last time this said so. A change is reported when the file looks the same in
-    /// two questions running, so that one that is being written is not read half-way; a file that is missing has not
+    /// Whether a file has changed since the last time this said so. A change is reported when the file looks the same
+    /// in two questions running, so that one that is being written is not read half-way; a file that is missing has not
     /// changed, because editors and deployments replace files by removing them first.
     ///
     /// Costs one `stat` per file. Ask about once a second.

@@ -37,6 +37,7 @@ pub(super) fn admit(gateway: &Gateway, call: &Call) -> Result<(Resolved, Charge)
         overhead: Default::default(),
         bytes_in: call.envelope.bytes().len() as u64,
         bytes_out: 0,
+        pending: None,
     };
     let mut charge = gateway.till.open(record, call.arrived, gateway.clock.now())?;
     charge.served_by(&route.model.name, call.snapshot.model_metrics(call.operation, &route.model.name));

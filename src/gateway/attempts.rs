@@ -77,6 +77,8 @@ struct Trail<'a> {
     fresh: Vec<Candidate>,
     /// Failed, but not for good.
     tried: Vec<Candidate>,
+    /// Failed for good, or would: a fallback that leads there again is passed over.
+    spent: Vec<Candidate>,
     followed_fallbacks: bool,
     attempts: u16,
     /// Tries of targets already tried, which the backoff grows with.
@@ -95,6 +97,7 @@ impl<'a> Trail<'a> {
             route,
             fresh,
             tried: Vec::new(),
+            spent: Vec::new(),
             followed_fallbacks: false,
             attempts: 0,
             retries: 0,
@@ -107,7 +110,7 @@ impl<'a> Trail<'a> {
     async fn next(&mut self) -> Result<(Candidate, Permit), Failed> {
         let mut waited = false;
         loop {
-            if self.last.is_some() && self.overdue(self.now()) {
+            if self.last.is_some() && self.is_over(self.now()) {
                 return Err(self.give_up());
             }
             if let Some(go) = self.fresh_and_well() {
@@ -162,8 +165,7 @@ impl<'a> Trail<'a> {
         let principal = &self.call.principal;
         let allowed = |name: &str| principal.models.allows(name);
         let routes = &self.call.snapshot.routes;
-        let mut tried = self.tried.clone();
-        tried.extend(self.fresh.iter().cloned());
+        let tried: Vec<Candidate> = [&self.spent, &self.tried, &self.fresh].into_iter().flatten().cloned().collect();
         let plan = routing::fallbacks(routes, self.route, reason, &tried, &allowed, &mut fastrand::f64);
         let found = !plan.candidates.is_empty();
         self.fresh.extend(plan.candidates);
@@ -186,12 +188,17 @@ impl<'a> Trail<'a> {
             .map(|(place, candidate)| (place, candidate.target.ready_at(now).unwrap_or(now)))
             .min_by_key(|(_, ready)| *ready)?;
         let rest = ready.saturating_duration_since(now);
-        if rest > retries.max_retry_after.0 {
+        // A provider's own word is waited for longer than a rest of ours.
+        let patience = match self.tried[place].target.acquire(now) {
+            Acquire::Resting { why: Rest::Failing | Rest::KeyRefused, .. } => self.call.snapshot.health.max_wait.0,
+            _ => retries.max_retry_after.0,
+        };
+        if rest > patience {
             return None;
         }
         let backoff = routing::full_jitter(self.retries + 1, retries.base.0, retries.max.0, fastrand::f64());
         let wake = now + rest.max(backoff);
-        if self.overdue(wake) || !self.gateway.retries.withdraw(now) {
+        if self.is_over(wake) || !self.gateway.retries.withdraw(now) {
             return None;
         }
         self.sleep(now, wake).await;
@@ -211,7 +218,7 @@ impl<'a> Trail<'a> {
     async fn wait_for_first(&mut self) -> bool {
         let now = self.now();
         let Some(first) = self.earliest(now) else { return true };
-        if first - now > self.call.snapshot.health.max_wait.0 || self.overdue(first) {
+        if first - now > self.call.snapshot.health.max_wait.0 || self.is_over(first) {
             return false;
         }
         self.sleep(now, first).await;
@@ -279,9 +286,9 @@ impl<'a> Trail<'a> {
         Until { first_output: self.now() + deadlines.first_output, total: self.call.arrived + deadlines.total }
     }
 
-    /// Whether the call as a whole must be over at `at`: by the longest total deadline among the places it could still
-    /// go. Where none is left there is none to keep: a fallback may follow, with a deadline of its own.
-    fn overdue(&self, at: Instant) -> bool {
+    /// Whether the call as a whole must be over by `at`: by the longest total deadline among the places it could still
+    /// go. With no such place left nothing is said about time, because its fallbacks may bring deadlines of their own.
+    fn is_over(&self, at: Instant) -> bool {
         let left = self.fresh.iter().chain(&self.tried).map(|candidate| candidate.target.deadlines.total).max();
         left.is_some_and(|total| at >= self.call.arrived + total)
     }
@@ -289,17 +296,18 @@ impl<'a> Trail<'a> {
     /// Notes a failure. `Err` when it is final.
     fn failed(&mut self, candidate: Candidate, failure: Failure) -> Result<(), Failed> {
         let next = failure.next;
-        self.last = Some((failure, candidate.target.label.clone()));
+        self.last = Some((failure, candidate.name().into()));
         match next {
             Next::Nowhere => return Err(self.give_up()),
             Next::Fallback(_) => {
                 // The rest of this model's targets would refuse it just the same.
-                self.fresh.clear();
-                self.tried.clear();
+                self.spent.append(&mut self.fresh);
+                self.spent.append(&mut self.tried);
+                self.spent.push(candidate);
             }
             // The key that failed rests now. Where another key of the target is well, it goes behind the others.
             Next::Elsewhere(_) if self.has_another_key(&candidate) => self.fresh.push(candidate),
-            Next::Elsewhere(_) => {}
+            Next::Elsewhere(_) => self.spent.push(candidate),
             Next::Anywhere(Reason::RateLimit) if self.has_another_key(&candidate) => {
                 self.tried.push(candidate.clone());
                 self.fresh.push(candidate);

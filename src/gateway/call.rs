@@ -43,7 +43,7 @@ pub struct Call {
     pub stream: bool,
     /// Whether the client asked for usage in its stream.
     pub asked_usage: bool,
-    /// How many answers were asked for (`n`).
+    /// How many answers were asked for: `n` for each prompt.
     pub choices: u32,
 }
 
@@ -58,7 +58,7 @@ impl Call {
         let model = model(&envelope)?;
         let stream = flag(&envelope, "stream")? && operation.streams();
         let asked_usage = asks_usage(&envelope)?;
-        let choices = choices(&envelope)?;
+        let choices = choices(&envelope)?.saturating_mul(prompts(&envelope, operation));
         check_input(&envelope, operation)?;
         let call = Self {
             id,
@@ -87,18 +87,20 @@ fn unparsable(malformed: &Malformed) -> Error {
         Problem::NotAnObject => {
             Error::client(status, "invalid_json", format!("The request body must be a JSON object: {malformed}."))
         }
-        Problem::Duplicate(name) => Error::bad_field(
-            "duplicate_field",
-            name.clone(),
-            format!("The member `{name}` appears more than once; send it once."),
-        ),
+        Problem::Duplicate(name) => {
+            // A member's name may be as long as a body.
+            let name = &name[..name.floor_char_boundary(MAX_NAME)];
+            let message = format!("The member `{name}` appears more than once; send it once.");
+            Error::bad_field("duplicate_field", name.to_owned(), message)
+        }
         _ => Error::client(status, "invalid_json", format!("The request body is not valid JSON: {malformed}.")),
     }
 }
 
+/// Longer than any real name of a model or a member, in bytes; keeps logs and error messages bounded.
+const MAX_NAME: usize = 256;
+
 fn model(envelope: &Envelope) -> Result<String, Error> {
-    /// Longer than any real name; keeps logs and error messages bounded.
-    const MAX_NAME: usize = 256;
     let missing = || {
         Error::bad_field(
             "missing_model",
@@ -110,7 +112,14 @@ fn model(envelope: &Envelope) -> Result<String, Error> {
     if value.kind == Kind::Null {
         return Err(missing());
     }
-    let Some(name) = value.as_str() else { return Err(wrong_type("model", "a string", value)) };
+    let name = match value.as_str() {
+        Some(name) => name,
+        None if value.kind == Kind::String => {
+            let message = "The name of the model holds an escaped half of a character (a lone surrogate).";
+            return Err(Error::bad_field("invalid_model", "model", message));
+        }
+        None => return Err(wrong_type("model", "a string", value)),
+    };
     if name.trim().is_empty() {
         return Err(missing());
     }
@@ -147,8 +156,15 @@ fn choices(envelope: &Envelope) -> Result<u32, Error> {
             .as_u64()
             .and_then(|n| u32::try_from(n).ok())
             .filter(|n| *n > 0)
-            .ok_or_else(|| wrong_type("n", "a positive whole number", value)),
+            .ok_or_else(|| Error::bad_field("invalid_type", "n", "`n` must be a whole number, and at least 1.")),
     }
+}
+
+/// How many prompts a completion has: a list of texts, or of lists of tokens, is a batch; a list of tokens is one prompt.
+fn prompts(envelope: &Envelope, operation: Operation) -> u32 {
+    let Some(prompt) = envelope.get("prompt").filter(|_| operation == Operation::Completion) else { return 1 };
+    let batch = prompt.items().take_while(|item| matches!(item.kind, Kind::String | Kind::Array)).count();
+    u32::try_from(batch.max(1)).unwrap_or(u32::MAX)
 }
 
 /// The member that carries the input must be there and of a possible type; what is in it is the provider's to judge.
@@ -180,4 +196,39 @@ fn wrong_type(name: &'static str, wanted: &str, value: Value<'_>) -> Error {
         Kind::Null => "null",
     };
     Error::bad_field("invalid_type", name, format!("`{name}` must be {wanted}, but is {got}."))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_of_prompts_is_as_many_answers() {
+        let cases = [
+            (r#"{"prompt":"a"}"#, 1),
+            (r#"{"prompt":["a","b","c"]}"#, 3),
+            (r#"{"prompt":[[1,2],[3]]}"#, 2),
+            (r#"{"prompt":[1,2,3]}"#, 1),
+            (r#"{"prompt":[]}"#, 1),
+            (r#"{"prompt":null}"#, 1),
+            ("{}", 1),
+        ];
+        for (body, expected) in cases {
+            let envelope = Envelope::parse(Bytes::from_static(body.as_bytes())).unwrap();
+            assert_eq!(prompts(&envelope, Operation::Completion), expected, "{body}");
+            assert_eq!(prompts(&envelope, Operation::Chat), 1, "{body}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_name_is_said_in_a_few_words() {
+        let name = "ä".repeat(100_000);
+        let body = format!(r#"{{"{name}":1,"{name}":2}}"#);
+        let error = Envelope::parse(body.into()).map_err(|malformed| unparsable(&malformed)).unwrap_err();
+        assert_eq!((error.code, error.message.len() < 400), ("duplicate_field", true));
+        let envelope = Envelope::parse(Bytes::from_static(br#"{"model":"\ud800"}"#)).unwrap();
+        let error = model(&envelope).unwrap_err();
+        assert_eq!(error.code, "invalid_model");
+        assert!(error.message.contains("surrogate"), "{}", error.message);
+    }
 }

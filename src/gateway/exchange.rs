@@ -4,7 +4,7 @@
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 
 use super::{
     Call, Gateway, Outlet,
@@ -12,10 +12,10 @@ use super::{
     headers, params,
 };
 use crate::{
-    providers::{Deadlines, Operation},
+    providers::{Deadlines, Operation, ProviderKey},
     routing::{Candidate, Permit},
     telemetry::Outcome,
-    upstream::{OutBody, UpstreamBody, join},
+    upstream::{Gathered, OutBody, UpstreamBody},
     wire::{
         openai_chat::{self, BadReply, ProviderError, Reply, Seen, Shape, StreamObserver},
         sse::{Frame, FrameReader},
@@ -84,8 +84,14 @@ pub(super) async fn exchange(
     let provider = &candidate.target.provider;
     let outlet = call.snapshot.outlet(&candidate.target);
     let request = encode(call, candidate, permit, outlet)?;
-    let wait =
-        Wait { gateway, provider: &provider.name, deadlines: candidate.target.deadlines, until, stream: call.stream };
+    let wait = Wait {
+        gateway,
+        provider: &provider.name,
+        key: permit.key(),
+        deadlines: candidate.target.deadlines,
+        until,
+        stream: call.stream,
+    };
     let response =
         wait.head(outlet.pool.send(request)).await?.map_err(|error| Failure::send(&provider.name, &error))?;
     let (mut parts, body) = response.into_parts();
@@ -95,12 +101,12 @@ pub(super) async fn exchange(
     if response.status() != StatusCode::OK {
         return Err(wait.refusal(response).await);
     }
-    let event_stream = is_event_stream(response.headers());
-    match (call.stream, event_stream) {
-        (true, true) => wait.stream(call, response).await,
-        (false, false) => wait.whole(shape(call.operation), response).await,
-        (true, false) => Err(wait.not_a_stream(call, response).await),
-        (false, true) => Err(Failure::malformed(&provider.name, "an event stream nobody asked for")),
+    match (call.stream, Declared::of(response.headers())) {
+        (true, Declared::Events) => wait.stream(call, response, None).await,
+        (true, Declared::Nothing) => wait.undeclared(call, response).await,
+        (true, Declared::Document) => Err(wait.not_a_stream(call, response, Gathered::default()).await),
+        (false, Declared::Events) => Err(Failure::malformed(&provider.name, "an event stream nobody asked for")),
+        (false, _) => wait.whole(shape(call.operation), response, Gathered::default()).await,
     }
 }
 
@@ -117,6 +123,7 @@ fn encode(call: &Call, candidate: &Candidate, permit: &Permit, outlet: &Outlet) 
 struct Wait<'a> {
     gateway: &'a Gateway,
     provider: &'a str,
+    key: &'a ProviderKey,
     deadlines: Deadlines,
     until: Until,
     stream: bool,
@@ -168,10 +175,32 @@ impl Wait<'_> {
         Failure::timeout(self.provider, outcome, limit)
     }
 
-    /// Holds a stream back until its first real output.
-    async fn stream(&self, call: &Call, response: Response<UpstreamBody>) -> Result<Answer, Failure> {
+    /// Some servers stream without saying so. Their first bytes say whether it is a stream or a document all the same.
+    async fn undeclared(&self, call: &Call, response: Response<UpstreamBody>) -> Result<Answer, Failure> {
+        let (parts, mut body) = response.into_parts();
+        let (deadline, outcome) = self.before_output();
+        let first = self.piece(&mut body, deadline, outcome).await?;
+        let response = Response::from_parts(parts, body);
+        match first {
+            Some(first) if begins_document(&first) => {
+                let mut held = Gathered::default();
+                held.push(first);
+                Err(self.not_a_stream(call, response, held).await)
+            }
+            first => self.stream(call, response, first).await,
+        }
+    }
+
+    /// Holds a stream back until its first real output. `first` is what has been read of it.
+    async fn stream(
+        &self,
+        call: &Call,
+        response: Response<UpstreamBody>,
+        first: Option<Bytes>,
+    ) -> Result<Answer, Failure> {
         let (parts, mut rest) = response.into_parts();
         let mut frames = FrameReader::new(MAX_FRAME);
+        first.into_iter().for_each(|first| frames.push(first));
         let mut observer = StreamObserver::new(shape(call.operation), call.choices);
         let mut held = Vec::with_capacity(2);
         let mut held_bytes = 0;
@@ -180,7 +209,7 @@ impl Wait<'_> {
             while let Some(frame) = frames.next().map_err(|_| self.frame_too_long())? {
                 match observer.observe(&frame) {
                     Seen::Done => return Err(Failure::empty(self.provider)),
-                    Seen::Error(said) => return Err(self.said_in_band(&said)),
+                    Seen::Error(said) => return Err(self.said_in_band(said)),
                     Seen::Malformed(what) => return Err(Failure::malformed(self.provider, what)),
                     Seen::Output => {
                         held.push(frame);
@@ -188,8 +217,8 @@ impl Wait<'_> {
                         return Ok(Answer { headers: parts.headers, content: Content::Stream(Box::new(live)) });
                     }
                     Seen::Silent | Seen::Preamble | Seen::UsageOnly => {
-                        held_bytes += frame.bytes().len();
-                        // Comments were for us; a client gets keep-alives of our own.
+                        // Comments of a few bytes are counted with what it costs to hold them.
+                        held_bytes += frame.bytes().len() + size_of::<Frame>();
                         held.push(frame);
                     }
                 }
@@ -206,23 +235,26 @@ impl Wait<'_> {
         }
     }
 
-    /// Reads a whole answer and checks that it is one.
-    async fn whole(&self, shape: Shape, response: Response<UpstreamBody>) -> Result<Answer, Failure> {
+    /// Reads a whole answer and checks that it is one. `held` is what has been read of it.
+    async fn whole(
+        &self,
+        shape: Shape,
+        response: Response<UpstreamBody>,
+        mut held: Gathered,
+    ) -> Result<Answer, Failure> {
         let (parts, mut body) = response.into_parts();
-        let mut held = Vec::with_capacity(1);
-        let mut size = 0;
         loop {
             let (deadline, outcome) = self.between_pieces();
             let Some(piece) = self.piece(&mut body, deadline, outcome).await? else { break };
-            size += piece.len();
             held.push(piece);
-            if size > HOLD_WHOLE {
+            if held.len() > HOLD_WHOLE {
+                let held = held.into_pieces();
                 let mut tap = Tap::new(&["usage", "model"], 64 * 1024);
                 held.iter().for_each(|piece| tap.feed(piece));
                 return Ok(Answer { headers: parts.headers, content: Content::Large { held, rest: body, tap } });
             }
         }
-        let body = join(held);
+        let body = held.join();
         let reply = openai_chat::read_reply(shape, &body).map_err(|bad| self.bad_reply(bad))?;
         if !reply.has_output {
             return Err(Failure::empty(self.provider));
@@ -231,8 +263,8 @@ impl Wait<'_> {
     }
 
     /// A 200 that is not a stream although one was asked for: an error in disguise, or a provider that cannot stream.
-    async fn not_a_stream(&self, call: &Call, response: Response<UpstreamBody>) -> Failure {
-        match self.whole(shape(call.operation), response).await {
+    async fn not_a_stream(&self, call: &Call, response: Response<UpstreamBody>, held: Gathered) -> Failure {
+        match self.whole(shape(call.operation), response, held).await {
             Err(failure) => failure,
             Ok(_) => Failure::malformed(self.provider, "a whole answer where a stream was asked for"),
         }
@@ -241,30 +273,29 @@ impl Wait<'_> {
     fn bad_reply(&self, bad: BadReply) -> Failure {
         match bad {
             BadReply::Empty => Failure::empty(self.provider),
-            BadReply::Error(said) => self.said_in_band(&said),
+            BadReply::Error(said) => self.said_in_band(said),
             BadReply::NotJson(what) => Failure::malformed(self.provider, &format!("not JSON ({what})")),
             BadReply::WrongShape(what) => Failure::malformed(self.provider, &format!("it has no {what}")),
         }
     }
 
     /// An error inside a 200: its status is lost, so its class decides.
-    fn said_in_band(&self, said: &ProviderError) -> Failure {
-        Failure::refused(self.provider, said, None, None)
+    fn said_in_band(&self, mut said: ProviderError) -> Failure {
+        said.message = String::from_utf8_lossy(&self.key.conceal(said.message.into())).into_owned();
+        Failure::refused(self.provider, &said, None, None)
     }
 
     /// An answer with another status than 200.
     async fn refusal(&self, response: Response<UpstreamBody>) -> Failure {
         let (mut parts, mut body) = response.into_parts();
-        let mut held = Vec::new();
-        let mut size = 0;
+        let mut held = Gathered::default();
         // An error body that breaks off or takes too long says less, but the status has been said.
-        while size < MAX_ERROR {
+        while held.len() < MAX_ERROR {
             let (deadline, outcome) = self.between_pieces();
             let Ok(Some(piece)) = self.piece(&mut body, deadline, outcome).await else { break };
-            size += piece.len();
             held.push(piece);
         }
-        let raw = join(held);
+        let raw = self.key.conceal(held.join());
         let status = parts.status.as_u16();
         let retry_after = headers::retry_after(&parts.headers, self.gateway.clock.unix_millis());
         if !(400..600).contains(&status) {
@@ -274,7 +305,7 @@ impl Wait<'_> {
         let untouched = openai_chat::is_error_object(&raw);
         let body = if untouched { raw } else { openai_chat::render_provider(&said) };
         headers::for_client(&mut parts.headers);
-        parts.headers.insert(header::CONTENT_TYPE, http::HeaderValue::from_static("application/json"));
+        parts.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         let answer = Box::new(ProviderAnswer { status: parts.status, headers: parts.headers, body });
         Failure::refused(self.provider, &said, retry_after, Some(answer))
     }
@@ -292,10 +323,67 @@ fn shape(operation: Operation) -> Shape {
     }
 }
 
-fn is_event_stream(headers: &HeaderMap) -> bool {
-    const EVENTS: &[u8] = b"text/event-stream";
-    headers
-        .get(header::CONTENT_TYPE)
-        .and_then(|value| value.as_bytes().get(..EVENTS.len()))
-        .is_some_and(|kind| kind.eq_ignore_ascii_case(EVENTS))
+/// What a provider says that its answer is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Declared {
+    Events,
+    /// Nothing, or what servers say that have not been told what to say.
+    Nothing,
+    /// JSON, a web page, or anything else that is no stream.
+    Document,
+}
+
+impl Declared {
+    fn of(headers: &HeaderMap) -> Self {
+        let value = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
+        let kind = value.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+        let is = |name: &str| kind.eq_ignore_ascii_case(name.as_bytes());
+        if is("text/event-stream") {
+            Self::Events
+        } else if is("") || is("text/plain") || is("application/octet-stream") {
+            Self::Nothing
+        } else {
+            Self::Document
+        }
+    }
+}
+
+/// Whether JSON or a web page begins here: no line of an event stream that says anything begins so.
+fn begins_document(bytes: &[u8]) -> bool {
+    matches!(bytes.trim_ascii_start().first(), Some(b'{' | b'[' | b'<'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_is_told_from_a_document_by_its_type_or_by_its_first_byte() {
+        let cases = [
+            (Some("text/event-stream"), Declared::Events),
+            (Some("Text/Event-Stream ; charset=utf-8"), Declared::Events),
+            (Some("text/event-streams"), Declared::Document),
+            (Some("text/plain; charset=utf-8"), Declared::Nothing),
+            (Some("application/octet-stream"), Declared::Nothing),
+            (Some(""), Declared::Nothing),
+            (None, Declared::Nothing),
+            (Some("application/json"), Declared::Document),
+            (Some("text/html"), Declared::Document),
+        ];
+        for (value, expected) in cases {
+            let mut headers = HeaderMap::new();
+            headers.extend(value.map(|value| (header::CONTENT_TYPE, HeaderValue::from_static(value))));
+            assert_eq!(Declared::of(&headers), expected, "{value:?}");
+        }
+        for (text, document) in [
+            ("data: {}", false),
+            (": hi", false),
+            ("\u{feff}data: 1", false),
+            ("", false),
+            (" \n{\"a\":1}", true),
+            ("<html>", true),
+        ] {
+            assert_eq!(begins_document(text.as_bytes()), document, "{text:?}");
+        }
+    }
 }

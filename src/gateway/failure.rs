@@ -73,7 +73,7 @@ impl Failed {
         let attempts = charge.attempts();
         let status = provider.as_ref().map_or(error.status, |answer| answer.status);
         charge.settle_error(outcome, error.code, status.as_u16());
-        Refusal { error, provider, target: self.target, attempts }
+        Refusal { error, provider, target: self.target, attempts, settled: true }
     }
 }
 
@@ -146,6 +146,7 @@ impl Failure {
         let status = answer.as_ref().map_or(rules.status, |answer| answer.status);
         let mut error =
             Error::upstream(status, rules.code, format!("The provider `{provider}` says: {}", said.message));
+        error.quotes_provider = true;
         error.retryable = matches!(rules.next, Next::Anywhere(_));
         error.retry_after = retry_after;
         error.param = said.param.clone().map(Into::into);
@@ -178,6 +179,9 @@ impl Rules {
     fn of(class: ErrorClass, status: Option<u16>, retry_after: Option<Duration>) -> Self {
         let rule = |outcome, health, next, status, code| Self { outcome, health, next, status, code };
         let limited = Health::RateLimited { retry_after };
+        if status == Some(409) {
+            return Self::permanent(status);
+        }
         match class {
             ErrorClass::RateLimited => rule(
                 Outcome::RateLimited,

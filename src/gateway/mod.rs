@@ -54,6 +54,8 @@ pub struct Refusal {
     /// The last target tried.
     pub target: Option<Arc<str>>,
     pub attempts: usize,
+    /// Whether a settlement has counted and logged it. What fails earlier is the surface's to count.
+    pub settled: bool,
 }
 
 /// Serves one call.
@@ -76,6 +78,6 @@ pub async fn handle(gateway: &Arc<Gateway>, arrival: Arrival) -> Result<Reply, R
 
 impl From<Error> for Refusal {
     fn from(error: Error) -> Self {
-        Self { error, provider: None, target: None, attempts: 0 }
+        Self { error, provider: None, target: None, attempts: 0, settled: false }
     }
 }

@@ -116,10 +116,9 @@ impl<'a> Edits<'a> {
             MaxTokensField::MaxCompletionTokens => (MAX_TOKENS, MAX_COMPLETION_TOKENS),
         };
         for edit in &mut self.list {
-            if let Edit::Set { name, .. } = edit {
-                if *name == from {
-                    *name = to;
-                }
+            match edit {
+                Edit::Set { name, .. } if *name == from => *name = to,
+                _ => {}
             }
         }
         if self.envelope.get(from).is_none() {

@@ -15,13 +15,13 @@ use http::{HeaderValue, Request, Response, StatusCode, header::CONTENT_TYPE};
 use http_body::{Frame, SizeHint};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{rt::TokioIo, server::graceful::GracefulConnection};
-use pin_project_lite::pin_project;
 use tokio::{io::AsyncReadExt, net::TcpStream};
 use tower::{Service, ServiceExt};
 
 use super::{
     io::{Activity, InFlight, Io, Stream},
     respond,
+    revoke::Answers,
     serve::Listener,
     shutdown::Phase,
 };
@@ -40,7 +40,7 @@ const LAST_CALL: Duration = Duration::from_millis(500);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PeerAddr(pub SocketAddr);
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy)]
 enum Protocol {
     Http1,
     Http2,
@@ -58,14 +58,21 @@ where
     let write_timeout = listener.settings.write_timeout.0;
     let io = Io::new(stream, taken, activity.clone(), listener.clock.clone(), write_timeout);
     let (service, calls) = (listener.clone(), activity.clone());
-    let service = service_fn(move |request| {
-        // Boxed: a connection that streams should hold its answer's body and not also the future that made it.
-        Box::pin(answer(service.clone(), request, peer, calls.begin()))
-    });
-    let watch = Watch { listener: &listener, activity, protocol };
+    // Boxed below: a connection that streams should hold its answer's body and not also the future that made it.
+    let answer = move |request| answer(service.clone(), request, peer, calls.begin());
     match protocol {
-        Protocol::Http1 => watch.drive(listener.http1.serve_connection(TokioIo::new(io), service)).await,
+        Protocol::Http1 => {
+            let service = service_fn(move |request| Box::pin(answer(request)));
+            let connection = listener.http1.serve_connection(TokioIo::new(io), service);
+            Watch { listener: &listener, activity, answers: None }.drive(connection).await;
+        }
         Protocol::Http2 => {
+            let answers = Arc::new(Answers::new());
+            let watch = Watch { listener: &listener, activity, answers: Some(answers.clone()) };
+            let service = service_fn(move |request| {
+                let (response, answers) = (answer(request), answers.clone());
+                Box::pin(async move { Ok::<_, Infallible>(response.await?.map(|body| answers.track(body))) })
+            });
             Box::pin(watch.drive(listener.http2.serve_connection(TokioIo::new(io), service))).await;
         }
     }
@@ -130,7 +137,7 @@ where
         request.extensions_mut().insert(PeerAddr(peer));
         listener.service.clone().oneshot(request).await?
     };
-    Ok(response.map(|body| Answer { body, in_flight }))
+    Ok(response.map(|body| Answer { body, _in_flight: in_flight }))
 }
 
 /// A request head as HTTP/1 would write it, roughly: what [`super::settings::Settings::max_headers`] limits.
@@ -154,7 +161,8 @@ fn head_too_large(limit: usize) -> Response<Body> {
 struct Watch<'a, S> {
     listener: &'a Listener<S>,
     activity: Arc<Activity>,
-    protocol: Protocol,
+    /// The answers of an HTTP/2 connection; `None` on HTTP/1.
+    answers: Option<Arc<Answers<Answer>>>,
 }
 
 /// What was seen when the time was last looked at.
@@ -200,9 +208,13 @@ impl<S> Watch<'_, S> {
 
     /// Compares with the last look, `passed` ago.
     fn look(&self, last: &mut Look, passed: Duration) -> Verdict {
+        if let Some(answers) = &self.answers {
+            let looks = self.listener.settings.write_timeout.0.as_nanos().div_ceil(passed.as_nanos().max(1));
+            answers.look(u64::try_from(looks).unwrap_or(u64::MAX));
+        }
         let activity = &self.activity;
         let (begun, busy) = (activity.begun(), activity.busy());
-        let head_begun = self.protocol == Protocol::Http1 && !busy && activity.head_begun();
+        let head_begun = self.answers.is_none() && !busy && activity.head_begun();
         let quiet = begun == last.begun && !busy && !last.busy;
         let idle = if quiet { last.idle + passed } else { Duration::ZERO };
         // A connection's first head began before the first look.
@@ -224,21 +236,18 @@ enum Verdict {
     Stuck,
 }
 
-pin_project! {
-    /// The body of an answer, which counts its call as in flight until it is gone.
-    struct Answer {
-        #[pin]
-        body: Body,
-        in_flight: InFlight,
-    }
+/// The body of an answer, which counts its call as in flight until it is gone.
+struct Answer {
+    body: Body,
+    _in_flight: InFlight,
 }
 
 impl http_body::Body for Answer {
     type Data = Bytes;
     type Error = axum::Error;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        self.project().body.poll_frame(cx)
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
     }
 
     fn is_end_stream(&self) -> bool {

@@ -13,7 +13,7 @@ use http_body_util::BodyExt;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::{PeerAddr, Surface};
-use crate::{auth::Principal, error::Error, types::Size, upstream::join};
+use crate::{auth::Principal, error::Error, types::Size, upstream::Gathered};
 
 /// The address at the other end of the connection.
 pub(super) fn client(parts: &Parts) -> IpAddr {
@@ -48,11 +48,13 @@ pub(super) async fn body(surface: &Surface, headers: &HeaderMap, mut body: Body)
     let declared =
         headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<u64>().ok());
     if declared.is_some_and(|length| length > limit.0) {
-        discard(surface, body).await;
+        // A client that waits to be asked for its body is not asked.
+        if !headers.contains_key(header::EXPECT) {
+            discard(surface, body).await;
+        }
         return Err(too_large(limit));
     }
-    let mut pieces = Vec::with_capacity(1);
-    let mut size = 0_u64;
+    let mut gathered = Gathered::default();
     loop {
         let deadline = surface.clock.now() + surface.settings.read_timeout.0;
         let frame = surface.clock.timeout_at(deadline, body.frame()).await.map_err(|_| too_slow())?;
@@ -61,15 +63,14 @@ pub(super) async fn body(surface: &Surface, headers: &HeaderMap, mut body: Body)
             Error::client(StatusCode::BAD_REQUEST, "body_incomplete", "The request body broke off.").with_cause(error)
         })?;
         let Ok(piece) = frame.into_data() else { continue };
-        size += piece.len() as u64;
-        if size > limit.0 {
-            pieces.clear();
+        if (gathered.len() + piece.len()) as u64 > limit.0 {
+            drop(gathered);
             discard(surface, body).await;
             return Err(too_large(limit));
         }
-        pieces.push(piece);
+        gathered.push(piece);
     }
-    Ok(join(pieces))
+    Ok(gathered.join())
 }
 
 /// Reads on without keeping anything, within bounds: a client that is still sending does not read the answer, and

@@ -169,6 +169,10 @@ impl AsyncRead for Io {
         } else {
             let taken = self.taken.len().min(out.remaining());
             out.put_slice(&self.taken.split_to(taken));
+            // What came with them goes along: a request head in two reads would have hyper double its buffer.
+            if let Poll::Ready(more) = self.stream.duplex().poll_read(cx, out) {
+                more?;
+            }
         }
         let read = (out.filled().len() - before) as u64;
         self.activity.bytes_read.fetch_add(read, Ordering::Relaxed);

@@ -5,6 +5,7 @@ mod extract;
 mod io;
 mod ops;
 mod respond;
+mod revoke;
 mod routes;
 pub mod serve;
 pub mod settings;

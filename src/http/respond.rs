@@ -1,6 +1,6 @@
 //! From outcomes to responses. Every error leaves here, in OpenAI's shape.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use axum::{body::Body, extract::State, response::Response};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
@@ -36,8 +36,8 @@ pub(super) fn reply(reply: Reply, id: RequestId, place: OwnedSemaphorePermit) ->
 
 /// A call that failed.
 pub(super) fn refusal(refusal: Refusal, id: RequestId) -> Response {
-    let Refusal { error, provider, target, attempts } = refusal;
-    log(&error, id);
+    let Refusal { error, provider, target, attempts, settled } = refusal;
+    log(&error, id, settled);
     let mut response = match provider {
         Some(answer) => {
             let mut response = Response::new(Body::from(answer.body));
@@ -60,7 +60,7 @@ pub(super) fn refusal(refusal: Refusal, id: RequestId) -> Response {
 
 /// An error before there was a call.
 pub(super) fn error(error: &Error, id: RequestId) -> Response {
-    log(error, id);
+    log(error, id, false);
     let mut response = of_error(error);
     advise(response.headers_mut(), error);
     stamp(&mut response, id);
@@ -80,14 +80,20 @@ pub(super) async fn not_found(State(surface): State<Arc<Surface>>, method: Metho
          /v1/models.",
         shortened(uri.path())
     );
-    let id = RequestId::new(surface.clock.unix_millis());
-    self::error(&Error::client(StatusCode::NOT_FOUND, "unknown_path", message), id)
+    stray(&surface, &Error::client(StatusCode::NOT_FOUND, "unknown_path", message))
 }
 
 pub(super) async fn method_not_allowed(State(surface): State<Arc<Surface>>, method: Method, uri: Uri) -> Response {
     let message = format!("{} does not answer to {method}.", shortened(uri.path()));
-    let id = RequestId::new(surface.clock.unix_millis());
-    self::error(&Error::client(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message), id)
+    stray(&surface, &Error::client(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message))
+}
+
+/// An answer to a request that no endpoint is meant by. It leaves no line in the log, or anybody could fill it.
+fn stray(surface: &Surface, error: &Error) -> Response {
+    let mut response = of_error(error);
+    advise(response.headers_mut(), error);
+    stamp(&mut response, RequestId::new(surface.clock.unix_millis()));
+    response
 }
 
 /// JSON that is not an error.
@@ -126,13 +132,33 @@ pub(super) fn stamp(response: &mut Response, id: RequestId) {
     }
 }
 
-/// The cause of an error is for the log alone. Clients' own mistakes are not worth a line each.
-fn log(error: &Error, id: RequestId) {
+/// The cause of an error is for the log alone. A call that was refused before it had a charge leaves its line here;
+/// callers without a good key leave none at the usual level, or anybody could fill the log.
+fn log(error: &Error, id: RequestId, settled: bool) {
     let cause = error.cause.as_ref().map(tracing::field::display);
-    match error.fault {
-        Fault::Client => tracing::debug!(%id, code = error.code, cause, "call refused: {error}"),
-        Fault::Upstream => tracing::info!(%id, code = error.code, cause, "call failed: {error}"),
-        Fault::Gateway => tracing::warn!(%id, code = error.code, cause, "call failed: {error}"),
+    let keyless = error.status == StatusCode::UNAUTHORIZED || error.code == "too_many_wrong_keys";
+    let code = error.code;
+    let error = Loggable(error);
+    match error.0.fault {
+        Fault::Client if !settled && !keyless => tracing::info!(%id, code, cause, "call refused: {error}"),
+        Fault::Client => tracing::debug!(%id, code, cause, "call refused: {error}"),
+        Fault::Upstream => tracing::info!(%id, code, cause, "call failed: {error}"),
+        Fault::Gateway => tracing::warn!(%id, code, cause, "call failed: {error}"),
+    }
+}
+
+/// An error as the log may have it: without a provider's words, and with what a client chose (the name of a model)
+/// unable to begin a line of its own.
+struct Loggable<'a>(&'a Error);
+
+impl fmt::Display for Loggable<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(error) = self;
+        if error.quotes_provider {
+            return write!(f, "{} {}", error.status.as_u16(), error.code);
+        }
+        let text = error.to_string();
+        if text.contains(char::is_control) { text.escape_debug().fmt(f) } else { f.write_str(&text) }
     }
 }
 
@@ -164,5 +190,22 @@ impl http_body::Body for Placed {
 
     fn size_hint(&self) -> http_body::SizeHint {
         self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_log_hears_neither_a_providers_words_nor_a_line_of_a_clients_making() {
+        let mut error = Error::upstream(StatusCode::BAD_GATEWAY, "upstream_error", "The provider `p` says: canary");
+        error.quotes_provider = true;
+        assert_eq!(Loggable(&error).to_string(), "502 upstream_error");
+        let error =
+            Error::client(StatusCode::NOT_FOUND, "model_not_found", "The model `a\n\x1b[31mINFO b` is unknown.");
+        assert_eq!(Loggable(&error).to_string(), r"404 model_not_found: The model `a\n\u{1b}[31mINFO b` is unknown.");
+        let error = Error::client(StatusCode::NOT_FOUND, "model_not_found", "The model `ä` is unknown.");
+        assert_eq!(Loggable(&error).to_string(), "404 model_not_found: The model `ä` is unknown.");
     }
 }

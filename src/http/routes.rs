@@ -29,8 +29,7 @@ pub fn router(surface: Arc<Surface>) -> Router {
         .route("/readyz", get(ops::readyz))
         .route("/metrics", get(ops::metrics));
     for (path, endpoint) in api() {
-        let endpoint = endpoint.fallback(respond::method_not_allowed);
         router = router.route(path, endpoint.clone()).route(&format!("/v1{path}"), endpoint);
     }
-    router.fallback(respond::not_found).with_state(surface)
+    router.fallback(respond::not_found).method_not_allowed_fallback(respond::method_not_allowed).with_state(surface)
 }

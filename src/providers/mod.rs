@@ -7,6 +7,7 @@ pub mod vendors;
 
 use std::{sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri, uri};
 
 pub use build::{BadProvider, MOCK};
@@ -45,7 +46,7 @@ pub struct ProviderKey {
     pub index: usize,
     /// The header that signs a call, its value marked sensitive. `None`: calls are not signed.
     pub header: Option<(HeaderName, HeaderValue)>,
-    /// For taking the key out of anything that is shown to a client.
+    /// For taking the key out of what is shown to a client; see [`ProviderKey::conceal`].
     pub secret: Option<Secret>,
 }
 
@@ -118,6 +119,29 @@ impl Operation {
     }
 }
 
+impl ProviderKey {
+    /// Takes the key out of what a provider said before anybody else hears it: some repeat a key that they refuse.
+    /// Placeholders that are too short to be keys are left alone, because they are ordinary words.
+    pub fn conceal(&self, said: Bytes) -> Bytes {
+        const SHORTEST_KEY: usize = 8;
+        const INSTEAD: &[u8] = b"[key]";
+        let Some(secret) = &self.secret else { return said };
+        let key = secret.expose().trim().as_bytes();
+        if key.len() < SHORTEST_KEY || memchr::memmem::find(&said, key).is_none() {
+            return said;
+        }
+        let mut concealed = Vec::with_capacity(said.len());
+        let mut from = 0;
+        for at in memchr::memmem::find_iter(&said, key) {
+            concealed.extend_from_slice(&said[from..at]);
+            concealed.extend_from_slice(INSTEAD);
+            from = at + key.len();
+        }
+        concealed.extend_from_slice(&said[from..]);
+        concealed.into()
+    }
+}
+
 impl Provider {
     /// The address of `operation` at this provider.
     ///
@@ -129,5 +153,26 @@ impl Provider {
             .authority(self.origin.authority.clone())
             .path_and_query(format!("{}{}", self.prefix, operation.path()))
             .build()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_taken_out_of_what_its_provider_says() {
+        let key = |secret: &str| ProviderKey { index: 0, header: None, secret: Some(Secret::new(secret)) };
+        let cases = [
+            ("sk-canary-1", "wrong key sk-canary-1 (sk-canary-1)", "wrong key [key] ([key])"),
+            ("sk-canary-1", "sk-canary-1", "[key]"),
+            (" sk-canary-1\n", "<sk-canary-1>", "<[key]>"),
+            ("sk-canary-1", "nothing of the kind", "nothing of the kind"),
+            ("none", "none of these models exist", "none of these models exist"),
+            ("", "nothing", "nothing"),
+        ];
+        for (secret, said, heard) in cases {
+            assert_eq!(key(secret).conceal(Bytes::copy_from_slice(said.as_bytes())), heard, "{secret}");
+        }
     }
 }

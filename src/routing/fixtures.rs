@@ -43,7 +43,7 @@ pub(super) fn provider(name: &str, keys: &[&str]) -> Arc<Provider> {
         keys: keys.collect(),
         headers: HeaderMap::new(),
         forward_headers: Vec::new(),
-        quirks: Quirks { ask_usage: true, max_tokens: MaxTokensField::Both },
+        quirks: Quirks { ask_usage: true, takes_stream_options: true, max_tokens: MaxTokensField::Both },
     })
 }
 

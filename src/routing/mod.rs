@@ -11,7 +11,6 @@
 //!    attempt. The attempt's [`Outcome`] goes back through the permit into the breaker of that target and key.
 //! 5. [`RetryBudget`] and [`full_jitter`] say whether and how soon a target that failed may be tried again.
 
-mod access;
 mod backoff;
 mod build;
 #[cfg(test)]
@@ -27,7 +26,6 @@ mod routes;
 pub mod settings;
 mod strategy;
 
-pub use access::ModelAccess;
 pub use backoff::full_jitter;
 pub use build::BuildError;
 pub use health::{Acquire, Outcome, Permit, Rest, SlotHealth, SlotState};

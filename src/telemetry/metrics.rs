@@ -17,19 +17,18 @@ use std::{
 
 use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-    TextEncoder,
     core::Collector,
     proto::{Counter, Gauge, Metric, MetricFamily, MetricType},
 };
 
-use super::{Outcome, process::Process};
+use super::{Outcome, exposition, process::Process};
 use crate::types::Usage;
 
 /// The `content-type` of [`Metrics::render`].
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// Distinct targets, and distinct pairs of operation and model, that get series of their own.
-pub const MAX_LABELS: usize = 2_000;
+pub const MAX_LABELS: usize = 1_000;
 
 /// The label of what came after [`MAX_LABELS`].
 const OTHER: &str = "other";
@@ -284,9 +283,7 @@ impl Metrics {
         families.extend(self.breaker_family());
         families.extend(Process::read().into_iter().flat_map(process_families));
         let mut text = String::with_capacity(16 * 1024);
-        if let Err(error) = TextEncoder::new().encode_utf8(&families, &mut text) {
-            tracing::error!(%error, "metrics could not be written");
-        }
+        families.iter().for_each(|family| exposition::write(&mut text, family));
         text
     }
 

@@ -2,6 +2,7 @@
 //! whoever reads it, and nothing here ever holds a prompt or a key.
 
 pub mod calls;
+mod exposition;
 mod lines;
 pub mod logging;
 pub mod metrics;

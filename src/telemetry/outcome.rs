@@ -95,6 +95,11 @@ impl Outcome {
         }
     }
 
+    /// Whether a provider failed, as far as the outcome tells; not the client, and not the gateway.
+    pub const fn is_providers_fault(self) -> bool {
+        !matches!(self, Self::Ok | Self::Partial | Self::ClientCancel | Self::RefusedByGateway | Self::Internal)
+    }
+
     /// Its place in [`Outcome::ALL`], for tables with a slot per outcome.
     pub(super) const fn index(self) -> usize {
         self as usize

@@ -160,8 +160,56 @@ impl std::fmt::Debug for Inner {
     }
 }
 
+/// The pieces of a body that is read whole. Large ones are kept as they come; small ones are copied together, or whoever
+/// sends a body byte by byte would make each byte cost the thirty of a handle and keep alive the buffer it arrived in.
+#[derive(Debug, Default)]
+pub struct Gathered {
+    pieces: Vec<Bytes>,
+    small: BytesMut,
+    len: usize,
+}
+
+impl Gathered {
+    /// Adds a piece at the end.
+    pub fn push(&mut self, piece: Bytes) {
+        const SMALL: usize = 1024;
+        self.len += piece.len();
+        // The first piece is often the only one.
+        if piece.len() < SMALL && !(self.pieces.is_empty() && self.small.is_empty()) {
+            self.small.extend_from_slice(&piece);
+            return;
+        }
+        if !self.small.is_empty() {
+            self.pieces.push(self.small.split().freeze());
+        }
+        self.pieces.push(piece);
+    }
+
+    /// Bytes so far.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// What there is, in order.
+    pub fn into_pieces(mut self) -> Vec<Bytes> {
+        if !self.small.is_empty() {
+            self.pieces.push(self.small.freeze());
+        }
+        self.pieces
+    }
+
+    /// The whole body.
+    pub fn join(self) -> Bytes {
+        join(self.into_pieces())
+    }
+}
+
 /// Joins the pieces of a body that was read whole; a single piece is passed on as it is.
-pub fn join(mut pieces: Vec<Bytes>) -> Bytes {
+fn join(mut pieces: Vec<Bytes>) -> Bytes {
     match pieces.len() {
         0 => Bytes::new(),
         1 => pieces.swap_remove(0),
@@ -171,6 +219,29 @@ pub fn join(mut pieces: Vec<Bytes>) -> Bytes {
                 joined.extend_from_slice(piece);
             }
             joined.freeze()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_is_what_its_pieces_were_and_small_ones_cost_no_more_than_their_bytes() {
+        let cases: &[&[usize]] =
+            &[&[], &[5], &[4_000], &[1; 5_000], &[4_000, 1, 1, 4_000, 1], &[1, 4_000, 0, 1], &[0, 0]];
+        for sizes in cases {
+            let mut gathered = Gathered::default();
+            let mut expected = Vec::new();
+            for (index, size) in sizes.iter().enumerate() {
+                let piece = vec![index as u8; *size];
+                expected.extend_from_slice(&piece);
+                gathered.push(piece.into());
+            }
+            assert_eq!(gathered.len(), expected.len());
+            assert!(gathered.pieces.len() <= 4, "{} pieces", gathered.pieces.len());
+            assert_eq!(gathered.join(), expected, "{sizes:?}");
         }
     }
 }

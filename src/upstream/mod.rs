@@ -18,7 +18,7 @@ use std::{
     time::Duration,
 };
 
-pub use body::{BodyError, OutBody, UpstreamBody, join};
+pub use body::{BodyError, Gathered, OutBody, UpstreamBody};
 pub use pool::{Pool, SendError};
 pub use tls::TlsError;
 

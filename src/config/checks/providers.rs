@@ -72,7 +72,9 @@ pub(super) fn check(settings: &Settings, report: &mut Report<'_>) {
 fn kind(name: &str, provider: &ProviderSettings, report: &mut Report<'_>) -> Option<VendorFacts> {
     let kind = provider.kind.as_deref().unwrap_or(name);
     let vendor = vendors::find(kind);
-    if vendor.is_none() {
+    if let Some(gone) = vendors::retired(kind) {
+        report.error_with_help(&["providers", name], format!("{} is gone", gone.title), gone.why);
+    } else if vendor.is_none() {
         let near = nearest(kind, vendors::kinds().map(|vendor| vendor.name));
         let help = match (near, &provider.kind) {
             (Some(near), Some(_)) => format!("did you mean `{near}`?"),

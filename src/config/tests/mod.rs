@@ -65,7 +65,8 @@ fn variables_take_the_type_of_their_place() {
          log:\n  calls: ${CALLS:-false}\n  format: ${FORMAT:-json}\nretries:\n  max_share: ${SHARE:-0.5}\n\
          timeout:\n  connect: ${CONNECT:-7s}\nkeys:\n- name: ${NUMBER}\n  value: ${YAML_KEY:-0123456789012345}\n  \
          expires: ${EXPIRES:-}\ndata_dir: ${YAML}\n\
-         models:\n  m:\n    overrides: { a: \"${NUMBER}\", b: '$${x}' }\n    defaults:\n      c: ${NUMBER}\n      d: ${EMPTY}\n",
+         models:\n  m:\n    overrides: { a: \"${NUMBER}\", b: '$${x}' }\n    defaults:\n      \
+         c: ${NUMBER}\n      d: ${EMPTY}\n",
     );
     assert_eq!(settings.listen.port(), 81);
     assert_eq!(settings.server.max_in_flight, 17);

@@ -37,6 +37,8 @@ const LINGER: Duration = Duration::from_millis(250);
 
 const DONE: &[u8] = b"data: [DONE]\n\n";
 const KEEPALIVE: &[u8] = b": keepalive\n\n";
+const TOTAL_PASSED: &str = "The stream did not finish within the `total` deadline.";
+const SHUTTING_DOWN: &str = "The gateway is shutting down.";
 
 /// The body of a committed stream.
 #[derive(Debug)]
@@ -47,6 +49,8 @@ pub struct StreamBody {
     observer: StreamObserver,
     /// What is ready to be sent.
     out: Out,
+    /// The provider's connection was given a turn to hand over more.
+    gathering: bool,
     hide_usage: bool,
     /// `[DONE]` has passed with half of its last CRLF.
     owes_line_feed: bool,
@@ -109,6 +113,7 @@ impl StreamBody {
             frames,
             observer,
             out: Out::default(),
+            gathering: false,
             hide_usage: !call.asked_usage,
             owes_line_feed: false,
             charge: Some(charge),
@@ -138,6 +143,9 @@ impl StreamBody {
             if self.state == State::Relaying {
                 self.relay_frames();
             }
+            if self.out.len() >= FLUSH && self.state == State::Relaying && self.cut.as_mut().poll(cx).is_ready() {
+                self.fail(Outcome::RefusedByGateway, SHUTTING_DOWN);
+            }
             if self.out.len() >= FLUSH || (self.state != State::Relaying && !self.out.is_empty()) {
                 return Poll::Ready(Some(self.flush()));
             }
@@ -148,7 +156,7 @@ impl StreamBody {
                 Poll::Ready(Some(Ok(piece))) => self.arrived(piece),
                 Poll::Ready(Some(Err(_))) => self.broken(),
                 Poll::Ready(None) => self.finished(),
-                Poll::Pending if !self.out.is_empty() => return Poll::Ready(Some(self.flush())),
+                Poll::Pending if !self.out.is_empty() => return self.flush_or_gather(cx),
                 Poll::Pending => {
                     if self.poll_timers(cx).is_pending() {
                         return Poll::Pending;
@@ -158,8 +166,21 @@ impl StreamBody {
         }
     }
 
+    /// There is output and no more input. The provider's connection hands over one chunk at a time, so "no more" may
+    /// only mean that it has not had its turn: it gets one, and what it has read already joins the same write. A
+    /// burst so costs one write for many chunks, and a single chunk waits for one pass of the scheduler, not for time.
+    fn flush_or_gather(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        if self.gathering {
+            return Poll::Ready(Some(self.flush()));
+        }
+        self.gathering = true;
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
     /// A piece of the provider's body.
     fn arrived(&mut self, piece: Bytes) {
+        self.gathering = false;
         if self.state == State::Relaying {
             self.frames.push(piece);
         } else if std::mem::take(&mut self.owes_line_feed) && piece.first() == Some(&b'\n') {
@@ -176,9 +197,13 @@ impl StreamBody {
                 Ok(None) => return,
                 Err(_) => return self.fail(Outcome::Malformed, "The provider sent an event that is too large."),
             };
+            // Timers are only looked at while the provider pauses, and one that never does must end as well.
+            let now = *now.get_or_insert_with(|| self.clock.now());
+            if now >= self.deadlines.total {
+                return self.fail(Outcome::TimeoutTotal, TOTAL_PASSED);
+            }
             let seen = self.observer.observe(&frame);
             if !matches!(seen, Seen::Silent) {
-                let now = *now.get_or_insert_with(|| self.clock.now());
                 self.metrics.chunk_gap(now.saturating_duration_since(self.deadlines.last_event));
                 self.deadlines.last_event = now;
                 self.deadlines.waiting_since = None;
@@ -197,7 +222,7 @@ impl StreamBody {
             }
             Seen::Error(_) => {
                 // The provider's own words, then nothing: it is an error event already.
-                self.out.put(frame.into_bytes());
+                self.out.put(self.permit.key().conceal(frame.into_bytes()));
                 self.end(Outcome::UpstreamError);
             }
             Seen::Malformed(_) => self.fail(Outcome::Malformed, "The provider sent an event that is not JSON."),
@@ -230,7 +255,7 @@ impl StreamBody {
             self.state = State::Ended;
             return;
         }
-        // A last event whose blank line is missing is still an event.
+        // A last event whose blank line is missing is still an event; the reader has completed it.
         if let Some(frame) = self.frames.take_rest() {
             let seen = self.observer.observe(&frame);
             self.relay(frame, &seen);
@@ -286,6 +311,7 @@ impl StreamBody {
     }
 
     fn flush(&mut self) -> Bytes {
+        self.gathering = false;
         let bytes = self.out.take();
         self.deadlines.last_sent = self.deadlines.last_sent.max(self.deadlines.last_event);
         if let Some(charge) = &mut self.charge {
@@ -297,7 +323,7 @@ impl StreamBody {
     /// The provider is silent: looks at the deadlines. `Ready` when something has changed.
     fn poll_timers(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.state == State::Relaying && self.cut.as_mut().poll(cx).is_ready() {
-            self.fail(Outcome::RefusedByGateway, "The gateway is shutting down.");
+            self.fail(Outcome::RefusedByGateway, SHUTTING_DOWN);
             return Poll::Ready(());
         }
         loop {
@@ -324,7 +350,7 @@ impl StreamBody {
         if matches!(self.state, State::Lingering { .. }) {
             self.state = State::Ended;
         } else if now >= self.deadlines.total {
-            self.fail(Outcome::TimeoutTotal, "The stream did not finish within the `total` deadline.");
+            self.fail(Outcome::TimeoutTotal, TOTAL_PASSED);
         } else if now >= self.deadlines.silent_until() {
             self.fail(
                 Outcome::TimeoutBetweenChunks,

@@ -334,10 +334,10 @@ fn streaming_once(text: &'static str) -> Router {
     hello().route("/slow", get(handler))
 }
 
-#[tokio::test]
-async fn a_client_that_stops_reading_is_cut_off() {
-    let (called, dropped) = (Arc::new(AtomicU64::new(0)), Flag::default());
-    let (count, flag) = (called.clone(), dropped.clone());
+/// Streams without end; the flag goes up when the body is dropped.
+fn flooding() -> (Router, Arc<AtomicU64>, Flag) {
+    let (pieces, dropped) = (Arc::new(AtomicU64::new(0)), Flag::default());
+    let (count, flag) = (pieces.clone(), dropped.clone());
     let handler = move || async move {
         let guard = OnDrop(flag);
         let piece = Bytes::from(vec![b'x'; 64 * 1024]);
@@ -347,15 +347,25 @@ async fn a_client_that_stops_reading_is_cut_off() {
             Poll::Ready(Some(Ok::<_, Infallible>(piece.clone())))
         }))
     };
-    let gate = Gate::start(Clock::held(), settings(), None, Router::new().route("/flood", get(handler))).await;
-    let mut client = gate.connect().await;
-    get_once(&mut client, "/flood", "200 OK").await;
-    // Until every buffer between here and there is full.
+    (hello().route("/flood", get(handler)), pieces, dropped)
+}
+
+/// Waits until every buffer on the way to the client is full.
+async fn stalled(pieces: &AtomicU64) {
     let mut before = 0;
-    while called.load(Ordering::SeqCst) != before {
-        before = called.load(Ordering::SeqCst);
+    while pieces.load(Ordering::SeqCst) != before {
+        before = pieces.load(Ordering::SeqCst);
         Clock::Real.sleep(MOMENT).await;
     }
+}
+
+#[tokio::test]
+async fn a_client_that_stops_reading_is_cut_off() {
+    let (router, pieces, dropped) = flooding();
+    let gate = Gate::start(Clock::held(), settings(), None, router).await;
+    let mut client = gate.connect().await;
+    get_once(&mut client, "/flood", "200 OK").await;
+    stalled(&pieces).await;
     assert!(!dropped.is_up());
     gate.clock.advance(Duration::from_secs(59));
     Clock::Real.sleep(MOMENT).await;
@@ -363,6 +373,26 @@ async fn a_client_that_stops_reading_is_cut_off() {
     gate.clock.advance(Duration::from_secs(1));
     until(|| dropped.is_up()).await;
     until(|| gate.metrics.connections_open.get() == 0).await;
+}
+
+#[tokio::test]
+async fn an_http2_stream_that_is_not_read_is_given_up_and_its_connection_is_not() {
+    let (router, pieces, dropped) = flooding();
+    let gate = Gate::start(Clock::held(), settings(), None, router).await;
+    let client = reqwest::Client::builder().http2_prior_knowledge().http2_initial_stream_window_size(100_000);
+    let client = client.http2_initial_connection_window_size(10_000_000).build().unwrap();
+    let url = |path: &str| format!("http://{}{path}", gate.address);
+    let mut unread = client.get(url("/flood")).send().await.unwrap();
+    stalled(&pieces).await;
+    let stopped = gate.clock.now();
+    gate.advance_until(Duration::from_secs(1), || dropped.is_up()).await;
+    let waited = gate.clock.now() - stopped;
+    assert!((60..150).contains(&waited.as_secs()), "{waited:?}");
+    assert_eq!(client.get(url("/")).send().await.unwrap().status(), StatusCode::OK);
+    assert_eq!(gate.metrics.connections_open.get(), 1);
+    while let Ok(piece) = unread.chunk().await {
+        assert!(piece.is_some(), "no clean end is faked");
+    }
 }
 
 #[tokio::test]
@@ -507,45 +537,4 @@ async fn streams_that_outlive_the_grace_may_say_a_last_word_and_are_dropped() {
     assert_eq!(read_to_end(&mut client).await, "", "no clean end is faked");
     let before = gate.tasks.shut_down(&Clock::Real, Duration::from_secs(5)).await;
     assert!(before, "nothing is left running");
-}
-
-/// What 1,000 open streams cost; run it by name with `--ignored --nocapture`.
-#[tokio::test]
-#[ignore = "a measurement"]
-async fn memory_of_open_streams() {
-    let handler = || async {
-        let first = stream::once(async { Ok::<_, Infallible>(Bytes::from_static(b"data: 1\n\n")) });
-        Body::from_stream(futures_util::StreamExt::chain(first, stream::pending()))
-    };
-    let gate = Gate::start(Clock::Real, settings(), None, Router::new().route("/stream", get(handler))).await;
-    let resident = || {
-        let status = std::fs::read_to_string("/proc/self/status").unwrap();
-        let line = status.lines().find(|line| line.starts_with("VmRSS")).unwrap().to_owned();
-        line.split_ascii_whitespace().nth(1).unwrap().parse::<u64>().unwrap()
-    };
-    let mut clients = Vec::new();
-    let mut before = 0;
-    for index in 0..2_000 {
-        if index == 1_000 {
-            before = resident();
-        }
-        let mut client = gate.connect().await;
-        send(&mut client, "/stream").await;
-        read_until(&mut client, "data: 1").await;
-        clients.push(client);
-    }
-    let run = connection::run(
-        Arc::new(Listener {
-            http1: http1(&settings()),
-            http2: http2(&settings(), &Clock::Real, &Tasks::new()),
-            settings: settings(),
-            tls: None,
-            clock: Clock::Real,
-            shutdown: Shutdown::new(),
-            service: hello(),
-        }),
-        clients.pop().unwrap(),
-        gate.address,
-    );
-    println!("{} KiB per stream, both ends; task {} bytes", (resident() - before) as f64 / 1e3, size_of_val(&run));
 }

@@ -13,6 +13,7 @@ use crate::{
     gateway::{self, Arrival, Refusal},
     http::{Surface, extract, respond},
     providers::Operation,
+    telemetry::Outcome,
     types::RequestId,
 };
 
@@ -34,8 +35,16 @@ async fn serve(surface: &Surface, operation: Operation, request: Request) -> Res
     let call = AssertUnwindSafe(answer(surface, operation, request, id));
     match call.catch_unwind().await {
         Ok(Ok(response)) => response,
-        Ok(Err(refusal)) => respond::refusal(refusal, id),
-        Err(_) => respond::panicked(id),
+        Ok(Err(refusal)) => {
+            if !refusal.settled {
+                surface.metrics.error(Outcome::RefusedByGateway);
+            }
+            respond::refusal(refusal, id)
+        }
+        Err(_) => {
+            surface.metrics.error(Outcome::Internal);
+            respond::panicked(id)
+        }
     }
 }
 

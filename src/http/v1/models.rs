@@ -1,9 +1,9 @@
 //! `GET /v1/models` and `/v1/models/{id}`: what the caller's key may use, by the same resolver that routes calls.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use axum::{
-    extract::{Path, Request, State},
+    extract::{Path, Request, State, rejection::PathRejection},
     response::Response,
 };
 use http::StatusCode;
@@ -13,7 +13,7 @@ use super::inference::plain;
 use crate::{
     error::Error,
     http::{Surface, extract, respond},
-    routing::Resolved,
+    routing::Model,
     types::RequestId,
 };
 
@@ -24,25 +24,34 @@ pub(in crate::http) async fn list(State(surface): State<Arc<Surface>>, request: 
 
 pub(in crate::http) async fn one(
     State(surface): State<Arc<Surface>>,
-    Path(name): Path<String>,
+    name: Result<Path<String>, PathRejection>,
     request: Request,
 ) -> Response {
     let id = RequestId::new(surface.clock.unix_millis());
+    // Bytes that are no text name no model; the empty name does not either.
+    let name = name.map(|Path(name)| name).unwrap_or_default();
     plain(single(&surface, &name, request).await, id)
 }
 
-/// Names and aliases in order, then patterns as they are written: what they stand for is the provider's to say.
+/// Names and aliases, the names behind patterns that the key lists itself, and the patterns as they are written: what
+/// else they stand for is the provider's to say.
 async fn listing(surface: &Surface, request: Request) -> Result<Response, Error> {
     let (parts, _) = request.into_parts();
     let principal = extract::principal(surface, &parts).await?;
     let snapshot = surface.gateway.snapshot.load();
     let routes = &snapshot.routes;
-    let patterns = routes.models().filter(|model| model.is_pattern() && principal.models.allows(&model.name));
-    let names = routes.listed(&|name| principal.models.allows(name)).into_iter();
-    let data: Vec<Value> = names
-        .chain(patterns.map(|model| &model.name))
-        .map(|name| object(name, &routes.resolve(name).map_or_else(|| "switchboard".into(), |found| owner(&found))))
-        .collect();
+    let allowed = |name: &str| principal.models.allows(name);
+    let mut names: BTreeMap<&str, Arc<str>> = BTreeMap::new();
+    let configured = routes.listed(&allowed).into_iter().map(|name| &**name);
+    for name in configured.chain(principal.models.names()) {
+        if let Some(found) = routes.resolve(name) {
+            names.insert(name, owner(&found.model));
+        }
+    }
+    for model in routes.models().filter(|model| model.is_pattern() && allowed(&model.name)) {
+        names.insert(&model.name, owner(model));
+    }
+    let data: Vec<Value> = names.into_iter().map(|(name, owner)| object(name, &owner)).collect();
     Ok(respond::json(&json!({ "object": "list", "data": data })))
 }
 
@@ -58,12 +67,12 @@ async fn single(surface: &Surface, name: &str, request: Request) -> Result<Respo
         error.param = Some("model".into());
         return Err(error);
     };
-    Ok(respond::json(&object(name, &owner(&found))))
+    Ok(respond::json(&object(name, &owner(&found.model))))
 }
 
 /// The provider of the first target: the nearest thing to an owner that a route has.
-fn owner(found: &Resolved) -> Arc<str> {
-    found.model.targets.first().map_or_else(|| "switchboard".into(), |target| target.provider.name.clone())
+fn owner(model: &Model) -> Arc<str> {
+    model.targets.first().map_or_else(|| "switchboard".into(), |target| target.provider.name.clone())
 }
 
 fn object(name: &str, owner: &str) -> Value {

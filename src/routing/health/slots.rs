@@ -64,6 +64,9 @@ impl Slots {
 
     /// The least busy key that is well, taking turns among equals.
     pub(in crate::routing) fn acquire(&self, now: Instant) -> Acquire {
+        if let [slot] = self.slots.as_slice() {
+            return slot.admit(now).map_or_else(Acquire::from, Acquire::Ready);
+        }
         // Between the look and the admission another call may take the probe that was seen. Each round loses at most
         // one key that way, so this many rounds are enough to have tried them all.
         let mut first = None;
@@ -77,7 +80,7 @@ impl Slots {
                 Err(resting) => first = earliest(first, resting),
             }
         }
-        // A provider has at least one key, so that there was at least one round.
+        // `None` only if there are no keys; a provider has at least one.
         first.unwrap_or(Resting { until: now, why: Rest::Failing }).into()
     }
 
@@ -107,9 +110,6 @@ impl Slots {
 
     /// The least busy slot that is well, or the end of the first rest.
     fn best(&self, now: Instant) -> Result<&Arc<Slot>, Resting> {
-        if let [slot] = self.slots.as_slice() {
-            return slot.resting(now).map_or(Ok(slot), Err);
-        }
         let (mut best, mut first) = (None, None);
         let turn = self.turn.fetch_add(1, Relaxed) % self.slots.len().max(1);
         for slot in self.slots[turn..].iter().chain(&self.slots[..turn]) {

@@ -28,10 +28,12 @@ static USAGE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"usage
 /// JSON objects stay as they are.
 pub fn hide_usage(frame: &Frame) -> Hidden {
     let bytes = frame.bytes();
-    let Some(first) = USAGE.find(bytes) else { return Hidden::Unchanged };
+    if USAGE.find(bytes).is_none() {
+        return Hidden::Unchanged;
+    }
     if let Some(place) = frame.data_range() {
         let data = &bytes[place.clone()];
-        return match null_usage(data, first - place.start.min(first)).map_or_else(|| find_usage(data), Found::Cut) {
+        return match null_usage(data).map_or_else(|| find_usage(data), Found::Cut) {
             Found::Nothing => Hidden::Unchanged,
             Found::Everything => Hidden::Dropped,
             Found::Cut(cut) => {
@@ -61,14 +63,16 @@ enum Found {
 
 /// The quick case, which OpenAI sends in every chunk: `,"usage":null` with no bracket after it but the last brace.
 /// That proves that the member is a top-level one without reading what comes before.
-fn null_usage(data: &[u8], at: usize) -> Option<Range<usize>> {
+fn null_usage(data: &[u8]) -> Option<Range<usize>> {
     const MEMBER: &[u8] = b"\"usage\":null";
+    let at = USAGE.find(data)?;
+    let comma = at.checked_sub(1)?;
     let end = at + MEMBER.len();
     let tail = data.get(end..)?.strip_suffix(b"}")?;
-    let is_member = data.starts_with(b"{") && data[..at].ends_with(b",") && data[at..].starts_with(MEMBER);
+    let is_member = data.starts_with(b"{") && data[comma] == b',' && data[at..].starts_with(MEMBER);
     let is_whole = matches!(tail.first(), None | Some(b','));
     let is_top_level = !tail.iter().any(|byte| matches!(byte, b'{' | b'}' | b'[' | b']'));
-    (is_member && is_whole && is_top_level).then_some(at - 1..end)
+    (is_member && is_whole && is_top_level).then_some(comma..end)
 }
 
 /// Reads the chunk's top-level members.
@@ -216,6 +220,8 @@ mod tests {
             "data: not json \"usage\"\n\n",
             "data: {\"usage\":null\n\n",
             "event: \"usage\"\ndata: {}\n\n",
+            "data: {}\nevent: \"usage\"\n\n",
+            "data: \"usage\":null}\n\n",
         ] {
             assert_eq!(hide_usage(&frame(text)), Hidden::Unchanged, "{text}");
         }

@@ -73,8 +73,8 @@ impl<'a> Answer<'a> {
         self.error || self.complaint && self.choices.is_none() && self.data.is_none() && self.usage.is_none()
     }
 
-    fn choices(&self) -> impl Iterator<Item = Choice<'a>> + use<'a> {
-        self.choices.into_iter().flat_map(|choices| choices.items()).map(Choice::read)
+    fn choices(&self, shape: Shape) -> impl Iterator<Item = Choice<'a>> + use<'a> {
+        self.choices.into_iter().flat_map(|choices| choices.items()).map(move |choice| Choice::read(shape, choice))
     }
 
     fn usage(&self) -> Option<crate::types::Usage> {
@@ -92,7 +92,7 @@ struct Choice<'a> {
 }
 
 impl<'a> Choice<'a> {
-    fn read(choice: Value<'a>) -> Self {
+    fn read(shape: Shape, choice: Value<'a>) -> Self {
         let mut read = Self { index: None, has_output: false, finish_reason: None };
         for (name, value) in choice.members() {
             match name.bytes().as_ref() {
@@ -101,7 +101,7 @@ impl<'a> Choice<'a> {
                 b"delta" | b"message" => {
                     read.has_output |= value.members().any(|(name, value)| name != *"role" && !value.is_empty());
                 }
-                b"text" => read.has_output |= !value.is_empty(),
+                b"text" if shape == Shape::Completion => read.has_output |= !value.is_empty(),
                 b"finish_reason" => read.finish_reason = value.as_str().filter(|reason| !reason.is_empty()),
                 _ => {}
             }

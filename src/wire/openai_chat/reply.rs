@@ -63,7 +63,7 @@ pub fn read_reply(shape: Shape, body: &[u8]) -> Result<Reply, BadReply> {
     if answer.choices.is_none_or(|choices| choices.kind != Kind::Array) {
         return Err(BadReply::WrongShape("`choices` array"));
     }
-    for choice in answer.choices() {
+    for choice in answer.choices(shape) {
         reply.has_output |= choice.has_output;
         if reply.finish_reason.is_none() {
             reply.finish_reason = choice.finish_reason.map(Into::into);
@@ -158,7 +158,7 @@ mod tests {
         ];
         for (body, class) in errors {
             match read(body) {
-                BadReply::Error(error) => assert_eq!((error.class, error.raw.as_str()), (class, body)),
+                BadReply::Error(error) => assert_eq!((error.class, &*error.raw), (class, body)),
                 other => panic!("{body}: {other:?}"),
             }
         }

@@ -31,6 +31,7 @@ pub enum Seen {
 /// Follows one streamed answer.
 #[derive(Debug)]
 pub struct StreamObserver {
+    shape: Shape,
     /// How many alternatives were asked for (`n`).
     choices: usize,
     /// Which of them have ended, a bit each.
@@ -51,8 +52,9 @@ static ERROR: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"error
 
 impl StreamObserver {
     /// `choices`: how many alternatives the client asked for (`n`, 1 by default; times the prompts of a batch).
-    pub fn new(_shape: Shape, choices: u32) -> Self {
+    pub fn new(shape: Shape, choices: u32) -> Self {
         Self {
+            shape,
             choices: usize::try_from(choices).unwrap_or(MAX_CHOICES).clamp(1, MAX_CHOICES),
             ended: smallvec::SmallVec::new(),
             finish_reason: None,
@@ -114,7 +116,7 @@ impl StreamObserver {
         let usage = answer.usage();
         self.usage = usage.or(self.usage);
         let mut any = false;
-        for (position, choice) in answer.choices().enumerate() {
+        for (position, choice) in answer.choices(self.shape).enumerate() {
             any = true;
             self.has_output |= choice.has_output;
             if let Some(reason) = choice.finish_reason {

@@ -25,7 +25,7 @@ pub struct ProviderError {
     pub message: String,
     pub param: Option<String>,
     /// The report as it came, up to 4 KiB of it. Empty if there was none.
-    pub raw: String,
+    pub raw: Box<str>,
 }
 
 /// What a failure means for what to do next. Retrying, falling back and blaming the target hang on it.
@@ -127,7 +127,7 @@ fn finish(status: Option<u16>, report: Report<'_>, body: &[u8]) -> ProviderError
         kind: report.kind.map(Into::into),
         message,
         param: report.param.map(Into::into),
-        raw: report::excerpt(body),
+        raw: report::excerpt(body).into(),
     }
 }
 
@@ -535,7 +535,7 @@ mod tests {
             let error = classify(*status, body.as_bytes());
             assert_eq!(error.class, *class, "{who} {status} {body}");
             assert!(error.message.starts_with(message), "{who} {status}: {}", error.message);
-            assert_eq!(error.raw, *body);
+            assert_eq!(&*error.raw, *body);
         }
     }
 

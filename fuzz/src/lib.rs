@@ -1,0 +1,127 @@
+//! What must hold for any bytes whatsoever. Each function takes one input and panics if something does not hold.
+
+use bytes::Bytes;
+use serde::de::IgnoredAny;
+use switchboard::wire::{
+    envelope::{Edit, Envelope, Problem},
+    openai_chat::{
+        Hidden, Shape, StreamObserver, classify, hide_usage, is_error_object, read_reply, read_usage, render_provider,
+    },
+    sse::{Frame, FrameReader},
+    tap::Tap,
+};
+
+const MAX_FRAME: usize = 1 << 20;
+
+/// The envelope accepts what serde_json accepts, and a patch changes what it names and nothing else.
+pub fn envelope(input: &[u8]) {
+    let text = input.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(input);
+    let expected = serde_json::from_slice::<IgnoredAny>(text).is_ok();
+    let envelope = match Envelope::parse(Bytes::copy_from_slice(input)) {
+        Ok(envelope) => envelope,
+        Err(malformed) => {
+            assert!(malformed.at <= input.len() && !malformed.to_string().is_empty());
+            assert!(!expected || !matches!(malformed.problem, Problem::Syntax(_) | Problem::Trailing), "{malformed}");
+            return;
+        }
+    };
+    assert!(expected);
+    assert_eq!(envelope.patch(&[]).to_vec(), text);
+    for (name, value) in envelope.members() {
+        let _ = (value.as_str(), value.as_f64(), value.is_empty());
+        assert!(name.contains('\u{fffd}') || envelope.get(&name).is_some());
+    }
+    let value = Bytes::from_static(b"[\"new\"]");
+    let edits = [
+        Edit::Set { name: "model", value: value.clone() },
+        Edit::Remove { name: "a" },
+        Edit::Rename { from: "b", to: "c" },
+    ];
+    let pieces = envelope.patch(&edits);
+    assert_eq!(pieces.len(), pieces.to_vec().len());
+    let after = Envelope::parse(pieces.to_vec().into()).expect("a patched object is an object");
+    assert_eq!(after.get("model").expect("it was set").raw, value);
+    assert!(after.get("a").is_none() && after.get("b").is_none());
+    assert_eq!(after.get("c").is_some(), envelope.get("b").is_some() || envelope.get("c").is_some());
+    for (name, value) in envelope.members().filter(|(name, _)| !["model", "a", "b", "c"].contains(&&**name)) {
+        assert!(name.contains('\u{fffd}') || after.get(&name).is_some_and(|kept| kept.raw == value.raw));
+    }
+}
+
+/// Chunks make no difference to what frames mean, and their bytes are the stream.
+pub fn sse(input: &[u8]) {
+    let Some((&size, stream)) = input.split_first() else { return };
+    let whole = frames(stream, stream.len().max(1));
+    let split = frames(stream, usize::from(size % 16) + 1);
+    let meaning = |frames: &[Frame]| frames.iter().map(meaning).collect::<Vec<_>>();
+    assert_eq!(meaning(&whole.0), meaning(&split.0));
+    assert_eq!(whole.1.as_ref().map(self::meaning), split.1.as_ref().map(self::meaning));
+    for (frames, rest) in [whole, split] {
+        let bytes = frames.iter().map(|frame| frame.bytes().as_ref()).collect::<Vec<_>>().concat();
+        let left = stream.strip_prefix(bytes.as_slice()).expect("frames are the stream");
+        if let Some(rest) = rest {
+            assert!(left.starts_with(rest.bytes().trim_ascii_end()));
+        }
+    }
+}
+
+/// Nothing a provider sends makes the observer panic, and hiding token counts leaves a frame.
+pub fn openai_stream(input: &[u8]) {
+    let mut observer = StreamObserver::new(Shape::Chat, 2);
+    let (frames, rest) = frames(input, 64);
+    for frame in frames.iter().chain(&rest) {
+        let _ = observer.observe(frame);
+        if let Hidden::Rewritten(bytes) = hide_usage(frame) {
+            assert!(bytes.len() < frame.bytes().len() + frame.bytes().len() * 7);
+            let mut reader = FrameReader::new(MAX_FRAME * 8);
+            reader.push(bytes);
+            while let Some(frame) = reader.next().expect("it is short enough") {
+                let _ = observer.observe(&frame);
+            }
+            assert!(reader.is_empty());
+        }
+    }
+    for shape in [Shape::Chat, Shape::Completion, Shape::Embedding] {
+        let _ = read_reply(shape, input);
+    }
+    let _ = read_usage(input).map(|usage| usage.total_input() + usage.total_output());
+    for status in [200, 400, 429, 500] {
+        assert!(is_error_object(&render_provider(&classify(status, input))));
+    }
+}
+
+/// A tap finds in any chunks what an envelope finds in the whole.
+pub fn tap(input: &[u8]) {
+    let Some((&size, document)) = input.split_first() else { return };
+    let read = |size: usize| {
+        let mut tap = Tap::new(&["usage", "model"], MAX_FRAME);
+        document.chunks(size).for_each(|chunk| tap.feed(chunk));
+        tap
+    };
+    let (whole, split) = (read(document.len().max(1)), read(usize::from(size % 16) + 1));
+    assert_eq!(whole.complete(), split.complete());
+    for name in ["usage", "model"] {
+        assert_eq!(whole.get(name), split.get(name));
+        if let Ok(envelope) = Envelope::parse(Bytes::copy_from_slice(document)) {
+            assert!(whole.complete());
+            assert_eq!(whole.get(name), envelope.get(name).map(|value| value.raw));
+        }
+    }
+}
+
+fn frames(stream: &[u8], size: usize) -> (Vec<Frame>, Option<Frame>) {
+    let mut reader = FrameReader::new(MAX_FRAME);
+    let mut frames = Vec::new();
+    for chunk in stream.chunks(size) {
+        reader.push(Bytes::copy_from_slice(chunk));
+        while let Ok(Some(frame)) = reader.next() {
+            frames.push(frame);
+        }
+    }
+    (frames, reader.take_rest())
+}
+
+/// What a frame says, apart from how it is spelt.
+fn meaning(frame: &Frame) -> (Option<Vec<u8>>, Option<Vec<u8>>) {
+    (frame.data().map(Into::into), frame.event().map(Into::into))
+}
