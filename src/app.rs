@@ -31,7 +31,7 @@ use crate::{
         metrics::{BreakerSample, BreakerState},
     },
     types::{Clock, Period, Secret, Tasks},
-    upstream::{Connections, Http, PoolKey},
+    upstream::{Connections, Http, PoolKey, Trust},
 };
 
 /// Settlements that may wait to be written, beside those of calls in flight.
@@ -362,7 +362,7 @@ impl Parts<'_> {
                 HttpVersion::Http2 => Http::Two,
             },
             connect_timeout: target.deadlines.connect,
-            ca_file: settings.ca_file,
+            trust: settings.ca_file.map_or(Trust::Web, Trust::File),
         };
         let pool = self.connections.pool(&key).map_err(|error| complain("ca_file", error.to_string()))?;
         let mut uris = Vec::with_capacity(Operation::ALL.len());
