@@ -68,7 +68,10 @@ pub struct App {
 pub enum StartError {
     #[error("{0}")]
     Config(Complaints),
-    #[error("cannot listen on {address}: {cause}")]
+    #[error(
+        "cannot listen on {address}: {cause}. Choose another address with `listen` in the configuration or `--listen`, \
+         or stop what is there"
+    )]
     Listen { address: SocketAddr, cause: std::io::Error },
     #[error("{0}")]
     Store(#[from] StoreError),

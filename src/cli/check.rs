@@ -1,6 +1,6 @@
 //! `switchboard check`: everything that is wrong with a configuration, without starting anything.
 
-use super::{ConfigFile, Failed};
+use super::{ConfigFile, Failed, say};
 use crate::{
     app,
     config::{self, Environment},
@@ -16,14 +16,12 @@ pub(super) struct Args {
     config: ConfigFile,
 }
 
-#[expect(clippy::print_stdout, reason = "the answer of the command")]
 pub(super) fn run(args: &Args) -> Result<(), Failed> {
     let env = Environment::process();
     let loaded = config::load(args.config.config.as_deref(), &env).map_err(Failed::misconfigured)?;
     app::check(&loaded).map_err(Failed::misconfigured)?;
     if !loaded.warnings.0.is_empty() {
-        println!("{}", loaded.warnings);
+        say(&loaded.warnings)?;
     }
-    println!("{} is valid: {}.", loaded.source, loaded.summary());
-    Ok(())
+    say(format_args!("{} is valid: {}.", loaded.source, loaded.summary()))
 }

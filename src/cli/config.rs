@@ -1,6 +1,6 @@
 //! `switchboard config`: the schema for editors, and every setting with its default.
 
-use super::Failed;
+use super::{Failed, say};
 use crate::config;
 
 /// Print the configuration's schema or defaults.
@@ -22,11 +22,9 @@ enum What {
     Defaults,
 }
 
-#[expect(clippy::print_stdout, reason = "the answer of the command")]
 pub(super) fn run(args: &Args) -> Result<(), Failed> {
     match args.what {
-        What::Schema => println!("{:#}", config::schema()),
-        What::Defaults => print!("{}", config::DEFAULTS),
+        What::Schema => say(format_args!("{:#}", config::schema())),
+        What::Defaults => say(config::DEFAULTS.trim_end()),
     }
-    Ok(())
 }

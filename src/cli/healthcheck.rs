@@ -8,7 +8,7 @@ use http::{
     uri::{Authority, Scheme},
 };
 
-use super::{Failed, serve::runtime};
+use super::{Failed, say, serve::runtime};
 use crate::{
     types::{Clock, Tasks},
     upstream::{Connections, Http, OutBody, PoolKey, SendError, Trust},
@@ -54,7 +54,6 @@ impl FromStr for Place {
     }
 }
 
-#[expect(clippy::print_stdout, reason = "the answer of the command")]
 pub(super) fn run(args: Args) -> Result<(), Failed> {
     const PATIENCE: Duration = Duration::from_secs(3);
     let place = args.url;
@@ -63,8 +62,7 @@ pub(super) fn run(args: Args) -> Result<(), Failed> {
         let asked = clock.timeout_at(clock.now() + PATIENCE, status(&place, &clock)).await;
         let status = asked.map_err(|_| Failed::wrong(format!("{} did not answer within 3 s", place.authority)))??;
         if status == StatusCode::OK {
-            println!("ready");
-            return Ok(());
+            return say("ready");
         }
         Err(Failed::wrong(format!("{} answered {status}", place.authority)))
     })

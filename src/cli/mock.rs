@@ -2,7 +2,7 @@
 
 use tokio::net::TcpListener;
 
-use super::{Failed, serve::runtime};
+use super::{Failed, say, serve::runtime};
 use crate::{
     mock::{Mock, Options},
     types::{Clock, Tasks},
@@ -15,7 +15,6 @@ pub(super) struct Args {
     options: Options,
 }
 
-#[expect(clippy::print_stdout, reason = "the answer of the command")]
 pub(super) fn run(args: &Args) -> Result<(), Failed> {
     let behaviour = args.options.behaviour().map_err(Failed::misconfigured)?;
     runtime()?.block_on(async move {
@@ -23,8 +22,8 @@ pub(super) fn run(args: &Args) -> Result<(), Failed> {
         let listener =
             listener.map_err(|error| Failed::wrong(format!("cannot listen on {}: {error}", args.options.listen)))?;
         let address = listener.local_addr().map_err(Failed::wrong)?;
-        println!("The mock provider listens on http://{address}/v1");
-        println!("What it was sent: curl http://{address}/_mock/requests");
+        say(format_args!("The mock provider listens on http://{address}/v1"))?;
+        say(format_args!("What it was sent: curl http://{address}/_mock/requests"))?;
         let tasks = Tasks::new();
         let mock = Mock::new(behaviour, Clock::Real);
         tokio::select! {

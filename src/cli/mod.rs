@@ -102,6 +102,21 @@ impl Failed {
     }
 }
 
+/// Prints the answer of a command. A reader that has seen enough (`| head`) is no failure.
+///
+/// # Errors
+/// When standard output cannot be written, say because a disk is full.
+fn say(text: impl std::fmt::Display) -> Result<(), Failed> {
+    use std::io::Write;
+    let mut out = std::io::stdout().lock();
+    match writeln!(out, "{text}").and_then(|()| out.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Failed::wrong(format!("the answer cannot be written: {error}")))
+        }
+        _ => Ok(()),
+    }
+}
+
 impl Cli {
     /// Runs the command to its end.
     ///
