@@ -51,7 +51,12 @@ WORKDIR /data
 VOLUME /data
 EXPOSE 8080
 
+# Variables and not options of `serve`, so that `docker exec … /switchboard keys create` finds the same key store.
+ENV SWITCHBOARD_LISTEN=0.0.0.0:8080 \
+    SWITCHBOARD_DATA_DIR=/data
+
+# It finds out by itself whether the gateway speaks HTTP or HTTPS.
 HEALTHCHECK --interval=10s --timeout=4s --start-period=5s --retries=3 CMD ["/switchboard", "healthcheck"]
 
 ENTRYPOINT ["/switchboard"]
-CMD ["serve", "--listen", "0.0.0.0:8080", "--data-dir", "/data"]
+CMD ["serve"]

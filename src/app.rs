@@ -10,7 +10,10 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use tokio::{net::TcpListener, sync::Semaphore};
+use tokio::{
+    net::TcpListener,
+    sync::{OnceCell, Semaphore},
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -31,7 +34,7 @@ use crate::{
         metrics::{BreakerSample, BreakerState},
     },
     types::{Clock, Period, Secret, Tasks},
-    upstream::{Connections, Http, PoolKey},
+    upstream::{Connections, Http, PoolKey, Trust},
 };
 
 /// Settlements that may wait to be written, beside those of calls in flight.
@@ -65,7 +68,10 @@ pub struct App {
 pub enum StartError {
     #[error("{0}")]
     Config(Complaints),
-    #[error("cannot listen on {address}: {cause}")]
+    #[error(
+        "cannot listen on {address}: {cause}. Choose another address with `listen` in the configuration or `--listen`, \
+         or stop what is there"
+    )]
     Listen { address: SocketAddr, cause: std::io::Error },
     #[error("{0}")]
     Store(#[from] StoreError),
@@ -84,8 +90,9 @@ struct Reloads {
     keys: Keys,
     connections: Connections,
     metrics: Arc<Metrics>,
-    /// Where the built-in mock provider listens.
-    mock: String,
+    /// Where the built-in mock provider listens, once a configuration has asked for it.
+    mock: OnceCell<String>,
+    tasks: Tasks,
     /// What can only be set at a start.
     fixed: Settings,
     flags: Flags,
@@ -103,15 +110,19 @@ impl App {
         loaded.flags.apply(&mut settings);
         let metrics = Arc::new(Metrics::new());
         let lines = telemetry::logging::init(&settings.log, &metrics.log_lines_dropped)?;
+        if let Some(warning) = too_few_descriptors(&settings.server, telemetry::process::descriptor_limit()) {
+            tracing::warn!("{warning}");
+        }
         let (tasks, settling, serving) = (Tasks::new(), Tasks::new(), Tasks::new());
 
         let db = Db::open(&settings.data_dir).await?;
         let keys = Keys::new(db.clone(), clock.clone(), &settings.auth);
         tasks.spawn(keys.clone().watch(tasks.stopping()));
 
-        let mock = start_mock(&settings, &clock, &tasks).await?;
+        let mock = OnceCell::new();
+        let its_address = mock_address(&mock, &settings, &clock, &tasks).await?;
         let connections = Connections::new(clock.clone(), tasks.clone());
-        let parts = Parts { connections: &connections, metrics: &metrics, mock: &mock };
+        let parts = Parts { connections: &connections, metrics: &metrics, mock: its_address };
         let (snapshot, declared) = parts.assemble(&loaded, None).map_err(StartError::Config)?;
         keys.declare(declared);
         metrics.config_in_force(&snapshot.hash);
@@ -167,6 +178,7 @@ impl App {
             connections,
             metrics: metrics.clone(),
             mock,
+            tasks: tasks.clone(),
         });
         if reloads.file.is_some() {
             tasks.spawn(reloads.clone().follow_file(clock.clone(), tasks.stopping()));
@@ -255,7 +267,11 @@ impl Reloads {
         };
         *watch = loaded.watch();
         self.flags.apply(&mut loaded.settings);
-        let parts = Parts { connections: &self.connections, metrics: &self.metrics, mock: &self.mock };
+        let mock = match mock_address(&self.mock, &loaded.settings, &self.gateway.clock, &self.tasks).await {
+            Ok(address) => address,
+            Err(error) => return self.rejected(&error),
+        };
+        let parts = Parts { connections: &self.connections, metrics: &self.metrics, mock };
         let previous = self.gateway.snapshot.load_full();
         match parts.assemble(&loaded, Some(&previous.routes)) {
             Err(complaints) => self.rejected(&complaints),
@@ -272,9 +288,9 @@ impl Reloads {
         }
     }
 
-    fn rejected(&self, complaints: &Complaints) -> bool {
+    fn rejected(&self, why: &impl std::fmt::Display) -> bool {
         self.metrics.config_reload(Err(()));
-        tracing::error!("the changed configuration was not taken; the one before stays in force\n{complaints}");
+        tracing::error!("the changed configuration was not taken; the one before stays in force\n{why}");
         false
     }
 
@@ -368,7 +384,7 @@ impl Parts<'_> {
                 HttpVersion::Http2 => Http::Two,
             },
             connect_timeout: target.deadlines.connect,
-            ca_file: settings.ca_file,
+            trust: settings.ca_file.map_or(Trust::Web, Trust::File),
         };
         let pool = self.connections.pool(&key).map_err(|error| complain("ca_file", error.to_string()))?;
         let mut uris = Vec::with_capacity(Operation::ALL.len());
@@ -402,16 +418,38 @@ fn resolve(timeout: Timeout) -> Deadlines {
     }
 }
 
+/// What to say of a limit of open files that is lower than what the settings allow: it would be found out under load.
+fn too_few_descriptors(server: &http::settings::Settings, limit: Option<u64>) -> Option<String> {
+    /// For the database, the log, the listener and the like.
+    const OWN: usize = 64;
+    // A connection to the client, and one to a provider for each call.
+    let needed = server.max_connections.saturating_add(server.max_in_flight).saturating_add(OWN) as u64;
+    let limit = limit.filter(|limit| *limit < needed)?;
+    Some(format!(
+        "this process may open {limit} files, but `server.max_connections` and `server.max_in_flight` together need \
+         {needed}: beyond the limit, connections are refused. Raise it (`ulimit -n {needed}`, LimitNOFILE in systemd, \
+         `ulimits` in compose) or lower the two settings"
+    ))
+}
+
 async fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
     TcpListener::bind(address).await.map_err(|cause| StartError::Listen { address, cause })
 }
 
-/// Starts the built-in mock provider on a free port of this machine, if anything could need it now or after a reload.
-async fn start_mock(settings: &Settings, clock: &Clock, tasks: &Tasks) -> Result<String, StartError> {
+/// Where the built-in mock provider is, if a provider wants it. It is started when the first one does, at the start or at
+/// a reload, and then stays.
+async fn mock_address<'m>(
+    mock: &'m OnceCell<String>,
+    settings: &Settings,
+    clock: &Clock,
+    tasks: &Tasks,
+) -> Result<&'m str, StartError> {
     let wanted = settings.providers.iter().any(|(name, p)| p.kind.as_deref().unwrap_or(name) == MOCK);
-    if !wanted {
-        return Ok(String::new());
-    }
+    if wanted { Ok(mock.get_or_try_init(|| start_mock(clock, tasks)).await?) } else { Ok("") }
+}
+
+/// Starts the built-in mock provider on a free port of this machine.
+async fn start_mock(clock: &Clock, tasks: &Tasks) -> Result<String, StartError> {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let listener = listen(address).await?;
     let address = listener.local_addr().map_err(|cause| StartError::Listen { address, cause })?;
@@ -454,5 +492,19 @@ async fn cut_at_the_end(shutdown: Shutdown, cut: CancellationToken, stop: Cancel
     tokio::select! {
         () = shutdown.reached(Phase::Cut) => cut.cancel(),
         () = stop.cancelled() => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_of_open_files_is_complained_about_when_the_settings_need_more() {
+        let server = http::settings::Settings { max_connections: 100, max_in_flight: 50, ..Default::default() };
+        assert_eq!(too_few_descriptors(&server, None), None);
+        assert_eq!(too_few_descriptors(&server, Some(214)), None);
+        let warning = too_few_descriptors(&server, Some(213)).unwrap();
+        assert!(warning.contains("may open 213 files") && warning.contains("ulimit -n 214"), "{warning}");
     }
 }

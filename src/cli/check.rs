@@ -21,8 +21,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failed> {
     let loaded = config::load(args.config.config.as_deref(), &env).map_err(Failed::misconfigured)?;
     app::check(&loaded).map_err(Failed::misconfigured)?;
     if !loaded.warnings.0.is_empty() {
-        say(format_args!("{}", loaded.warnings));
+        say(&loaded.warnings)?;
     }
-    say(format_args!("{} is valid: {}.", loaded.source, loaded.summary()));
-    Ok(())
+    say(format_args!("{} is valid: {}.", loaded.source, loaded.summary()))
 }

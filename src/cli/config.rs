@@ -25,7 +25,6 @@ enum What {
 pub(super) fn run(args: &Args) -> Result<(), Failed> {
     match args.what {
         What::Schema => say(format_args!("{:#}", config::schema())),
-        What::Defaults => say(format_args!("{}", config::DEFAULTS.trim_end())),
+        What::Defaults => say(config::DEFAULTS.trim_end()),
     }
-    Ok(())
 }

@@ -22,8 +22,8 @@ pub(super) fn run(args: &Args) -> Result<(), Failed> {
         let listener =
             listener.map_err(|error| Failed::wrong(format!("cannot listen on {}: {error}", args.options.listen)))?;
         let address = listener.local_addr().map_err(Failed::wrong)?;
-        say(format_args!("The mock provider listens on http://{address}/v1"));
-        say(format_args!("What it was sent: curl http://{address}/_mock/requests"));
+        say(format_args!("The mock provider listens on http://{address}/v1"))?;
+        say(format_args!("What it was sent: curl http://{address}/_mock/requests"))?;
         let tasks = Tasks::new();
         let mock = Mock::new(behaviour, Clock::Real);
         tokio::select! {

@@ -93,12 +93,6 @@ pub struct Failed {
     pub code: u8,
 }
 
-/// Prints what a command has to say. A reader that has gone away (`| head`) is no failure.
-fn say(text: std::fmt::Arguments<'_>) {
-    use std::io::Write;
-    let _ = writeln!(std::io::stdout(), "{text}");
-}
-
 impl Failed {
     fn wrong(message: impl std::fmt::Display) -> Self {
         Self { message: message.to_string(), code: 1 }
@@ -106,6 +100,21 @@ impl Failed {
 
     fn misconfigured(message: impl std::fmt::Display) -> Self {
         Self { message: message.to_string(), code: 2 }
+    }
+}
+
+/// Prints the answer of a command. A reader that has seen enough (`| head`) is no failure.
+///
+/// # Errors
+/// When standard output cannot be written, say because a disk is full.
+fn say(text: impl std::fmt::Display) -> Result<(), Failed> {
+    use std::io::Write;
+    let mut out = std::io::stdout().lock();
+    match writeln!(out, "{text}").and_then(|()| out.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Failed::wrong(format!("the answer cannot be written: {error}")))
+        }
+        _ => Ok(()),
     }
 }
 

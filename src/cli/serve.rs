@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Instant};
 
 use tokio::{
     runtime::{Builder, Runtime},
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
 };
 
 use super::{ConfigFile, Failed, screen};
@@ -38,10 +38,12 @@ pub(super) fn run(args: Args) -> Result<(), Failed> {
     let mut loaded = config::load(args.config.config.as_deref(), &env).map_err(Failed::misconfigured)?;
     loaded.flags = Flags { listen: args.listen, data_dir: args.data_dir };
     runtime()?.block_on(async move {
+        // Before anything can be asked of the gateway: without a handler a signal would end the process on the spot.
+        let signals = Signals::listen().map_err(Failed::wrong)?;
         let screen = screen::Screen::of(&loaded);
         let app = App::start(loaded, env, clock.clone()).await.map_err(failed)?;
         announce(&app, screen, &clock, started).await?;
-        run_until_stopped(app).await
+        run_until_stopped(app, signals).await
     })
 }
 
@@ -60,10 +62,25 @@ async fn announce(app: &App, screen: screen::Screen, clock: &Clock, started: Ins
     Ok(())
 }
 
-async fn run_until_stopped(app: App) -> Result<(), Failed> {
-    let mut terminate = signal(SignalKind::terminate()).map_err(Failed::wrong)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(Failed::wrong)?;
-    let mut hang_up = signal(SignalKind::hangup()).map_err(Failed::wrong)?;
+/// What the process listens to.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+}
+
+impl Signals {
+    fn listen() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hang_up: signal(SignalKind::hangup())?,
+        })
+    }
+}
+
+async fn run_until_stopped(app: App, signals: Signals) -> Result<(), Failed> {
+    let Signals { mut terminate, mut interrupt, mut hang_up } = signals;
     loop {
         tokio::select! {
             _ = hang_up.recv() => { app.reload().await; }

@@ -36,6 +36,9 @@ const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// How long a connection that was accepted but has asked for nothing yet may still do so when the gateway drains.
 const LAST_CALL: Duration = Duration::from_millis(500);
 
+/// How often a client is asked whether it is still there while nothing else would tell.
+const ASK_EVERY: Duration = Duration::from_millis(50);
+
 /// Where a request came from: the other end of its connection. A request extension.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PeerAddr(pub SocketAddr);
@@ -184,11 +187,25 @@ impl<S> Watch<'_, S> {
         let mut connection = pin!(connection);
         let mut last = Look::default();
         let mut alarm = clock.sleep(every);
+        let mut ask: Option<Sleep> = None;
         phase.mark_changed();
         loop {
+            let asking = ask.is_some() || self.answers.is_some();
+            let ended = std::future::poll_fn(|cx| match connection.as_mut().poll(cx) {
+                Poll::Ready(_) => Poll::Ready(true),
+                Poll::Pending if !asking && self.activity.unwatched() => Poll::Ready(false),
+                Poll::Pending => Poll::Pending,
+            });
             tokio::select! {
                 biased;
-                _ = connection.as_mut() => return,
+                ended = ended => match ended {
+                    true => return,
+                    false => ask = Some(clock.sleep(ASK_EVERY)),
+                },
+                () = due(&mut ask), if ask.is_some() => {
+                    ask = None;
+                    self.activity.ask_for_hang_up();
+                }
                 _ = phase.changed() => match *phase.borrow_and_update() {
                     Phase::Running | Phase::PreStop => {}
                     Phase::Draining | Phase::Cut => connection.as_mut().graceful_shutdown(),
@@ -225,6 +242,14 @@ impl<S> Watch<'_, S> {
             () if idle >= self.listener.settings.idle_timeout.0 => Verdict::Idle,
             () => Verdict::GoOn,
         }
+    }
+}
+
+/// Ends when the sleep does, if there is one.
+async fn due(sleep: &mut Option<Sleep>) {
+    match sleep {
+        Some(sleep) => sleep.await,
+        None => std::future::pending().await,
     }
 }
 

@@ -5,6 +5,9 @@
 //! otherwise hold its call, and the provider's stream behind it, for ever. And it closes gently: a socket closed with
 //! unread bytes resets the connection, which may take the answer that was just sent (a 413 to an upload still under
 //! way) away from the client; so what still comes is read and thrown away for a moment.
+//!
+//! It also finds out that a client has hung up where hyper cannot: hyper notices by reading, and does not read on while
+//! it holds bytes that came behind the request (a pipelined one, or just a stray line break).
 
 use std::{
     future::Future,
@@ -12,15 +15,16 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Context, Poll, ready},
     time::Duration,
 };
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
     net::TcpStream,
 };
 use tokio_rustls::server::TlsStream;
@@ -37,6 +41,10 @@ pub(super) struct Activity {
     ended: AtomicU64,
     bytes_read: AtomicU64,
     bytes_read_at_end: AtomicU64,
+    /// A read waits for the client: should it hang up, that is noticed.
+    watched: AtomicBool,
+    /// At the next opportunity the socket itself is asked whether the client has hung up.
+    ask: AtomicBool,
 }
 
 /// Counts one call of a connection, from its head's last byte to its answer's last byte, however it ends.
@@ -80,6 +88,17 @@ impl Activity {
     /// Whether a call is in flight.
     pub(super) fn busy(&self) -> bool {
         self.begun() != self.ended.load(Ordering::Relaxed)
+    }
+
+    /// Whether a call is in flight whose client could hang up unnoticed.
+    pub(super) fn unwatched(&self) -> bool {
+        !self.watched.load(Ordering::Relaxed) && self.busy()
+    }
+
+    /// Has the socket asked whether the client has hung up, when the connection is polled next: the answer then is a
+    /// failed flush, which ends the connection and its calls.
+    pub(super) fn ask_for_hang_up(&self) {
+        self.ask.store(true, Ordering::Relaxed);
     }
 
     /// Whether anything came in since the last call ended. Means something only while not busy, and on HTTP/1: there
@@ -142,6 +161,16 @@ impl Io {
 }
 
 impl Stream {
+    /// Whether the client has closed its side, whatever is still unread before that.
+    fn hung_up(&self) -> bool {
+        let socket = match self {
+            Self::Plain(stream) => stream,
+            Self::Tls(stream) => stream.get_ref().0,
+        };
+        let ready = socket.ready(Interest::READABLE).now_or_never();
+        ready.is_some_and(|ready| ready.is_ok_and(tokio::io::Ready::is_read_closed))
+    }
+
     fn duplex(&mut self) -> Pin<&mut dyn Duplex> {
         match self {
             Self::Plain(stream) => Pin::new(stream),
@@ -165,7 +194,9 @@ impl AsyncRead for Io {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = out.filled().len();
         if self.taken.is_empty() {
-            ready!(self.stream.duplex().poll_read(cx, out))?;
+            let read = self.stream.duplex().poll_read(cx, out);
+            self.activity.watched.store(read.is_pending(), Ordering::Relaxed);
+            ready!(read)?;
         } else {
             let taken = self.taken.len().min(out.remaining());
             out.put_slice(&self.taken.split_to(taken));
@@ -203,6 +234,12 @@ impl AsyncWrite for Io {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.activity.ask.load(Ordering::Relaxed) {
+            self.activity.ask.store(false, Ordering::Relaxed);
+            if self.stream.hung_up() {
+                return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+            }
+        }
         let flush = self.stream.duplex().poll_flush(cx);
         self.timed(cx, flush)
     }

@@ -7,7 +7,7 @@ mod lines;
 pub mod logging;
 pub mod metrics;
 pub mod outcome;
-mod process;
+pub mod process;
 pub mod settings;
 
 pub use calls::{CallLine, CallLog};

@@ -34,6 +34,18 @@ impl Process {
     }
 }
 
+/// How many files, sockets included, the process may have open: the soft limit. `None` where there is no limit or the
+/// kernel does not tell.
+pub fn descriptor_limit() -> Option<u64> {
+    soft_limit(&fs::read_to_string("/proc/self/limits").ok()?, "Max open files")
+}
+
+/// The first figure of a row of `/proc/self/limits`: name, soft limit, hard limit, unit, in columns (proc(5)).
+fn soft_limit(limits: &str, name: &str) -> Option<u64> {
+    let row = limits.lines().find_map(|line| line.strip_prefix(name))?;
+    row.split_ascii_whitespace().next()?.parse().ok()
+}
+
 /// CPU seconds and the start in seconds after boot: fields 14, 15 and 22 of `/proc/self/stat`. The second field is
 /// the program's name in parentheses and may itself hold spaces, so counting starts behind the last parenthesis.
 fn times(stat: &str) -> Option<(f64, f64)> {
@@ -59,6 +71,17 @@ fn open_fds() -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_soft_limit_of_open_files_is_read() {
+        let limits = "Limit                     Soft Limit           Hard Limit           Units     \n\
+                      Max processes             95642                95642                processes \n\
+                      Max open files            1024                 524288               files     \n\
+                      Max cpu time              unlimited            unlimited            seconds   \n";
+        assert_eq!(soft_limit(limits, "Max open files"), Some(1024));
+        assert_eq!(soft_limit(limits, "Max cpu time"), None);
+        assert_eq!(soft_limit(limits, "Max of something new"), None);
+    }
 
     #[test]
     fn a_program_name_with_spaces_and_parentheses_does_not_shift_the_fields() {

@@ -40,8 +40,19 @@ pub struct PoolKey {
     pub http: Http,
     /// Deadline for TCP and TLS together.
     pub connect_timeout: Duration,
-    /// Certificate authorities to trust instead of the built-in ones.
-    pub ca_file: Option<PathBuf>,
+    pub trust: Trust,
+}
+
+/// Whose certificates are accepted.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Trust {
+    /// Those of the authorities that browsers trust.
+    #[default]
+    Web,
+    /// Those of the authorities in this PEM file, and no others.
+    File(PathBuf),
+    /// Anybody's. For asking a gateway on this very machine whether it is well, and for nothing that carries a secret.
+    Anyone,
 }
 
 /// Which HTTP version is spoken to an origin.

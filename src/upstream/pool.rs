@@ -136,7 +136,7 @@ impl Blueprint {
         tcp.set_nodelay(true);
         tcp.set_keepalive(Some(Duration::from_secs(30)));
         tcp.enforce_http(false);
-        let tls = tls::client_config(key.ca_file.as_deref())?;
+        let tls = tls::client_config(&key.trust)?;
         let schemes = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http();
         let https = match key.http {
             Http::Auto => schemes.enable_all_versions().wrap_connector(tcp),

@@ -11,5 +11,6 @@
 mod bad_input;
 mod failover;
 mod harness;
+mod http2;
 mod pass_lane;
 mod settlement;

@@ -233,6 +233,25 @@ async fn a_provider_that_cannot_be_reached_settles_as_that() {
     rows.finish();
 }
 
+#[tokio::test]
+async fn a_provider_that_does_not_speak_http_settles_as_that() {
+    let upstream = RawUpstream::listen().await;
+    let gate = Gate::build().upstream("a", upstream.address).config(DEADLINES).start().await;
+    gate.unseen(1);
+    let (answer, ()) = join(gate.chat(json!({})), async {
+        let mut exchange = upstream.accept().await;
+        exchange.send("220 mail.example.com ESMTP\r\n").await;
+        exchange.closed().await;
+    })
+    .await;
+    let mut rows = Rows::new();
+    rows.row("a mail server");
+    let end = refused(502, "malformed", "upstream_malformed");
+    check(&mut rows, &answer, false, end);
+    settled(&mut rows, gate, end).await;
+    rows.finish();
+}
+
 /// The upstream's bytes of one stream, and where its frames end.
 struct Recording {
     body: Bytes,
@@ -357,9 +376,9 @@ async fn a_client_that_goes_away_takes_its_upstream_call_along() {
             until(|| gate.served("a") == 1).await;
             settle().await;
             if resets {
-                client.reset()
+                client.reset();
             } else {
-                drop(client)
+                drop(client);
             }
             // Time stands still: whatever ends the upstream call, it is not a deadline.
             until(|| gate.mock("a").aborted() == 1).await;
@@ -456,7 +475,7 @@ async fn shutdown_waits_for_calls_and_then_ends_each_with_an_error_its_client_ca
             settle().await;
             gate.advance_until(stop, millis(250)).await;
         };
-        let (answer, ()) = soon(join(gate.exchange(request), began)).await;
+        let (answer, ()) = Box::pin(join(gate.exchange(request), began)).await;
         rows.equal("status", answer.status, status);
         rows.equal("code", &*answer.code(), "gateway_shutting_down");
         rows.holds("the body is complete", answer.complete, answer.text());

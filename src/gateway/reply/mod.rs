@@ -3,6 +3,7 @@
 
 mod large;
 mod stream;
+mod turn;
 
 use std::{
     pin::Pin,

@@ -16,6 +16,7 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
+use super::turn::Turn;
 use crate::{
     accounting::Charge,
     gateway::{Call, Gateway, exchange::LiveStream},
@@ -49,8 +50,9 @@ pub struct StreamBody {
     observer: StreamObserver,
     /// What is ready to be sent.
     out: Out,
-    /// The provider's connection was given a turn to hand over more.
-    gathering: bool,
+    turn: Turn,
+    /// Something has been sent.
+    begun: bool,
     hide_usage: bool,
     /// `[DONE]` has passed with half of its last CRLF.
     owes_line_feed: bool,
@@ -113,7 +115,8 @@ impl StreamBody {
             frames,
             observer,
             out: Out::default(),
-            gathering: false,
+            turn: Turn::default(),
+            begun: false,
             hide_usage: !call.asked_usage,
             owes_line_feed: false,
             charge: Some(charge),
@@ -156,7 +159,13 @@ impl StreamBody {
                 Poll::Ready(Some(Ok(piece))) => self.arrived(piece),
                 Poll::Ready(Some(Err(_))) => self.broken(),
                 Poll::Ready(None) => self.finished(),
-                Poll::Pending if !self.out.is_empty() => return self.flush_or_gather(cx),
+                // What the provider's connection has read already joins the same write: a burst costs one write for
+                // many chunks, and a single chunk waits for one turn of the scheduler, not for time.
+                Poll::Pending if !self.out.is_empty() => {
+                    // The first output goes out with the response head.
+                    let turn = if self.begun { self.turn.poll_passed(cx) } else { Poll::Ready(()) };
+                    return turn.map(|()| Some(self.flush()));
+                }
                 Poll::Pending => {
                     if self.poll_timers(cx).is_pending() {
                         return Poll::Pending;
@@ -166,21 +175,8 @@ impl StreamBody {
         }
     }
 
-    /// There is output and no more input. The provider's connection hands over one chunk at a time, so "no more" may
-    /// only mean that it has not had its turn: it gets one, and what it has read already joins the same write. A
-    /// burst so costs one write for many chunks, and a single chunk waits for one pass of the scheduler, not for time.
-    fn flush_or_gather(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
-        if self.gathering {
-            return Poll::Ready(Some(self.flush()));
-        }
-        self.gathering = true;
-        cx.waker().wake_by_ref();
-        Poll::Pending
-    }
-
     /// A piece of the provider's body.
     fn arrived(&mut self, piece: Bytes) {
-        self.gathering = false;
         if self.state == State::Relaying {
             self.frames.push(piece);
         } else if std::mem::take(&mut self.owes_line_feed) && piece.first() == Some(&b'\n') {
@@ -311,7 +307,7 @@ impl StreamBody {
     }
 
     fn flush(&mut self) -> Bytes {
-        self.gathering = false;
+        self.begun = true;
         let bytes = self.out.take();
         self.deadlines.last_sent = self.deadlines.last_sent.max(self.deadlines.last_event);
         if let Some(charge) = &mut self.charge {

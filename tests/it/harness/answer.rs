@@ -19,8 +19,6 @@ pub struct Answer {
 /// A stream that is being read. Dropping it closes the connection, as a client does that hangs up.
 #[derive(Debug)]
 pub struct Live {
-    pub status: u16,
-    pub headers: HeaderMap,
     response: reqwest::Response,
 }
 
@@ -74,8 +72,8 @@ impl Answer {
 }
 
 impl Live {
-    pub(super) fn new(response: reqwest::Response) -> Self {
-        Self { status: response.status().as_u16(), headers: response.headers().clone(), response }
+    pub fn of(response: reqwest::Response) -> Self {
+        Self { response }
     }
 
     /// The next bytes as they come from the socket; `None` at the end. Time stands still meanwhile.

@@ -227,7 +227,7 @@ impl Gate {
     pub async fn open(&self, mut more: Value) -> Live {
         more["stream"] = true.into();
         let request = self.request("/v1/chat/completions", chat(more).to_string(), &[]);
-        Live::new(soon(request.send()).await.expect("a response head"))
+        Live::of(soon(request.send()).await.expect("a response head"))
     }
 
     /// Any body to any path. A header named here takes the place of the usual one.

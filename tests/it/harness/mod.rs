@@ -30,7 +30,7 @@ mod rows;
 
 pub use answer::{Answer, Live};
 pub use counts::Counts;
-pub use gate::{Builder, Gate, KEY, MODEL};
+pub use gate::{Gate, KEY, MODEL};
 pub use raw::{RawClient, RawUpstream};
 pub use rows::Rows;
 

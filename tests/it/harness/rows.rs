@@ -22,6 +22,7 @@ impl Rows {
     }
 
     /// Notes a difference.
+    #[expect(clippy::needless_pass_by_value, reason = "a row reads better without a forest of `&`")]
     pub fn equal<T: PartialEq + Debug>(&mut self, what: &str, found: T, expected: T) {
         if found != expected {
             self.wrong.push(format!("{}: {what}\n      found    {found:?}\n      expected {expected:?}", self.row));
