@@ -141,15 +141,7 @@ impl App {
         show_breakers(&metrics, &gateway);
 
         let shutdown = Shutdown::new();
-        let surface = Arc::new(Surface {
-            gateway: gateway.clone(),
-            keys: keys.clone(),
-            metrics: metrics.clone(),
-            clock: clock.clone(),
-            in_flight: Arc::new(Semaphore::new(settings.server.max_in_flight.min(Semaphore::MAX_PERMITS))),
-            settings: settings.server.clone(),
-            shutdown: shutdown.clone(),
-        });
+        let surface = surface(&gateway, &keys, &settings.server, &shutdown);
         let tls = settings.tls.as_ref().map(Tls::load).transpose()?;
         let listener = listen(settings.listen).await?;
         let address = listener.local_addr().map_err(|cause| StartError::Listen { address: settings.listen, cause })?;
@@ -430,6 +422,19 @@ fn too_few_descriptors(server: &http::settings::Settings, limit: Option<u64>) ->
          {needed}: beyond the limit, connections are refused. Raise it (`ulimit -n {needed}`, LimitNOFILE in systemd, \
          `ulimits` in compose) or lower the two settings"
     ))
+}
+
+/// What the routes may reach.
+fn surface(gateway: &Arc<Gateway>, keys: &Keys, settings: &ServerSettings, shutdown: &Shutdown) -> Arc<Surface> {
+    Arc::new(Surface {
+        gateway: gateway.clone(),
+        keys: keys.clone(),
+        metrics: gateway.metrics.clone(),
+        clock: gateway.clock.clone(),
+        in_flight: Arc::new(Semaphore::new(settings.max_in_flight.min(Semaphore::MAX_PERMITS))),
+        settings: settings.clone(),
+        shutdown: shutdown.clone(),
+    })
 }
 
 async fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
