@@ -30,15 +30,17 @@ pub struct Cli {
 
 const FIRST_STEPS: &str = "\
 First steps:
-  switchboard serve                       answers at once: providers are found by their usual environment
-                                          variables (OPENAI_API_KEY, GROQ_API_KEY, …); without any, a built-in
-                                          mock answers, so that the first call works offline
+  switchboard serve
+      Answers at once: providers are found by their usual environment variables
+      (OPENAI_API_KEY, GROQ_API_KEY, …). Without any, a built-in mock answers.
   switchboard config defaults > switchboard.yaml
-                                          every setting with its default and a comment, to start a file from
-  switchboard check                       what is wrong with the file, with line, column and the nearest name
+      Every setting with its default and a comment, to start a file from.
+  switchboard check
+      What is wrong with the file, with line, column and the nearest name.
   switchboard keys create --name my-app --models '*'
-                                          a key for an application
-  switchboard mock --help                 a provider that fails on demand, to test applications against";
+      A key for an application.
+  switchboard mock --help
+      A provider that fails on demand, to test applications against.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
