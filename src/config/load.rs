@@ -12,7 +12,7 @@ use serde_path_to_error::Segment;
 use sha2::{Digest, Sha256};
 
 use super::{
-    checks::check,
+    checks::{check, routes},
     complaint::{Complaint, Complaints, Severity},
     discover::{discover, fill_keys},
     document::{Document, Hidden, spell},
@@ -246,6 +246,8 @@ fn read(text: &str, file: Option<&Path>, env: &Environment, watch: &mut Watch) -
         let related =
             |path: &[String]| known.iter().any(|k| !k.is_empty() && (k.starts_with(path) || path.starts_with(k)));
         flaws.extend(check(&settings, &document).into_iter().filter(|flaw| !related(&flaw.path)));
+        let errors = routes::complaints(&settings).into_iter().filter(|error| !related(&error.path));
+        flaws.extend(errors.map(|error| document.complain(Severity::Error, &error.path, error.message, None)));
         settings
     });
     let usable = flaws.iter().all(|flaw| flaw.severity != Severity::Error);

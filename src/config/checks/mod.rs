@@ -2,6 +2,7 @@
 
 mod keys;
 mod providers;
+pub(super) mod routes;
 mod server;
 
 use super::{complaint::Severity, document::Document, settings::Settings, tree::Flaw};

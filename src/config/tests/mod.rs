@@ -65,7 +65,7 @@ fn variables_take_the_type_of_their_place() {
          log:\n  calls: ${CALLS:-false}\n  format: ${FORMAT:-json}\nretries:\n  max_share: ${SHARE:-0.5}\n\
          timeout:\n  connect: ${CONNECT:-7s}\nkeys:\n- name: ${NUMBER}\n  value: ${YAML_KEY:-0123456789012345}\n  \
          expires: ${EXPIRES:-}\ndata_dir: ${YAML}\n\
-         models:\n  m:\n    overrides: { a: \"${NUMBER}\", b: '$${x}' }\n    defaults:\n      \
+         providers: { mock: }\nmodels:\n  m:\n    targets: [mock/x]\n    overrides: { a: \"${NUMBER}\", b: '$${x}' }\n    defaults:\n      \
          c: ${NUMBER}\n      d: ${EMPTY}\n",
     );
     assert_eq!(settings.listen.port(), 81);
@@ -86,7 +86,7 @@ fn variables_take_the_type_of_their_place() {
 #[test]
 fn free_values_follow_yamls_core_schema() {
     let settings = parsed(
-        "models:\n  m:\n    overrides:\n      a: [1, -2, 1.5, 1e3, 0x1f, 18446744073709551615]\n      \
+        "providers: { mock: }\nmodels:\n  m:\n    targets: [mock/x]\n    overrides:\n      a: [1, -2, 1.5, 1e3, 0x1f, 18446744073709551615]\n      \
          b: [true, False, null, ~, yes, '1', 1_0, 1.2.3, 2026-11-20]\n      c: { d: { e: x } }\n",
     );
     let expected = serde_json::json!({
@@ -100,12 +100,12 @@ fn free_values_follow_yamls_core_schema() {
 #[test]
 fn anchors_and_merges_are_followed_and_bounded() {
     let settings = parsed(
-        "timeout: &t { connect: 1s }\nmodels:\n  a: &a { strategy: ordered, targets: [x/y], timeout: *t }\n  \
-         b: { <<: *a, targets: [z/z] }\n",
+        "timeout: &t { connect: 1s }\nmodels:\n  a: &a { strategy: ordered, targets: [mock/y], timeout: *t }\n  \
+         b: { <<: *a, targets: [mock/z] }\nproviders: { mock: }\n",
     );
     let (a, b) = (&settings.models["a"], &settings.models["b"]);
     assert_eq!((a.strategy, a.timeout), (b.strategy, b.timeout));
-    assert_eq!(b.targets[0].model, "z/z");
+    assert_eq!(b.targets[0].model, "mock/z");
 
     let mut bomb = "aliases:\n  a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
     for level in 1..12 {
@@ -170,7 +170,7 @@ fn later_stages_can_complain_about_a_place() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("switchboard.yaml");
     let text =
-        "models:\n  gpt-5.5:\n    targets:\n      - model: nobody/gpt\n      - openai/gpt\nproviders: {openai: }\n";
+        "models:\n  gpt-5.5:\n    targets:\n      - model: openai/gpt-4\n      - openai/gpt\nproviders: {openai: }\n";
     fs::write(&file, text).unwrap();
     let loaded = load(Some(&file), &env()).unwrap();
     let at = |path: &[&str]| {
