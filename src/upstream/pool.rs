@@ -21,7 +21,7 @@ use hyper_util::{
 
 use super::{
     Http, OutBody, PoolKey, TlsError, UpstreamBody,
-    connect::{ConnectTimedOut, Deadlined},
+    connect::{Answered, ConnectTimedOut, Deadlined},
     tls,
 };
 use crate::types::{Clock, Tasks};
@@ -76,6 +76,10 @@ pub enum SendError {
     /// The connection was lost before the response head came.
     #[error("the connection was lost before an answer came: {0}")]
     Lost(String),
+    /// As `Lost`, on a connection over which an answer had come before: as a rule the provider closed it for having been
+    /// idle, just as it was used again.
+    #[error("the connection was closed as it was used again: {0}")]
+    Stale(String),
     /// What came back is not HTTP.
     #[error("the answer is not HTTP: {0}")]
     NotHttp(String),
@@ -94,9 +98,23 @@ impl Pool {
     /// # Errors
     /// See [`SendError`]; nothing of an answer has been seen in any of them.
     pub async fn send(&self, request: Request<OutBody>) -> Result<Response<UpstreamBody>, SendError> {
-        let lane = self.lane();
+        self.send_on(self.lane(), request).await
+    }
+
+    /// As [`Pool::send`], over a connection of its own: after [`SendError::Stale`] the other idle ones are suspect too.
+    ///
+    /// # Errors
+    /// See [`SendError`].
+    pub async fn send_anew(&self, request: Request<OutBody>) -> Result<Response<UpstreamBody>, SendError> {
+        self.send_on(self.blueprint.lane(), request).await
+    }
+
+    async fn send_on(&self, lane: Lane, request: Request<OutBody>) -> Result<Response<UpstreamBody>, SendError> {
         let busy = Busy::enter(lane.in_flight.clone());
         let response = lane.client.request(request).await.map_err(|error| SendError::from_client(&error))?;
+        if let Some(answered) = response.extensions().get::<Answered>() {
+            answered.set();
+        }
         if response.version() == Version::HTTP_2 && !self.http2.load(Ordering::Relaxed) {
             self.http2.store(true, Ordering::Relaxed);
         }
@@ -176,9 +194,26 @@ impl SendError {
         }
         match find::<hyper::Error>(error) {
             Some(error) if error.is_parse() || error.is_parse_too_large() => Self::NotHttp(text),
+            _ if was_closed(error) && had_answered(error) => Self::Stale(text),
             _ => Self::Lost(text),
         }
     }
+}
+
+/// Whether the connection as such came to its end, and not just one stream on it.
+fn was_closed(error: &legacy::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+    let cut =
+        |error: &io::Error| matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof);
+    find::<hyper::Error>(error).is_some_and(hyper::Error::is_incomplete_message)
+        || find::<io::Error>(error).is_some_and(cut)
+}
+
+/// Whether an answer had come over the connection before it failed.
+fn had_answered(error: &legacy::Error) -> bool {
+    let mut extensions = http::Extensions::new();
+    error.connect_info().into_iter().for_each(|connection| connection.get_extras(&mut extensions));
+    extensions.get::<Answered>().is_some_and(Answered::is_set)
 }
 
 /// The first cause of type `E` along the chain of sources.
