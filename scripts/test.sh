@@ -21,6 +21,8 @@ done
 output=$(mktemp)
 summary=()
 failed=0
+passed_tests=0
+failed_tests=0
 trap 'rm -f "$output"' EXIT
 # The checks are about the code as it is locked and as CI sees it.
 export CARGO_TERM_COLOR=${CARGO_TERM_COLOR:-auto} CARGO_INCREMENTAL=${CARGO_INCREMENTAL:-0}
@@ -33,6 +35,10 @@ step() {
     "$@" 2>&1 | tee "$output"
     code=${PIPESTATUS[0]}
     counts=$(counted)
+    if [[ $counts =~ ^([0-9]+)\ passed,\ ([0-9]+)\ failed$ ]]; then
+        passed_tests=$((passed_tests + BASH_REMATCH[1]))
+        failed_tests=$((failed_tests + BASH_REMATCH[2]))
+    fi
     if [ "$code" -eq 0 ]; then
         note ok "$name" "$counts" $((SECONDS - started))
     else
@@ -86,7 +92,7 @@ step "clippy" cargo clippy --all-targets --locked -- -D warnings
 step "tests" cargo test --locked --no-fail-fast
 optional cargo-deny "licences and advisories" cargo deny check
 optional cargo-machete "unused dependencies" cargo machete
-[ ! -d fuzz ] || step "fuzz targets" cargo check --manifest-path fuzz/Cargo.toml
+[ ! -d fuzz ] || step "fuzz targets" cargo check --locked --manifest-path fuzz/Cargo.toml
 if [ -n "$quick" ]; then
     note skipped "clients" "--quick"
 else
@@ -95,6 +101,7 @@ fi
 
 printf '\n======== summary\n'
 printf '%s\n' "${summary[@]}"
+echo "$passed_tests passed, $failed_tests failed"
 if [ "$failed" -gt 0 ]; then
     echo "$failed of the steps failed"
     exit 1

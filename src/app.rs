@@ -19,9 +19,9 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     accounting::{Till, settle_all},
     auth::{DeclaredKeys, Keys, ManageError},
-    config::{self, Complaint, Complaints, Environment, Loaded, Settings, Source},
+    config::{self, Complaint, Complaints, Environment, Flags, Loaded, Settings, Source},
     gateway::{Gateway, Outlet, Snapshot},
-    http::{self, Phase, Server, Shutdown, Surface, Tls},
+    http::{self, Phase, Server, Shutdown, Surface, Tls, settings::Settings as ServerSettings},
     mock::{Behaviour, Mock},
     providers::{
         Deadlines, MOCK, Operation, Provider,
@@ -95,6 +95,7 @@ struct Reloads {
     tasks: Tasks,
     /// What can only be set at a start.
     fixed: Settings,
+    flags: Flags,
     /// One reload at a time.
     turn: tokio::sync::Mutex<config::Watch>,
 }
@@ -105,7 +106,8 @@ impl App {
     /// # Errors
     /// See [`StartError`]; nothing is left running but background tasks that end with the process.
     pub async fn start(loaded: Loaded, env: Environment, clock: Clock) -> Result<Self, StartError> {
-        let settings = loaded.settings.clone();
+        let mut settings = loaded.settings.clone();
+        loaded.flags.apply(&mut settings);
         let metrics = Arc::new(Metrics::new());
         let lines = telemetry::logging::init(&settings.log, &metrics.log_lines_dropped)?;
         if let Some(warning) = too_few_descriptors(&settings.server, telemetry::process::descriptor_limit()) {
@@ -160,7 +162,7 @@ impl App {
             tls,
         };
         serving.spawn(server.serve(listener, http::router(surface)));
-        tasks.spawn(cut_at_the_end(shutdown.clone(), gateway.cut.clone()));
+        tasks.spawn(cut_at_the_end(shutdown.clone(), gateway.cut.clone(), tasks.stopping()));
 
         let reloads = Arc::new(Reloads {
             file: match &loaded.source {
@@ -169,6 +171,7 @@ impl App {
             },
             turn: tokio::sync::Mutex::new(loaded.watch()),
             fixed: settings.clone(),
+            flags: loaded.flags.clone(),
             env,
             gateway: gateway.clone(),
             keys: keys.clone(),
@@ -258,11 +261,12 @@ impl Reloads {
 
     async fn reload(&self) -> bool {
         let mut watch = self.turn.lock().await;
-        let loaded = match config::load(self.file.as_deref(), &self.env) {
+        let mut loaded = match config::load(self.file.as_deref(), &self.env) {
             Ok(loaded) => loaded,
             Err(complaints) => return self.rejected(&complaints),
         };
         *watch = loaded.watch();
+        self.flags.apply(&mut loaded.settings);
         let mock = match mock_address(&self.mock, &loaded.settings, &self.gateway.clock, &self.tasks).await {
             Ok(address) => address,
             Err(error) => return self.rejected(&error),
@@ -293,11 +297,13 @@ impl Reloads {
     /// Some settings take a restart: better said than silently ignored.
     fn note_fixed(&self, new: &Settings) {
         let old = &self.fixed;
+        // This one part of `server` belongs to the snapshot.
+        let server = ServerSettings { keepalive: old.server.keepalive, ..new.server.clone() };
         let changed = [
             ("listen", old.listen != new.listen),
             ("data_dir", old.data_dir != new.data_dir),
             ("tls", old.tls != new.tls),
-            ("server", old.server != new.server),
+            ("server", old.server != server),
             ("log", old.log != new.log),
             ("auth", old.auth != new.auth),
             ("retries.max_share", old.retries.max_share != new.retries.max_share),
@@ -468,14 +474,25 @@ fn show_breakers(metrics: &Metrics, gateway: &Arc<Gateway>) {
             target: slot.target,
             key: slot.key,
         };
-        slots.into_iter().map(sample).collect()
+        // Behind a pattern each upstream model has health of its own under one label: the worst is shown.
+        let mut worst = BTreeMap::new();
+        for sample in slots.into_iter().map(sample) {
+            let shown = worst.entry((sample.target, sample.key)).or_insert(sample.state);
+            if (*shown as i64) < sample.state as i64 {
+                *shown = sample.state;
+            }
+        }
+        worst.into_iter().map(|((target, key), state)| BreakerSample { target, key, state }).collect()
     });
 }
 
-/// When the patience of shutdown is over, streams still open end with an error event.
-async fn cut_at_the_end(shutdown: Shutdown, cut: CancellationToken) {
-    shutdown.reached(Phase::Cut).await;
-    cut.cancel();
+/// When the patience of shutdown is over, streams still open end with an error event. A gateway that has nothing in
+/// flight stops without ever getting there.
+async fn cut_at_the_end(shutdown: Shutdown, cut: CancellationToken, stop: CancellationToken) {
+    tokio::select! {
+        () = shutdown.reached(Phase::Cut) => cut.cancel(),
+        () = stop.cancelled() => {}
+    }
 }
 
 #[cfg(test)]

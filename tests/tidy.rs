@@ -30,7 +30,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "error",
             "wire",
             "telemetry",
-            "upstream::join",
+            "upstream::Gathered",
             "providers::Operation",
             "auth",
             "routing",

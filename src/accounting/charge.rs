@@ -143,6 +143,7 @@ impl Charge {
 
     /// Ends the charge of a call that failed with an error for the client.
     pub fn settle_error(mut self, outcome: Outcome, error_code: &'static str, status: u16) {
+        self.end_attempt(outcome);
         if let Some(record) = &mut self.record {
             record.error_code = Some(error_code);
             record.status = status;
@@ -153,6 +154,7 @@ impl Charge {
 
     /// The one way out: takes the permit, so that there is no second.
     fn end(&mut self, outcome: Outcome) {
+        self.end_attempt(outcome);
         let (Some(permit), Some(mut record)) = (self.permit.take(), self.record.take()) else { return };
         record.outcome = outcome;
         let now = self.clock.now();
@@ -164,14 +166,20 @@ impl Charge {
             record.overhead = now.saturating_duration_since(self.ready).saturating_sub(self.waited);
         }
         record.duration = now.saturating_duration_since(self.arrived);
-        if let Some(attempt) = record.attempts.last_mut() {
-            // A committed attempt whose answer broke off after all was no success.
-            let broke_off = attempt.outcome == Some(Outcome::Ok) && outcome.is_providers_fault();
-            if attempt.outcome.is_none() || broke_off {
-                attempt.outcome = Some(outcome);
-            }
-        }
         permit.send(record);
+    }
+
+    /// Gives the last attempt the call's own end, unless it had one: it was still running, or it was committed and what
+    /// became of the answer is what became of the attempt. A stream that died is no success of its target.
+    fn end_attempt(&mut self, outcome: Outcome) {
+        let now = self.clock.now();
+        let Some(attempt) = self.record.as_mut().and_then(|record| record.attempts.last_mut()) else { return };
+        match attempt.outcome {
+            None => self.waited += now.saturating_duration_since(attempt.started),
+            Some(Outcome::Ok) => {}
+            Some(_) => return,
+        }
+        attempt.outcome = Some(outcome);
     }
 }
 

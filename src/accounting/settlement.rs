@@ -92,7 +92,8 @@ impl Settlement {
         if let Some((_, model)) = &self.served {
             model.ended(self.outcome, self.duration);
         }
-        if self.status >= 400 {
+        // A client that has gone is answered nothing.
+        if self.status >= 400 && self.outcome != Outcome::ClientCancel {
             metrics.error(self.outcome);
         }
         metrics.overhead.observe(self.overhead.as_secs_f64());

@@ -36,7 +36,8 @@ First steps:
   switchboard config defaults > switchboard.yaml
                                           every setting with its default and a comment, to start a file from
   switchboard check                       what is wrong with the file, with line, column and the nearest name
-  switchboard keys create --name my-app   a key for an application
+  switchboard keys create --name my-app --models '*'
+                                          a key for an application
   switchboard mock --help                 a provider that fails on demand, to test applications against";
 
 #[derive(Debug, Subcommand)]

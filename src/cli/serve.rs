@@ -10,7 +10,7 @@ use tokio::{
 use super::{ConfigFile, Failed, screen};
 use crate::{
     app::{App, StartError},
-    config::{self, Environment},
+    config::{self, Environment, Flags},
     http::Phase,
     types::Clock,
 };
@@ -36,12 +36,7 @@ pub(super) fn run(args: Args) -> Result<(), Failed> {
     let started = clock.now();
     let env = Environment::process();
     let mut loaded = config::load(args.config.config.as_deref(), &env).map_err(Failed::misconfigured)?;
-    if let Some(listen) = args.listen {
-        loaded.settings.listen = listen;
-    }
-    if let Some(data_dir) = args.data_dir {
-        loaded.settings.data_dir = data_dir;
-    }
+    loaded.flags = Flags { listen: args.listen, data_dir: args.data_dir };
     runtime()?.block_on(async move {
         // Before anything can be asked of the gateway: without a handler a signal would end the process on the spot.
         let signals = Signals::listen().map_err(Failed::wrong)?;

@@ -3,6 +3,7 @@
 use std::{
     fmt::{self, Write},
     io,
+    net::SocketAddr,
     path::{Path, PathBuf},
 };
 
@@ -45,8 +46,28 @@ pub struct Loaded {
     /// The version of this configuration: the first 12 hexadecimal digits of the SHA-256 of the file's text. Two
     /// replicas with the same text have the same version.
     pub hash: String,
+    /// What was typed on the command line, over what the file says.
+    pub flags: Flags,
     document: Option<Document>,
     watch: Watch,
+}
+
+/// Settings typed on the command line: they win over the file, at the start and at every reload.
+#[derive(Clone, Debug, Default)]
+pub struct Flags {
+    pub listen: Option<SocketAddr>,
+    pub data_dir: Option<PathBuf>,
+}
+
+impl Flags {
+    pub fn apply(&self, settings: &mut Settings) {
+        if let Some(listen) = self.listen {
+            settings.listen = listen;
+        }
+        if let Some(data_dir) = &self.data_dir {
+            settings.data_dir.clone_from(data_dir);
+        }
+    }
 }
 
 /// Where a configuration came from.
@@ -83,7 +104,16 @@ pub(super) fn load_from(path: Option<&Path>, places: &[&Path], env: &Environment
             let (settings, notes) = discover(env, vendors::hosted().map(|vendor| (vendor.name, vendor.key_env)));
             let (source, warnings) = (Source::Environment, Complaints::default());
             let hash = hash(&settings.providers.keys().cloned().collect::<Vec<_>>().join("\n"));
-            Ok(Loaded { settings, source, notes, warnings, hash, document: None, watch: Watch::default() })
+            Ok(Loaded {
+                settings,
+                source,
+                notes,
+                warnings,
+                hash,
+                flags: Flags::default(),
+                document: None,
+                watch: Watch::default(),
+            })
         }
     }
 }
@@ -152,7 +182,16 @@ fn load_file(file: &Path, env: &Environment) -> Result<Loaded, Complaints> {
     let Read { settings, complaints, document, notes } = read(&text, Some(file), env, &mut watch);
     let Some(settings) = settings else { return Err(complaints) };
     let (source, hash) = (Source::File(file.to_owned()), hash(&text));
-    Ok(Loaded { settings, source, notes, warnings: complaints, hash, document: Some(document), watch })
+    Ok(Loaded {
+        settings,
+        source,
+        notes,
+        warnings: complaints,
+        hash,
+        flags: Flags::default(),
+        document: Some(document),
+        watch,
+    })
 }
 
 /// The text of a file, or why there is none.

@@ -22,7 +22,7 @@ mod watch;
 pub use complaint::{Complaint, Complaints, Excerpt, Severity};
 pub use discover::discover;
 pub use environment::Environment;
-pub use load::{Loaded, Source, load, parse};
+pub use load::{Flags, Loaded, Source, load, parse};
 pub use schema::schema;
 pub use settings::Settings;
 pub use watch::Watch;

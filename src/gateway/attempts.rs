@@ -52,6 +52,9 @@ pub(super) async fn run(
         charge.slept(std::mem::take(&mut trail.slept));
         trail.enter(&candidate, &permit, charge);
         let (until, anew) = (trail.until(&candidate), trail.is_again(&candidate));
+        if anew {
+            gateway.metrics.retry(Outcome::Cut);
+        }
         match exchange(gateway, call, &candidate, &permit, until, anew).await {
             Ok(answer) => {
                 permit.report(Health::Success, gateway.clock.now());
@@ -188,7 +191,12 @@ impl<'a> Trail<'a> {
             .map(|(place, candidate)| (place, candidate.target.ready_at(now).unwrap_or(now)))
             .min_by_key(|(_, ready)| *ready)?;
         let rest = ready.saturating_duration_since(now);
-        if rest > retries.max_retry_after.0 {
+        // A provider's own word is waited for longer than a rest of ours.
+        let patience = match self.tried[place].target.acquire(now) {
+            Acquire::Resting { why: Rest::Failing | Rest::KeyRefused, .. } => self.call.snapshot.health.max_wait.0,
+            _ => retries.max_retry_after.0,
+        };
+        if rest > patience {
             return None;
         }
         let backoff = routing::full_jitter(self.retries + 1, retries.base.0, retries.max.0, fastrand::f64());
@@ -299,7 +307,7 @@ impl<'a> Trail<'a> {
     /// Notes a failure. `Err` when it is final.
     fn failed(&mut self, candidate: Candidate, failure: Failure) -> Result<(), Failed> {
         let next = failure.next;
-        self.last = Some((failure, candidate.target.label.clone()));
+        self.last = Some((failure, candidate.name().into()));
         match next {
             Next::Nowhere => return Err(self.give_up()),
             Next::Fallback(_) => {
@@ -308,10 +316,10 @@ impl<'a> Trail<'a> {
                 self.spent.append(&mut self.tried);
                 self.spent.push(candidate);
             }
-            // The key that failed rests now; another key of the same target may be well. It goes behind the others.
-            Next::Elsewhere(_) if candidate.target.provider.keys.len() > 1 => self.fresh.push(candidate),
+            // The key that failed rests now. Where another key of the target is well, it goes behind the others.
+            Next::Elsewhere(_) if self.has_another_key(&candidate) => self.fresh.push(candidate),
             Next::Elsewhere(_) => self.spent.push(candidate),
-            Next::Anywhere(Reason::RateLimit) if candidate.target.provider.keys.len() > 1 => {
+            Next::Anywhere(Reason::RateLimit) if self.has_another_key(&candidate) => {
                 self.tried.push(candidate.clone());
                 self.fresh.push(candidate);
             }
@@ -322,6 +330,11 @@ impl<'a> Trail<'a> {
             return Err(self.give_up());
         }
         Ok(())
+    }
+
+    /// Whether a target of which one key has just failed has another that is well.
+    fn has_another_key(&self, candidate: &Candidate) -> bool {
+        candidate.target.provider.keys.len() > 1 && candidate.target.ready_at(self.now()).is_none()
     }
 
     fn give_up(&mut self) -> Failed {

@@ -60,6 +60,15 @@ pub(super) struct Failed {
 }
 
 impl Failed {
+    /// Shutdown has no patience left, and nothing has been committed yet.
+    pub(super) fn shutting_down() -> Self {
+        let message = "The gateway is shutting down. Send the request again: another one will take it.";
+        let error = Error::gateway(StatusCode::SERVICE_UNAVAILABLE, "gateway_shutting_down", message)
+            .with_retry_after(Duration::from_secs(1));
+        let (outcome, health, next) = (Outcome::RefusedByGateway, Health::NoFault, Next::Nowhere);
+        Self { failure: Failure { outcome, health, next, provider: None, error }, target: None }
+    }
+
     /// Settles the charge and turns the failure into the answer for the client.
     pub(super) fn refuse(self, charge: Charge) -> Refusal {
         let Failure { outcome, provider, error, .. } = self.failure;
@@ -177,6 +186,9 @@ impl Rules {
     fn of(class: ErrorClass, status: Option<u16>, retry_after: Option<Duration>) -> Self {
         let rule = |outcome, health, next, status, code| Self { outcome, health, next, status, code };
         let limited = Health::RateLimited { retry_after };
+        if status == Some(409) {
+            return Self::permanent(status);
+        }
         match class {
             ErrorClass::RateLimited => rule(
                 Outcome::RateLimited,

@@ -41,7 +41,7 @@ pub struct Gateway {
     pub retries: RetryBudget,
     pub metrics: Arc<Metrics>,
     pub clock: Clock,
-    /// Fires when shutdown has no patience left: streams end with an error event.
+    /// Fires when shutdown has no patience left: calls end with an error, streams with an error event.
     pub cut: CancellationToken,
 }
 
@@ -65,7 +65,12 @@ pub struct Refusal {
 pub async fn handle(gateway: &Arc<Gateway>, arrival: Arrival) -> Result<Reply, Refusal> {
     let call = Call::open(gateway.snapshot.load_full(), arrival)?;
     let (route, mut charge) = admit::admit(gateway, &call)?;
-    match attempts::run(gateway, &call, &route, &mut charge).await {
+    let outcome = tokio::select! {
+        biased;
+        outcome = attempts::run(gateway, &call, &route, &mut charge) => outcome,
+        () = gateway.cut.cancelled() => Err(failure::Failed::shutting_down()),
+    };
+    match outcome {
         Ok(committed) => Ok(reply::commit(gateway, &call, committed, charge)),
         Err(failed) => Err(failed.refuse(charge)),
     }

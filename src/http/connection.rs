@@ -20,11 +20,15 @@ use tower::{Service, ServiceExt};
 
 use super::{
     io::{Activity, InFlight, Io, Stream},
+    respond,
     revoke::Answers,
     serve::Listener,
     shutdown::Phase,
 };
-use crate::types::{Clock, Sleep, Tasks};
+use crate::{
+    gateway::names,
+    types::{Clock, RequestId, Sleep, Tasks},
+};
 
 /// What every HTTP/2 connection begins with (RFC 9113, section 3.4).
 const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -129,7 +133,9 @@ where
 {
     let limit = listener.settings.max_headers.bytes();
     let response = if head_size(&request) > limit {
-        head_too_large(limit)
+        let mut response = head_too_large(limit);
+        respond::stamp(&mut response, RequestId::new(listener.clock.unix_millis()));
+        response
     } else {
         request.extensions_mut().insert(PeerAddr(peer));
         listener.service.clone().oneshot(request).await?
@@ -150,6 +156,7 @@ fn head_too_large(limit: usize) -> Response<Body> {
     let mut response = Response::new(Body::from(body));
     *response.status_mut() = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response.headers_mut().insert(names::SHOULD_RETRY, HeaderValue::from_static("false"));
     response
 }
 

@@ -168,7 +168,7 @@ impl Stream {
             Self::Tls(stream) => stream.get_ref().0,
         };
         let ready = socket.ready(Interest::READABLE).now_or_never();
-        ready.is_some_and(|ready| ready.is_ok_and(|ready| ready.is_read_closed()))
+        ready.is_some_and(|ready| ready.is_ok_and(tokio::io::Ready::is_read_closed))
     }
 
     fn duplex(&mut self) -> Pin<&mut dyn Duplex> {
@@ -200,6 +200,10 @@ impl AsyncRead for Io {
         } else {
             let taken = self.taken.len().min(out.remaining());
             out.put_slice(&self.taken.split_to(taken));
+            // What came with them goes along: a request head in two reads would have hyper double its buffer.
+            if let Poll::Ready(more) = self.stream.duplex().poll_read(cx, out) {
+                more?;
+            }
         }
         let read = (out.filled().len() - before) as u64;
         self.activity.bytes_read.fetch_add(read, Ordering::Relaxed);

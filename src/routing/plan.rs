@@ -132,6 +132,11 @@ fn candidates(resolved: &Resolved, draw: &mut impl FnMut() -> f64) -> impl Itera
 }
 
 impl Candidate {
+    /// The place as clients may hear of it: `provider/model`, with the model's real name also behind a pattern.
+    pub fn name(&self) -> String {
+        format!("{}/{}", self.target.provider.name, self.upstream_model)
+    }
+
     /// Whether both would send the same call to the same place.
     fn is_same(&self, other: &Self) -> bool {
         self.target.provider.name == other.target.provider.name

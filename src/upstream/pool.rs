@@ -272,3 +272,66 @@ where
         self.0.spawn_untracked(future);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use http::{Uri, uri};
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+    };
+
+    use super::{super::Trust, *};
+
+    /// A provider that answers `answers` requests of each connection and closes it upon the next one.
+    async fn provider(answers: usize) -> (Pool, Uri) {
+        const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let uri: Uri = format!("http://{}/", listener.local_addr().unwrap()).parse().unwrap();
+        let tasks = Tasks::new();
+        tasks.spawn_untracked(async move {
+            let mut buffer = [0; 1024];
+            while let Ok((mut stream, _)) = listener.accept().await {
+                for _ in 0..answers {
+                    let _ = stream.read(&mut buffer).await;
+                    let _ = stream.write_all(ANSWER).await;
+                }
+                let _ = stream.read(&mut buffer).await;
+            }
+        });
+        let key = PoolKey {
+            scheme: uri::Scheme::HTTP,
+            authority: uri.authority().unwrap().clone(),
+            http: Http::One,
+            connect_timeout: Duration::from_secs(5),
+            trust: Trust::Web,
+        };
+        (Pool::new(&key, Clock::Real, tasks).unwrap(), uri)
+    }
+
+    fn request(uri: &Uri) -> Request<OutBody> {
+        Request::get(uri).body(OutBody::new(Bytes::new().into())).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_is_closed_as_it_is_used_again_is_told_from_one_that_never_answered() {
+        let (pool, uri) = provider(0).await;
+        assert!(matches!(pool.send(request(&uri)).await, Err(SendError::Lost(_))));
+
+        let (pool, uri) = provider(1).await;
+        let mut answer = pool.send(request(&uri)).await.unwrap().into_body();
+        assert!(answer.next().await.is_none());
+        drop(answer);
+        // The connection goes back to the pool in a task of its own.
+        let back = Clock::Real.now() + Duration::from_secs(5);
+        let again = loop {
+            match pool.send(request(&uri)).await {
+                Ok(_) => assert!(Clock::Real.now() < back, "the connection was never used again"),
+                Err(error) => break error,
+            }
+        };
+        assert!(matches!(again, SendError::Stale(_)), "{again:?}");
+        assert!(pool.send_anew(request(&uri)).await.is_ok());
+    }
+}

@@ -3,6 +3,7 @@
 
 mod large;
 mod stream;
+mod turn;
 
 use std::{
     pin::Pin,
@@ -50,7 +51,7 @@ pub(super) fn commit(gateway: &Arc<Gateway>, call: &Call, committed: Committed, 
     headers::for_client(&mut headers);
     let streamed = matches!(answer.content, Content::Stream(_));
     let overhead = charge.committed(200, streamed);
-    put(&mut headers, names::TARGET, &format!("{}/{}", candidate.target.provider.name, candidate.upstream_model));
+    put(&mut headers, names::TARGET, &candidate.name());
     put(&mut headers, names::ATTEMPTS, itoa::Buffer::new().format(charge.attempts()));
     put(&mut headers, names::OVERHEAD, &millis(overhead));
     let body = match answer.content {

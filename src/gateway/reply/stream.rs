@@ -16,6 +16,7 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
+use super::turn::Turn;
 use crate::{
     accounting::Charge,
     gateway::{Call, Gateway, exchange::LiveStream},
@@ -49,7 +50,12 @@ pub struct StreamBody {
     observer: StreamObserver,
     /// What is ready to be sent.
     out: Out,
+    turn: Turn,
+    /// Something has been sent.
+    begun: bool,
     hide_usage: bool,
+    /// `[DONE]` has passed with half of its last CRLF.
+    owes_line_feed: bool,
     charge: Option<Charge>,
     permit: Permit,
     metrics: Arc<TargetMetrics>,
@@ -109,7 +115,10 @@ impl StreamBody {
             frames,
             observer,
             out: Out::default(),
+            turn: Turn::default(),
+            begun: false,
             hide_usage: !call.asked_usage,
+            owes_line_feed: false,
             charge: Some(charge),
             permit,
             metrics: call.snapshot.outlet(&candidate.target).metrics.clone(),
@@ -150,7 +159,13 @@ impl StreamBody {
                 Poll::Ready(Some(Ok(piece))) => self.arrived(piece),
                 Poll::Ready(Some(Err(_))) => self.broken(),
                 Poll::Ready(None) => self.finished(),
-                Poll::Pending if !self.out.is_empty() => return Poll::Ready(Some(self.flush())),
+                // What the provider's connection has read already joins the same write: a burst costs one write for
+                // many chunks, and a single chunk waits for one turn of the scheduler, not for time.
+                Poll::Pending if !self.out.is_empty() => {
+                    // The first output goes out with the response head.
+                    let turn = if self.begun { self.turn.poll_passed(cx) } else { Poll::Ready(()) };
+                    return turn.map(|()| Some(self.flush()));
+                }
                 Poll::Pending => {
                     if self.poll_timers(cx).is_pending() {
                         return Poll::Pending;
@@ -164,6 +179,8 @@ impl StreamBody {
     fn arrived(&mut self, piece: Bytes) {
         if self.state == State::Relaying {
             self.frames.push(piece);
+        } else if std::mem::take(&mut self.owes_line_feed) && piece.first() == Some(&b'\n') {
+            self.out.put(piece.slice(..1));
         }
     }
 
@@ -195,6 +212,7 @@ impl StreamBody {
         match seen {
             Seen::Silent | Seen::Preamble | Seen::Output | Seen::UsageOnly => self.forward(frame),
             Seen::Done => {
+                self.owes_line_feed = frame.bytes().last() == Some(&b'\r');
                 self.forward(frame);
                 self.complete();
             }
@@ -289,6 +307,7 @@ impl StreamBody {
     }
 
     fn flush(&mut self) -> Bytes {
+        self.begun = true;
         let bytes = self.out.take();
         self.deadlines.last_sent = self.deadlines.last_sent.max(self.deadlines.last_event);
         if let Some(charge) = &mut self.charge {

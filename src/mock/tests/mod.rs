@@ -137,7 +137,7 @@ fn streamed(script: Value) -> Value {
 /// Fails a test that waits for what never comes.
 async fn soon<F: Future>(future: F) -> F::Output {
     let clock = Clock::Real;
-    clock.timeout_at(clock.now() + Duration::from_secs(20), future).await.expect("it takes too long")
+    clock.timeout_at(clock.now() + Duration::from_secs(60), future).await.expect("it takes too long")
 }
 
 async fn arrive(mut socket: TcpStream) -> Arrived {

@@ -50,6 +50,8 @@ def write(path):
     writer.add_layer_norm_rms_eps(1e-5)
     writer.add_rope_dimension_count(DIMENSIONS // HEADS)
     writer.add_vocab_size(len(tokens))
+    # Embeddings are of the whole text, not of each token.
+    writer.add_pooling_type(gguf.PoolingType.MEAN)
     writer.add_file_type(gguf.LlamaFileType.ALL_F32)
     writer.add_tokenizer_model("llama")
     writer.add_token_list([text.encode() for text, _ in tokens])

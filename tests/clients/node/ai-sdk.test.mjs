@@ -99,7 +99,8 @@ for (const [name, provider] of Object.entries(providers)) {
 
     for (const fault of [{ reset: { after_chunk: 3 } }, { cut_at_byte: 2000 }, { end_after_chunk: 3 }]) {
       test(`a stream that breaks is an error: ${JSON.stringify(fault)}`, async () => {
-        await upstream.enqueue({ text: 'one two three four five six seven eight nine ten', ...fault });
+        // A reset may cost what was sent just before it; with a pause between them, chunks are there when it strikes.
+        await upstream.enqueue({ text: 'one two three four five six seven eight nine ten', chunk_delay: '10ms', ...fault });
         const errors = [];
         const finished = [];
         const result = streamText({ model, prompt: 'Hello', ...silent });

@@ -177,7 +177,8 @@ describe('failures', () => {
 
   for (const fault of [{ reset: { after_chunk: 3 } }, { cut_at_byte: 2000 }, { end_after_chunk: 3 }]) {
     test(`a stream that breaks is an error: ${JSON.stringify(fault)}`, async () => {
-      const mock = { text: TEN, ...fault };
+      // A reset may cost what was sent just before it; with a pause between them, chunks are there when it strikes.
+      const mock = { text: TEN, chunk_delay: '10ms', ...fault };
       const stream = await chat.create({ model: 'assistant', messages: HELLO, stream: true, mock });
       let text = '';
       const read = async () => {

@@ -16,7 +16,8 @@ FAULTS = [
     {"end_after_chunk": 3, "encoding": "gzip"},
     {"reset": {"after_chunk": 3}, "split": 3},
 ]
-TEN = {"text": "one two three four five six seven eight nine ten"}
+# A reset may cost what was sent just before it: with a pause between them, chunks are there when it strikes.
+TEN = {"text": "one two three four five six seven eight nine ten", "chunk_delay": "10ms"}
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=str)
@@ -29,7 +30,8 @@ def test_a_stream_that_breaks_is_an_exception(client, fault):
             assert chunk.choices[0].finish_reason is None
     assert TEN["text"].startswith(text) and text not in ("", TEN["text"])
     assert type(caught.value) is openai.APIError, "an error event, not a broken connection"
-    assert caught.value.message and caught.value.code
+    # A provider's own error event keeps its words, and need not have a code.
+    assert caught.value.message and (caught.value.code or "error_after_chunks" in fault)
 
 
 @pytest.mark.parametrize("fault", FAULTS[:4], ids=str)

@@ -1,5 +1,6 @@
 """Chat completions through the official SDK: whole, streamed, and byte for byte."""
 
+import asyncio
 import json
 
 import openai
@@ -266,14 +267,9 @@ def test_keys_in_other_headers(http, upstream, header):
     assert KEY not in json.dumps(upstream.only().raw)
 
 
-def test_the_azure_client_is_known_by_its_header():
-    client = openai.OpenAI(
-        base_url=f"{GATEWAY}/v1",
-        api_key="unused",
-        max_retries=0,
-        default_headers={"authorization": openai.Omit(), "api-key": KEY},
-    )
-    assert client.chat.completions.create(model="assistant", messages=HELLO).choices
+def test_the_sdk_with_azures_header(client):
+    headers = {"Authorization": openai.Omit(), "api-key": KEY}
+    assert client.chat.completions.create(model="assistant", messages=HELLO, extra_headers=headers).choices
 
 
 def test_the_keys_of_clients_and_providers_never_meet(client, upstream):
@@ -318,8 +314,6 @@ def test_an_alias_and_a_pattern(client, upstream):
 
 
 async def test_fifty_streams_at_once_do_not_mix(async_client):
-    import asyncio
-
     async def one(number):
         text = f"stream {number} says " + " ".join(str(number) for _ in range(30))
         stream = await async_client.chat.completions.create(
@@ -328,3 +322,12 @@ async def test_fifty_streams_at_once_do_not_mix(async_client):
         assert text_of([chunk async for chunk in stream]) == text
 
     await asyncio.gather(*(one(number) for number in range(50)))
+
+
+def test_stream_options_that_say_nothing(http, upstream):
+    for options in (None, {}):
+        upstream.clear()
+        body = {"model": "assistant", "messages": HELLO, "stream": True, "stream_options": options}
+        text = http.post("/v1/chat/completions", json=body).raise_for_status().text
+        assert "usage" not in text and text.endswith("data: [DONE]\n\n")
+        assert upstream.only().body["stream_options"] == {"include_usage": True}

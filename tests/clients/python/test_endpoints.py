@@ -86,7 +86,8 @@ def test_models_are_listed(client):
 
 def test_a_key_sees_only_its_models():
     with openai.OpenAI(base_url=f"{GATEWAY}/v1", api_key="sk-clients-assistant-only", max_retries=0) as client:
-        assert [model.id for model in client.models.list()] == ["assistant"]
+        names = [model.id for model in client.models.list()]
+        assert "assistant" in names and not {"embedder", "team/assistant", "mock/*"} & set(names)
         assert client.models.retrieve("assistant").id == "assistant"
         with pytest.raises(openai.NotFoundError):
             client.models.retrieve("embedder")

@@ -64,7 +64,8 @@ def test_usage_is_counted(client, http):
 
     def counted():
         lines = http.get("/metrics").text.splitlines()
-        return sum(float(line.rsplit(" ", 1)[1]) for line in lines if "tokens" in line and 'provider="engine"' in line)
+        counts = [line for line in lines if line.startswith("switchboard_tokens_total{") and 'target="engine/*"' in line]
+        return sum(float(line.rsplit(" ", 1)[1]) for line in counts)
 
     before = counted()
     usage = client.chat.completions.create(messages=HELLO, **ASKED).usage

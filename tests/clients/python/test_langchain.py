@@ -1,5 +1,6 @@
 """LangChain's OpenAI classes against the gateway."""
 
+import openai
 import pytest
 from langchain_core.messages import HumanMessage, SystemMessage, ToolMessage
 from langchain_core.tools import tool
@@ -73,8 +74,6 @@ def test_structured_output(method):
 
 
 def test_a_stream_that_breaks_is_an_exception():
-    import openai
-
     broken = model(**scripted(text="a b c d e f", reset={"after_chunk": 2}))
     with pytest.raises(openai.APIError):
         list(broken.stream("Hello"))

@@ -1,5 +1,6 @@
 """Retries and fallbacks are invisible to the client, but for a header that tells of them."""
 
+import openai
 import pytest
 
 from conftest import HELLO, script
@@ -31,8 +32,9 @@ def test_an_error_as_first_event_moves_on_to_the_second_target(client):
     assert raw.headers["x-switchboard-target"] == SECOND
 
 
-def test_a_prompt_that_is_too_long_falls_back_to_a_larger_model(client):
-    raw = client.chat.completions.with_raw_response.create(model="long-prompts", messages=HELLO)
+@pytest.mark.parametrize("model", ["long-prompts", "out-of-money", "key-refused"])
+def test_a_failure_with_a_fallback_model_of_its_own_goes_there(client, model):
+    raw = client.chat.completions.with_raw_response.create(model=model, messages=HELLO)
     assert raw.parse().choices[0].message.content == "You said: Hello"
     assert raw.headers["x-switchboard-target"] == SECOND
 
@@ -56,8 +58,6 @@ def test_a_short_retry_after_is_waited_for(client, upstream):
 
 
 def test_a_bad_request_is_not_tried_elsewhere(client, upstream):
-    import openai
-
     upstream.enqueue({"status": 400})
     with pytest.raises(openai.BadRequestError):
         client.chat.completions.create(model="spare-model", messages=HELLO)

@@ -1,0 +1,16 @@
+//! The whole gateway, from the outside: a real one on a real socket, over scripted providers. Tests speak HTTP and read
+//! `/metrics`, so that they outlive a rewrite of the inside. `harness` says how a test is written.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot set its scene has failed, and says so at the place"
+)]
+
+mod bad_input;
+mod failover;
+mod harness;
+mod http2;
+mod pass_lane;
+mod settlement;
