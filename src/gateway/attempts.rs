@@ -1,6 +1,6 @@
 //! The one retry loop. Each turn picks where to go, goes there, and either has an answer to commit or knows more:
 //!
-//! 1. a target not yet tried, in the plan's order;
+//! 1. a target not yet tried, in the plan's order, or one whose connection was closed for having been idle;
 //! 2. when none is left that is well, the fallbacks for the reason of the last failure;
 //! 3. when none is left at all, a target already tried, after a backoff, if the retry budget allows.
 //!
@@ -51,8 +51,11 @@ pub(super) async fn run(
         let (candidate, mut permit) = trail.next().await?;
         charge.slept(std::mem::take(&mut trail.slept));
         trail.enter(&candidate, &permit, charge);
-        let until = trail.until(&candidate);
-        match exchange(gateway, call, &candidate, &permit, until).await {
+        let (until, anew) = (trail.until(&candidate), trail.is_again(&candidate));
+        if anew {
+            gateway.metrics.retry(Outcome::Cut);
+        }
+        match exchange(gateway, call, &candidate, &permit, until, anew).await {
             Ok(answer) => {
                 permit.report(Health::Success, gateway.clock.now());
                 charge.attempt_ended(Outcome::Ok, Some(200));
@@ -280,6 +283,14 @@ impl<'a> Trail<'a> {
         });
     }
 
+    /// Whether the last attempt went to the same target and failed only because its connection was closed.
+    fn is_again(&self, candidate: &Candidate) -> bool {
+        let last = self.last.as_ref();
+        last.is_some_and(|(failure, target)| {
+            matches!(failure.next, Next::Again(_)) && *target == candidate.target.label
+        })
+    }
+
     /// The deadlines of an attempt: the first output counts from now, the total from the call's arrival.
     fn until(&self, candidate: &Candidate) -> Until {
         let deadlines = &candidate.target.deadlines;
@@ -313,6 +324,7 @@ impl<'a> Trail<'a> {
                 self.fresh.push(candidate);
             }
             Next::Anywhere(_) => self.tried.push(candidate),
+            Next::Again(_) => self.fresh.insert(0, candidate),
         }
         if self.attempts >= self.call.snapshot.retries.max_attempts {
             return Err(self.give_up());
@@ -358,7 +370,9 @@ impl Next {
     fn reason(self) -> Option<Reason> {
         match self {
             Self::Nowhere => None,
-            Self::Fallback(reason) | Self::Elsewhere(reason) | Self::Anywhere(reason) => Some(reason),
+            Self::Fallback(reason) | Self::Elsewhere(reason) | Self::Anywhere(reason) | Self::Again(reason) => {
+                Some(reason)
+            }
         }
     }
 }

@@ -70,7 +70,7 @@ pub(super) struct Until {
     pub total: Instant,
 }
 
-/// Sends the call to `candidate` with the key of `permit`.
+/// Sends the call to `candidate` with the key of `permit`, over a connection of its own if it shall be `anew`.
 ///
 /// # Errors
 /// [`Failure`]: nothing of this attempt may reach the client but what the failure itself carries.
@@ -80,6 +80,7 @@ pub(super) async fn exchange(
     candidate: &Candidate,
     permit: &Permit,
     until: Until,
+    anew: bool,
 ) -> Result<Answer, Failure> {
     let provider = &candidate.target.provider;
     let outlet = call.snapshot.outlet(&candidate.target);
@@ -92,8 +93,11 @@ pub(super) async fn exchange(
         until,
         stream: call.stream,
     };
-    let response =
-        wait.head(outlet.pool.send(request)).await?.map_err(|error| Failure::send(&provider.name, &error))?;
+    let sent = match anew {
+        false => wait.head(outlet.pool.send(request)).await?,
+        true => wait.head(Box::pin(outlet.pool.send_anew(request))).await?,
+    };
+    let response = sent.map_err(|error| Failure::send(&provider.name, &error))?;
     let (mut parts, body) = response.into_parts();
     let body =
         body.decode(&mut parts.headers).map_err(|error| Failure::malformed(&provider.name, &error.to_string()))?;

@@ -48,6 +48,8 @@ pub(super) enum Next {
     Elsewhere(Reason),
     /// As `Elsewhere`, and at last to the same target again.
     Anywhere(Reason),
+    /// To the same target at once: only its connection was gone.
+    Again(Reason),
 }
 
 /// A call whose attempts all failed.
@@ -83,18 +85,23 @@ impl Failure {
         let (outcome, reason, status, code) = match error {
             SendError::Connect(_) => (Outcome::Connect, Reason::Default, 502, "upstream_unreachable"),
             SendError::ConnectTimeout(_) => (Outcome::TimeoutConnect, Reason::Timeout, 504, "upstream_timeout"),
-            SendError::Lost(_) => (Outcome::Cut, Reason::Default, 502, "upstream_cut"),
+            SendError::Lost(_) | SendError::Stale(_) => (Outcome::Cut, Reason::Default, 502, "upstream_cut"),
             SendError::NotHttp(_) => (Outcome::Malformed, Reason::Default, 502, "upstream_malformed"),
         };
         let what = match error {
             SendError::Connect(_) => "cannot be reached",
             SendError::ConnectTimeout(_) => "could not be connected to in time",
-            SendError::Lost(_) => "closed the connection before it answered",
+            SendError::Lost(_) | SendError::Stale(_) => "closed the connection before it answered",
             SendError::NotHttp(_) => "sent something that is not HTTP",
         };
         // The cause names addresses and certificates of the operator's network: it is for the log.
-        Self::of_target(outcome, reason, status, code, format!("The provider `{provider}` {what}."))
-            .because(error.to_string())
+        let mut failure = Self::of_target(outcome, reason, status, code, format!("The provider `{provider}` {what}."))
+            .because(error.to_string());
+        if matches!(error, SendError::Stale(_)) {
+            failure.health = Health::NoFault;
+            failure.next = Next::Again(reason);
+        }
+        failure
     }
 
     /// A deadline passed.

@@ -106,7 +106,7 @@ metrics! {
         pub streams_open: IntGauge = "streams_open";
         /// Tokens reported by providers. The kinds are disjoint, so their sum is the total.
         pub tokens: IntCounterVec = "tokens_total" ["target", "kind"];
-        /// Further attempts made for a call, by how the attempt before ended.
+        /// Repeats of a target already tried, by how the attempt before ended.
         pub retries: IntCounterVec = "retries_total" ["reason"];
         /// Calls that went on to a fallback of their model, by reason.
         pub fallbacks: IntCounterVec = "fallbacks_total" ["model", "reason"];
@@ -454,7 +454,7 @@ mod tests {
             assert_eq!(value(&text, series), Some(expected), "{series}\n{text}");
         }
         assert_eq!(value(&text, "switchboard_config_info{hash=\"abc\"}"), None, "only one configuration is in force");
-        assert!(text.contains("# HELP switchboard_retries_total Further attempts made for a call"), "{text}");
+        assert!(text.contains("# HELP switchboard_retries_total Repeats of a target already tried"), "{text}");
         assert!(!text.contains("kind=\"output\""), "a series appears with its first event: {text}");
     }
 

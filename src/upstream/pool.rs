@@ -21,7 +21,7 @@ use hyper_util::{
 
 use super::{
     Http, OutBody, PoolKey, TlsError, UpstreamBody,
-    connect::{ConnectTimedOut, Deadlined},
+    connect::{Answered, ConnectTimedOut, Deadlined},
     tls,
 };
 use crate::types::{Clock, Tasks};
@@ -76,6 +76,10 @@ pub enum SendError {
     /// The connection was lost before the response head came.
     #[error("the connection was lost before an answer came: {0}")]
     Lost(String),
+    /// As `Lost`, on a connection over which an answer had come before: as a rule the provider closed it for having been
+    /// idle, just as it was used again.
+    #[error("the connection was closed as it was used again: {0}")]
+    Stale(String),
     /// What came back is not HTTP.
     #[error("the answer is not HTTP: {0}")]
     NotHttp(String),
@@ -94,9 +98,23 @@ impl Pool {
     /// # Errors
     /// See [`SendError`]; nothing of an answer has been seen in any of them.
     pub async fn send(&self, request: Request<OutBody>) -> Result<Response<UpstreamBody>, SendError> {
-        let lane = self.lane();
+        self.send_on(self.lane(), request).await
+    }
+
+    /// As [`Pool::send`], over a connection of its own: after [`SendError::Stale`] the other idle ones are suspect too.
+    ///
+    /// # Errors
+    /// See [`SendError`].
+    pub async fn send_anew(&self, request: Request<OutBody>) -> Result<Response<UpstreamBody>, SendError> {
+        self.send_on(self.blueprint.lane(), request).await
+    }
+
+    async fn send_on(&self, lane: Lane, request: Request<OutBody>) -> Result<Response<UpstreamBody>, SendError> {
         let busy = Busy::enter(lane.in_flight.clone());
         let response = lane.client.request(request).await.map_err(|error| SendError::from_client(&error))?;
+        if let Some(answered) = response.extensions().get::<Answered>() {
+            answered.set();
+        }
         if response.version() == Version::HTTP_2 && !self.http2.load(Ordering::Relaxed) {
             self.http2.store(true, Ordering::Relaxed);
         }
@@ -176,9 +194,26 @@ impl SendError {
         }
         match find::<hyper::Error>(error) {
             Some(error) if error.is_parse() || error.is_parse_too_large() => Self::NotHttp(text),
+            _ if was_closed(error) && had_answered(error) => Self::Stale(text),
             _ => Self::Lost(text),
         }
     }
+}
+
+/// Whether the connection as such came to its end, and not just one stream on it.
+fn was_closed(error: &legacy::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+    let cut =
+        |error: &io::Error| matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof);
+    find::<hyper::Error>(error).is_some_and(hyper::Error::is_incomplete_message)
+        || find::<io::Error>(error).is_some_and(cut)
+}
+
+/// Whether an answer had come over the connection before it failed.
+fn had_answered(error: &legacy::Error) -> bool {
+    let mut extensions = http::Extensions::new();
+    error.connect_info().into_iter().for_each(|connection| connection.get_extras(&mut extensions));
+    extensions.get::<Answered>().is_some_and(Answered::is_set)
 }
 
 /// The first cause of type `E` along the chain of sources.
@@ -235,5 +270,68 @@ where
 {
     fn execute(&self, future: F) {
         self.0.spawn_untracked(future);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use http::{Uri, uri};
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+    };
+
+    use super::{super::Trust, *};
+
+    /// A provider that answers `answers` requests of each connection and closes it upon the next one.
+    async fn provider(answers: usize) -> (Pool, Uri) {
+        const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let uri: Uri = format!("http://{}/", listener.local_addr().unwrap()).parse().unwrap();
+        let tasks = Tasks::new();
+        tasks.spawn_untracked(async move {
+            let mut buffer = [0; 1024];
+            while let Ok((mut stream, _)) = listener.accept().await {
+                for _ in 0..answers {
+                    let _ = stream.read(&mut buffer).await;
+                    let _ = stream.write_all(ANSWER).await;
+                }
+                let _ = stream.read(&mut buffer).await;
+            }
+        });
+        let key = PoolKey {
+            scheme: uri::Scheme::HTTP,
+            authority: uri.authority().unwrap().clone(),
+            http: Http::One,
+            connect_timeout: Duration::from_secs(5),
+            trust: Trust::Web,
+        };
+        (Pool::new(&key, Clock::Real, tasks).unwrap(), uri)
+    }
+
+    fn request(uri: &Uri) -> Request<OutBody> {
+        Request::get(uri).body(OutBody::new(Bytes::new().into())).unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_is_closed_as_it_is_used_again_is_told_from_one_that_never_answered() {
+        let (pool, uri) = provider(0).await;
+        assert!(matches!(pool.send(request(&uri)).await, Err(SendError::Lost(_))));
+
+        let (pool, uri) = provider(1).await;
+        let mut answer = pool.send(request(&uri)).await.unwrap().into_body();
+        assert!(answer.next().await.is_none());
+        drop(answer);
+        // The connection goes back to the pool in a task of its own.
+        let back = Clock::Real.now() + Duration::from_secs(5);
+        let again = loop {
+            match pool.send(request(&uri)).await {
+                Ok(_) => assert!(Clock::Real.now() < back, "the connection was never used again"),
+                Err(error) => break error,
+            }
+        };
+        assert!(matches!(again, SendError::Stale(_)), "{again:?}");
+        assert!(pool.send_anew(request(&uri)).await.is_ok());
     }
 }
