@@ -48,6 +48,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "auth::settings",
             "routing::settings",
             "routing::pattern",
+            "routing::Routes",
+            "routing::BuildError",
             "http::settings",
         ],
     ),
