@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Instant};
 
+use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::{
     runtime::{Builder, Runtime},
     signal::unix::{Signal, SignalKind, signal},
@@ -37,6 +38,7 @@ pub(super) fn run(args: Args) -> Result<(), Failed> {
     let env = Environment::process();
     let mut loaded = config::load(args.config.config.as_deref(), &env).map_err(Failed::misconfigured)?;
     loaded.flags = Flags { listen: args.listen, data_dir: args.data_dir };
+    raise_open_files();
     runtime()?.block_on(async move {
         // Before anything can be asked of the gateway: without a handler a signal would end the process on the spot.
         let signals = Signals::listen().map_err(Failed::wrong)?;
@@ -45,6 +47,14 @@ pub(super) fn run(args: Args) -> Result<(), Failed> {
         announce(&app, screen, &clock, started).await?;
         run_until_stopped(app, signals).await
     })
+}
+
+/// Many systems let a process open 1,024 files unless it asks, and far more if it does.
+fn raise_open_files() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    // Where it cannot be raised, the start says whether it is enough.
+    let _ = setrlimit(Resource::Nofile, limit);
 }
 
 /// With one core to itself, a single-threaded runtime spares the wake-ups between threads.
