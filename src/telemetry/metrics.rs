@@ -416,7 +416,7 @@ mod tests {
         target.chunk_gap(Duration::from_millis(20));
         target.tokens(&Usage { input: 11, reasoning: 7, ..Usage::default() });
         let model = metrics.model("chat", "gpt-5.5");
-        model.ended(Outcome::Partial, Duration::from_secs(3));
+        model.ended(Outcome::Cut, Duration::from_secs(3));
         model.fell_back("rate_limit");
         metrics.overhead.observe(80e-6);
         metrics.error(Outcome::BadRequest);
@@ -433,7 +433,7 @@ mod tests {
             ("switchboard_chunk_gap_seconds_sum{target=\"openai/gpt-5.5\"}", 0.02),
             ("switchboard_tokens_total{kind=\"input\",target=\"openai/gpt-5.5\"}", 11.0),
             ("switchboard_tokens_total{kind=\"reasoning\",target=\"openai/gpt-5.5\"}", 7.0),
-            ("switchboard_calls_total{model=\"gpt-5.5\",operation=\"chat\",outcome=\"partial\"}", 1.0),
+            ("switchboard_calls_total{model=\"gpt-5.5\",operation=\"chat\",outcome=\"cut\"}", 1.0),
             ("switchboard_call_duration_seconds_sum{operation=\"chat\"}", 3.0),
             ("switchboard_fallbacks_total{model=\"gpt-5.5\",reason=\"rate_limit\"}", 1.0),
             ("switchboard_overhead_seconds_bucket{le=\"0.0001\"}", 1.0),

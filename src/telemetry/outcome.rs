@@ -8,8 +8,6 @@ use serde::{Serialize, Serializer};
 pub enum Outcome {
     /// A whole answer, sent to its end.
     Ok,
-    /// The answer was begun and ended early with an error event.
-    Partial,
     /// The client hung up.
     ClientCancel,
     /// A 5xx or another error the provider reports without a class of its own.
@@ -48,9 +46,8 @@ pub enum Outcome {
 
 impl Outcome {
     /// Every outcome, in the order of their numbers.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 18] = [
         Self::Ok,
-        Self::Partial,
         Self::ClientCancel,
         Self::UpstreamError,
         Self::RateLimited,
@@ -74,7 +71,6 @@ impl Outcome {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Ok => "ok",
-            Self::Partial => "partial",
             Self::ClientCancel => "client_cancel",
             Self::UpstreamError => "upstream_error",
             Self::RateLimited => "rate_limited",
@@ -97,7 +93,7 @@ impl Outcome {
 
     /// Whether a provider failed, as far as the outcome tells; not the client, and not the gateway.
     pub const fn is_providers_fault(self) -> bool {
-        !matches!(self, Self::Ok | Self::Partial | Self::ClientCancel | Self::RefusedByGateway | Self::Internal)
+        !matches!(self, Self::Ok | Self::ClientCancel | Self::RefusedByGateway | Self::Internal)
     }
 
     /// Its place in [`Outcome::ALL`], for tables with a slot per outcome.
