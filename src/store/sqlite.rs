@@ -10,6 +10,7 @@ use sqlx::{
 use tokio::fs::{DirBuilder, OpenOptions};
 
 use super::StoreError;
+use crate::types::Clock;
 
 /// The name of the database file in the data directory.
 pub(super) const FILE: &str = "switchboard.db";
@@ -35,20 +36,41 @@ pub(super) async fn open(data_dir: &Path) -> Result<SqlitePool, StoreError> {
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Full)
         .busy_timeout(PATIENCE);
-    let pool = SqlitePoolOptions::new()
-        .max_connections(CONNECTIONS)
-        .acquire_timeout(PATIENCE)
-        // A file does not hang up: asking each time whether it is still there would double the cost of a lookup.
-        .test_before_acquire(false)
-        .connect_with(options)
-        .await
-        .map_err(|source| StoreError::Open { path: path.clone(), source })?;
+    let pool = connect(options).await.map_err(|source| StoreError::Open { path: path.clone(), source })?;
 
     match migrate(&pool).await {
         Ok(()) => Ok(pool),
         Err(MigrateError::VersionMissing(found)) => Err(StoreError::NewerSchema { path, found }),
         Err(source) => Err(StoreError::Migrate { path, source }),
     }
+}
+
+/// Opens the pool. Turning a fresh database over to write-ahead logging takes a lock that SQLite does not wait for,
+/// whatever its time-out: of processes that start at once, all but one have to ask again.
+async fn connect(options: SqliteConnectOptions) -> Result<SqlitePool, sqlx::Error> {
+    const PAUSE: Duration = Duration::from_millis(20);
+    let clock = Clock::Real;
+    let deadline = clock.now() + PATIENCE;
+    loop {
+        let opened = SqlitePoolOptions::new()
+            .max_connections(CONNECTIONS)
+            .acquire_timeout(PATIENCE)
+            // A file does not hang up: asking each time whether it is still there would double the cost of a lookup.
+            .test_before_acquire(false)
+            .connect_with(options.clone())
+            .await;
+        match opened {
+            Err(error) if is_busy(&error) && clock.now() < deadline => clock.sleep(PAUSE).await,
+            opened => return opened,
+        }
+    }
+}
+
+/// `SQLITE_BUSY`, the low byte of its extended codes as well.
+fn is_busy(error: &sqlx::Error) -> bool {
+    const BUSY: i32 = 5;
+    let code = error.as_database_error().and_then(|error| error.code()?.parse::<i32>().ok());
+    code.is_some_and(|code| code & 0xff == BUSY)
 }
 
 /// Makes the directory (mode 0700) and an empty file (mode 0600) where they are missing. SQLite gives its log files
