@@ -223,7 +223,7 @@ async fn a_provider_that_cannot_be_reached_settles_as_that() {
     let mut rows = Rows::new();
     for is_stream in [true, false] {
         rows.row(format!("streamed {is_stream}"));
-        let gate = Gate::build().upstream("a", RawUpstream::closed().await).config(DEADLINES).start().await;
+        let gate = Gate::build().upstream("a", RawUpstream::closed()).config(DEADLINES).start().await;
         let answer = gate.ask(is_stream, json!({})).await;
         let end = refused(502, "connect", "upstream_unreachable");
         check(&mut rows, &answer, false, end);

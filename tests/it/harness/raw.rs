@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
 };
 
 use super::soon;
@@ -76,9 +76,14 @@ impl RawUpstream {
         Self { listener, address }
     }
 
-    /// An address where nobody listens.
-    pub async fn closed() -> SocketAddr {
-        Self::listen().await.address
+    /// An address where nobody listens, nor will: its port is taken for as long as the tests run, or another test's
+    /// listener might get it.
+    pub fn closed() -> SocketAddr {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        let address = socket.local_addr().unwrap();
+        std::mem::forget(socket);
+        address
     }
 
     /// The next connection and the request on it, to the end of its body.
