@@ -88,6 +88,7 @@ struct Trail<'a> {
     retries: u32,
     /// Time spent in backoffs since the last attempt.
     slept: Duration,
+    /// The last failure, and the place it came from by [`Candidate::name`].
     last: Option<(Failure, Arc<str>)>,
 }
 
@@ -286,9 +287,7 @@ impl<'a> Trail<'a> {
     /// Whether the last attempt went to the same target and failed only because its connection was closed.
     fn is_again(&self, candidate: &Candidate) -> bool {
         let last = self.last.as_ref();
-        last.is_some_and(|(failure, target)| {
-            matches!(failure.next, Next::Again(_)) && *target == candidate.target.label
-        })
+        last.is_some_and(|(failure, target)| matches!(failure.next, Next::Again(_)) && **target == *candidate.name())
     }
 
     /// The deadlines of an attempt: the first output counts from now, the total from the call's arrival.
