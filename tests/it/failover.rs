@@ -506,3 +506,37 @@ async fn calls_side_by_side_do_not_share_their_trails() {
     assert!(streamed.iter().all(|answer| answer.ending() == "done"));
     assert_eq!(gate.finish().await.outcomes(), "ok 120");
 }
+
+#[tokio::test]
+async fn a_connection_closed_as_it_is_used_again_is_replaced_by_a_new_one() {
+    for (models, asked) in [("{ m: { targets: [a/up] } }", "m"), ("{ 'a/*': { targets: ['a/*'] } }", "a/up")] {
+        let upstream = RawUpstream::listen().await;
+        let gate = Gate::build().upstream("a", upstream.address).config(&format!("models: {models}")).start().await;
+        let ask = || gate.chat(json!({ "model": asked }));
+        let answer = r#"{"choices":[{"message":{"content":"hi"},"finish_reason":"stop"}]}"#;
+        let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{answer}", answer.len());
+        // Two calls at once leave two idle connections behind.
+        let provider = async {
+            let (mut one, mut other) = (upstream.accept().await, upstream.accept().await);
+            one.send(&answer).await;
+            other.send(&answer).await;
+            (one, other)
+        };
+        let (first, second, (mut one, mut other)) = futures_util::future::join3(ask(), ask(), provider).await;
+        assert_eq!((first.status, second.status), (200, 200), "{models}");
+        // Whichever is used again is closed upon it; the answer comes over a third one, not over the other idle one.
+        let provider = async {
+            let used = futures_util::future::select(Box::pin(one.next_bytes()), Box::pin(other.next_bytes())).await;
+            let is_one = matches!(used, futures_util::future::Either::Left(_));
+            drop(used);
+            // The one that is left stays open and idle: it answers nothing, should it be asked.
+            let (used, _idle) = if is_one { (one, other) } else { (other, one) };
+            drop(used);
+            upstream.accept().await.send(&answer).await;
+        };
+        let (third, ()) = join(ask(), provider).await;
+        assert_eq!((third.status, third.header("x-switchboard-attempts")), (200, "2"), "{models}");
+        gate.unseen(4);
+        gate.finish().await;
+    }
+}

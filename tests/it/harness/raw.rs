@@ -111,6 +111,12 @@ impl RawExchange {
         self.send("HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n").await;
     }
 
+    /// Waits for more bytes on the connection.
+    pub async fn next_bytes(&mut self) {
+        let mut buffer = [0; 4096];
+        let _ = soon(self.socket.read(&mut buffer)).await;
+    }
+
     /// Waits until the gateway has closed the connection.
     pub async fn closed(&mut self) {
         let mut buffer = [0; 1024];
