@@ -5,6 +5,7 @@ pub mod types;
 
 pub mod wire;
 
+pub mod catalog;
 pub mod store;
 pub mod telemetry;
 pub mod upstream;

@@ -14,14 +14,18 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("error", &["types"]),
     ("wire", &["types", "error"]),
     ("mock", &["types", "wire"]),
+    ("catalog", &["types", "error"]),
     ("store", &["types", "error"]),
     ("telemetry", &["types", "error"]),
     ("upstream", &["types", "error", "wire::Pieces"]),
     ("providers", &["types", "error", "wire"]),
-    ("accounting", &["types", "error", "telemetry", "providers::Operation"]),
+    ("accounting", &["types", "error", "wire", "catalog", "store", "telemetry", "providers::Operation"]),
     ("auth", &["types", "error", "store"]),
     ("routing", &["types", "error", "providers"]),
-    ("gateway", &["types", "error", "wire", "telemetry", "upstream", "providers", "accounting", "auth", "routing"]),
+    (
+        "gateway",
+        &["types", "error", "wire", "catalog", "telemetry", "upstream", "providers", "accounting", "auth", "routing"],
+    ),
     // The surface knows no provider and opens no connection: it names the operation and joins the pieces of a body.
     (
         "http",

@@ -3,6 +3,7 @@
 //! every value is bound, never spliced in.
 
 pub mod keys;
+pub mod ledger;
 mod sqlite;
 
 use std::path::{Path, PathBuf};

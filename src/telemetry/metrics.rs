@@ -131,7 +131,7 @@ pub struct TargetMetrics {
     attempts: Slots<IntCounter, { Outcome::ALL.len() }>,
     time_to_first_token: OnceLock<Histogram>,
     chunk_gap: OnceLock<Histogram>,
-    tokens: Slots<IntCounter, { KINDS.len() }>,
+    tokens: Slots<IntCounter, KINDS>,
     label: Box<str>,
     all: Families,
 }
@@ -172,8 +172,8 @@ pub struct Counted(IntGauge);
 type Breakers = Box<dyn Fn() -> Vec<BreakerSample> + Send + Sync>;
 type Slots<T, const N: usize> = [OnceLock<T>; N];
 
-/// The kinds of tokens, in the order of [`amounts`].
-const KINDS: [&str; 7] = ["input", "cache_read", "cache_write", "audio_input", "output", "reasoning", "audio_output"];
+/// The kinds of tokens, in the order of [`Usage::buckets`], whose first ten are tokens.
+const KINDS: usize = 10;
 
 /// The families a target takes its series from.
 #[derive(Clone, Debug)]
@@ -322,7 +322,7 @@ impl TargetMetrics {
 
     /// A reply consumed this much.
     pub fn tokens(&self, usage: &Usage) {
-        for ((slot, kind), amount) in self.tokens.iter().zip(KINDS).zip(amounts(usage)) {
+        for (slot, (kind, amount)) in self.tokens.iter().zip(usage.buckets()) {
             if amount > 0 {
                 slot.get_or_init(|| self.all.tokens.with_label_values(&[&*self.label, kind])).inc_by(amount);
             }
@@ -361,12 +361,6 @@ impl Drop for Counted {
     fn drop(&mut self) {
         self.0.dec();
     }
-}
-
-/// The amounts of a usage, in the order of [`KINDS`].
-fn amounts(usage: &Usage) -> [u64; KINDS.len()] {
-    let Usage { input, cache_read, cache_write, audio_input, output, reasoning, audio_output } = *usage;
-    [input, cache_read, cache_write, audio_input, output, reasoning, audio_output]
 }
 
 fn process_families(process: Process) -> [MetricFamily; 4] {

@@ -6,11 +6,10 @@ mod exposition;
 mod lines;
 pub mod logging;
 pub mod metrics;
-pub mod outcome;
 pub mod process;
 pub mod settings;
 
+pub use crate::types::Outcome;
 pub use calls::{CallLine, CallLog};
 pub use lines::Lines;
 pub use metrics::{Metrics, ModelMetrics, TargetMetrics};
-pub use outcome::Outcome;

@@ -1,7 +1,9 @@
-//! Words everyone uses: ids, units, usage, secrets, the clock and the task set. No I/O.
+//! Words everyone uses: ids, units, usage, money, outcomes, secrets, the clock and the task set. No I/O.
 
 pub mod clock;
 pub mod ids;
+pub mod money;
+pub mod outcome;
 pub mod secret;
 pub mod tasks;
 pub mod units;
@@ -9,7 +11,9 @@ pub mod usage;
 
 pub use clock::{Clock, Sleep};
 pub use ids::{AttemptId, RequestId};
+pub use money::Nanos;
+pub use outcome::Outcome;
 pub use secret::Secret;
 pub use tasks::Tasks;
 pub use units::{Period, Size};
-pub use usage::Usage;
+pub use usage::{Usage, UsageSource};

@@ -1,35 +1,176 @@
 //! What a call consumed, in disjoint buckets: a token is counted in exactly one of them, so sums need no care.
 
-use serde::Serialize;
+use std::ops::AddAssign;
 
-/// Tokens of one reply. Providers disagree on whether `prompt_tokens` includes cached tokens; whoever fills
-/// this in resolves that, so that here `input` is uncached input only and `output` excludes reasoning and audio.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+use serde::{Deserialize, Serialize};
+
+/// What one reply consumed. Providers disagree on whether `prompt_tokens` includes cached tokens; whoever fills
+/// this in resolves that, so that here `input` is uncached text only and `output` excludes reasoning, audio and images.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Usage {
-    /// Input read at full price.
+    /// Input tokens read at full price.
     pub input: u64,
-    /// Input served from the provider's prompt cache.
+    /// Input tokens served from the provider's prompt cache.
     pub cache_read: u64,
-    /// Input written to the provider's prompt cache.
+    /// Input tokens written to the provider's prompt cache, to live for as long as is usual there (Anthropic: 5 minutes).
     pub cache_write: u64,
-    /// Audio input.
+    /// Input tokens written to the provider's prompt cache to live for an hour.
+    pub cache_write_1h: u64,
+    /// Audio input tokens.
     pub audio_input: u64,
-    /// Visible output text.
+    /// Image input tokens, where a provider tells them from text.
+    pub image_input: u64,
+    /// Visible output text, in tokens.
     pub output: u64,
-    /// Output spent on reasoning, shown or not.
+    /// Output tokens spent on reasoning, shown or not.
     pub reasoning: u64,
-    /// Audio output.
+    /// Audio output tokens.
     pub audio_output: u64,
+    /// Image output tokens.
+    pub image_output: u64,
+    /// Searches the provider ran.
+    pub searches: u64,
+    /// Other tool runs that the provider charges for.
+    pub tool_calls: u64,
+    /// Whole images made, where they are charged by the piece.
+    pub images: u64,
+    /// Milliseconds of audio or of computing time, where that is charged.
+    pub millis: u64,
+    /// Characters, where they are charged.
+    pub characters: u64,
+}
+
+/// How the figures of a [`Usage`] came about.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UsageSource {
+    /// The provider said so.
+    Reported,
+    /// Counted here with the model family's own tokenizer; close, because chat templates add a few tokens.
+    Counted,
+    /// A rule of thumb: bytes of text by a number for each token.
+    Estimated,
+    /// There is nothing to count: nothing was sent, or the provider refused before it worked.
+    #[default]
+    None,
 }
 
 impl Usage {
-    /// All input, cached or not.
+    /// All input tokens, cached or not.
     pub fn total_input(&self) -> u64 {
-        self.input + self.cache_read + self.cache_write + self.audio_input
+        self.input + self.cache_read + self.cache_write + self.cache_write_1h + self.audio_input + self.image_input
     }
 
-    /// All output, reasoning included.
+    /// All output tokens, reasoning included.
     pub fn total_output(&self) -> u64 {
-        self.output + self.reasoning + self.audio_output
+        self.output + self.reasoning + self.audio_output + self.image_output
+    }
+
+    /// Every bucket with the name it has in the ledger, in the order of its columns.
+    pub fn buckets(&self) -> [(&'static str, u64); 15] {
+        [
+            ("input", self.input),
+            ("cache_read", self.cache_read),
+            ("cache_write", self.cache_write),
+            ("cache_write_1h", self.cache_write_1h),
+            ("audio_input", self.audio_input),
+            ("image_input", self.image_input),
+            ("output", self.output),
+            ("reasoning", self.reasoning),
+            ("audio_output", self.audio_output),
+            ("image_output", self.image_output),
+            ("searches", self.searches),
+            ("tool_calls", self.tool_calls),
+            ("images", self.images),
+            ("millis", self.millis),
+            ("characters", self.characters),
+        ]
+    }
+}
+
+impl AddAssign for Usage {
+    fn add_assign(&mut self, other: Self) {
+        self.input += other.input;
+        self.cache_read += other.cache_read;
+        self.cache_write += other.cache_write;
+        self.cache_write_1h += other.cache_write_1h;
+        self.audio_input += other.audio_input;
+        self.image_input += other.image_input;
+        self.output += other.output;
+        self.reasoning += other.reasoning;
+        self.audio_output += other.audio_output;
+        self.image_output += other.image_output;
+        self.searches += other.searches;
+        self.tool_calls += other.tool_calls;
+        self.images += other.images;
+        self.millis += other.millis;
+        self.characters += other.characters;
+    }
+}
+
+impl UsageSource {
+    pub const ALL: [Self; 4] = [Self::Reported, Self::Counted, Self::Estimated, Self::None];
+
+    /// The word used in the ledger.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Reported => "reported",
+            Self::Counted => "counted",
+            Self::Estimated => "estimated",
+            Self::None => "none",
+        }
+    }
+
+    /// The source of this word.
+    pub fn from_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|source| source.as_str() == word)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A usage whose every bucket holds another power of two, so that a sum tells which buckets are in it.
+    fn distinct() -> Usage {
+        let mut bit = 0;
+        let mut next = || {
+            bit += 1;
+            1 << (bit - 1)
+        };
+        Usage {
+            input: next(),
+            cache_read: next(),
+            cache_write: next(),
+            cache_write_1h: next(),
+            audio_input: next(),
+            image_input: next(),
+            output: next(),
+            reasoning: next(),
+            audio_output: next(),
+            image_output: next(),
+            searches: next(),
+            tool_calls: next(),
+            images: next(),
+            millis: next(),
+            characters: next(),
+        }
+    }
+
+    #[test]
+    fn every_token_bucket_is_in_one_total() {
+        let usage = distinct();
+        assert_eq!(usage.total_input() + usage.total_output(), (1 << 10) - 1);
+        assert_eq!(usage.buckets().iter().map(|(_, count)| count).sum::<u64>(), (1 << 15) - 1);
+    }
+
+    #[test]
+    fn adding_reaches_every_bucket() {
+        let mut sum = distinct();
+        sum += distinct();
+        for ((_, one), (name, two)) in distinct().buckets().into_iter().zip(sum.buckets()) {
+            assert_eq!(two, 2 * one, "{name}");
+        }
     }
 }

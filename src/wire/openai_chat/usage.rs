@@ -63,7 +63,7 @@ fn sort(usage: Value<'_>) -> Option<Usage> {
     let cache_write = take(&mut input, report.cache_write);
     let audio_input = take(&mut input, report.audio_input);
     let audio_output = take(&mut output, report.audio_output);
-    Some(Usage { input, cache_read, cache_write, audio_input, output, reasoning, audio_output })
+    Some(Usage { input, cache_read, cache_write, audio_input, output, reasoning, audio_output, ..Usage::default() })
 }
 
 impl Report {

@@ -1,6 +1,6 @@
-//! How a call or an attempt ended, in the words of metrics, logs and later the ledger.
+//! How a call or an attempt ended, in the words of metrics, logs and the ledger.
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
 /// How a call or one attempt of it ended. A call that ended badly is never counted as `ok`, whatever status its
 /// client had already been sent.
@@ -42,11 +42,13 @@ pub enum Outcome {
     RefusedByGateway,
     /// The gateway's own fault.
     Internal,
+    /// Nobody knows: the gateway died while it ran. Found in the journal at the next start.
+    Lost,
 }
 
 impl Outcome {
     /// Every outcome, in the order of their numbers.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Ok,
         Self::ClientCancel,
         Self::UpstreamError,
@@ -65,6 +67,7 @@ impl Outcome {
         Self::ContentPolicy,
         Self::RefusedByGateway,
         Self::Internal,
+        Self::Lost,
     ];
 
     /// The word used as a label and in logs.
@@ -88,16 +91,22 @@ impl Outcome {
             Self::ContentPolicy => "content_policy",
             Self::RefusedByGateway => "refused_by_gateway",
             Self::Internal => "internal",
+            Self::Lost => "lost",
         }
     }
 
     /// Whether a provider failed, as far as the outcome tells; not the client, and not the gateway.
     pub const fn is_providers_fault(self) -> bool {
-        !matches!(self, Self::Ok | Self::ClientCancel | Self::RefusedByGateway | Self::Internal)
+        !matches!(self, Self::Ok | Self::ClientCancel | Self::RefusedByGateway | Self::Internal | Self::Lost)
+    }
+
+    /// The outcome of this word.
+    pub fn from_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|outcome| outcome.as_str() == word)
     }
 
     /// Its place in [`Outcome::ALL`], for tables with a slot per outcome.
-    pub(super) const fn index(self) -> usize {
+    pub const fn index(self) -> usize {
         self as usize
     }
 }
@@ -105,6 +114,13 @@ impl Outcome {
 impl Serialize for Outcome {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(self.as_str())
+    }
+}
+
+impl<'de> Deserialize<'de> for Outcome {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let word = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+        Self::from_word(&word).ok_or_else(|| D::Error::custom("not a word for how a call ended"))
     }
 }
 
@@ -118,6 +134,7 @@ mod tests {
     fn every_outcome_has_its_own_slot_and_its_own_word() {
         for (index, outcome) in Outcome::ALL.into_iter().enumerate() {
             assert_eq!(outcome.index(), index, "{outcome:?}");
+            assert_eq!(Outcome::from_word(outcome.as_str()), Some(outcome));
         }
         let words: HashSet<_> = Outcome::ALL.iter().map(|outcome| outcome.as_str()).collect();
         assert_eq!(words.len(), Outcome::ALL.len());

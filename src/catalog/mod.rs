@@ -1,0 +1,1 @@
+//! Facts about models: prices, and the one function that turns usage into money.

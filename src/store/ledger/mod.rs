@@ -1,0 +1,5 @@
+//! The ledger: what every call consumed and cost.
+
+mod row;
+
+pub use row::{AttemptRow, CallRow, Who};
