@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     accounting::{Till, settle_all},
-    auth::{DeclaredKeys, Keys, ManageError},
+    auth::{DeclaredKeys, Draft, Keys, ManageError},
     config::{self, Complaint, Complaints, Environment, Flags, Loaded, Settings, Source},
     gateway::{Gateway, Outlet, Snapshot},
     http::{self, Phase, Server, Shutdown, Surface, Tls, settings::Settings as ServerSettings},
@@ -216,7 +216,7 @@ impl App {
         if !self.settings.keys.is_empty() || self.stored_keys().await? > 0 {
             return Ok(None);
         }
-        let (_, secret) = self.keys.create("first", &["*".to_owned()], None).await?;
+        let (_, secret) = self.keys.create(Draft::new("first", &["*".to_owned()], None)).await?;
         Ok(Some(secret))
     }
 
