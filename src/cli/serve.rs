@@ -64,8 +64,13 @@ pub(super) fn runtime() -> Result<Runtime, Failed> {
 }
 
 async fn announce(app: &App, screen: screen::Screen, clock: &Clock, started: Instant) -> Result<(), Failed> {
-    let first_key = app.first_key().await.map_err(Failed::wrong)?;
-    let keys = app.stored_keys().await.map_err(Failed::wrong)?;
+    let (first_key, keys) = match app.without_store {
+        true => (None, None),
+        false => {
+            let first_key = app.first_key().await.map_err(Failed::wrong)?;
+            (first_key, Some(app.stored_keys().await.map_err(Failed::wrong)?))
+        }
+    };
     let ready_in = clock.now() - started;
     screen.show(app.address, first_key.as_ref(), keys, ready_in);
     Ok(())

@@ -169,4 +169,6 @@ impl From<sqlx::Error> for StoreError {
 #[cfg(test)]
 mod conformance;
 #[cfg(test)]
+mod outages;
+#[cfg(test)]
 pub(crate) mod testing;

@@ -111,7 +111,7 @@ impl DatabaseSettings {
 fn explain(error: &sqlx::Error) -> String {
     let why = error.to_string();
     let words = if why.contains("port") {
-        "its port is no number"
+        "its port is no number, or a character of its password must be written as %XX"
     } else if why.contains("ssl_mode") {
         "its sslmode must be disable, prefer, require, verify-ca or verify-full"
     } else {
