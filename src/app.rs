@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     accounting::{Till, settle_all},
-    auth::{DeclaredKeys, Keys, ManageError},
+    auth::{DeclaredKeys, Draft, Keys, ManageError},
     config::{self, Complaint, Complaints, Environment, Flags, Loaded, Settings, Source},
     gateway::{Gateway, Outlet, Snapshot},
     http::{self, Phase, Server, Shutdown, Surface, Tls, settings::Settings as ServerSettings},
@@ -28,7 +28,7 @@ use crate::{
         settings::{HttpVersion, Timeout},
     },
     routing::{RetryBudget, Routes, Target},
-    store::{self, Db, StoreError},
+    store::{self, Db, KeyHash, StoreError},
     telemetry::{
         self, CallLog, Lines, Metrics,
         metrics::{BreakerSample, BreakerState},
@@ -43,12 +43,17 @@ const UNSETTLED: usize = 4_096;
 /// How often the configuration file is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
+/// Names the mark in the store that says that the first key was made.
+const FIRST_KEY: &str = "first_key";
+
 /// A gateway that is running.
 #[derive(Debug)]
 pub struct App {
     pub address: SocketAddr,
     pub keys: Keys,
     db: Db,
+    /// Whether the database was not there, so that nobody knows what is in it.
+    pub without_store: bool,
     pub gateway: Arc<Gateway>,
     pub metrics: Arc<Metrics>,
     pub shutdown: Shutdown,
@@ -116,6 +121,7 @@ impl App {
         let (tasks, settling, serving) = (Tasks::new(), Tasks::new(), Tasks::new());
 
         let (db, waiting) = Db::open_or_wait(&settings.data_dir, settings.database.as_ref()).await?;
+        let without_store = waiting.is_some();
         if let Some(waiting) = waiting {
             tracing::error!(
                 "{}. Starting without it: keys declared in the configuration work, others are answered 503 until it \
@@ -187,6 +193,7 @@ impl App {
             address,
             keys,
             db,
+            without_store,
             gateway,
             metrics,
             shutdown,
@@ -208,7 +215,8 @@ impl App {
         store::keys::count(&self.db).await
     }
 
-    /// Makes the first key of a gateway that has none, stored or declared. It may use every model.
+    /// Makes the first key of a gateway that has none, stored or declared. It may use every model. Of gateways that
+    /// start at once on one database, one makes it.
     ///
     /// # Errors
     /// When the store cannot be read or written.
@@ -216,7 +224,11 @@ impl App {
         if !self.settings.keys.is_empty() || self.stored_keys().await? > 0 {
             return Ok(None);
         }
-        let (_, secret) = self.keys.create("first", &["*".to_owned()], None).await?;
+        let now = i64::try_from(self.clock.unix_millis()).unwrap_or(i64::MAX);
+        if !store::secrets::put_first(&self.db, FIRST_KEY, &KeyHash::of(FIRST_KEY), now).await? {
+            return Ok(None);
+        }
+        let (_, secret) = self.keys.create(Draft::new("first", &["*".to_owned()], None)).await?;
         Ok(Some(secret))
     }
 

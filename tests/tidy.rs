@@ -51,6 +51,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "telemetry::settings",
             "providers",
             "auth::settings",
+            "auth::labels",
             "routing::settings",
             "routing::pattern",
             "routing::Routes",

@@ -2,11 +2,14 @@
 //! text for all databases: ids are text, times are Unix milliseconds, lists are JSON text that no query looks into, and
 //! every value is bound, never spliced in.
 
+pub mod audit;
 pub mod keys;
 pub mod ledger;
 mod postgres;
+pub mod projects;
 mod run;
 mod schema;
+pub mod secrets;
 pub mod settings;
 mod sqlite;
 mod waiting;
@@ -15,7 +18,9 @@ use std::path::{Path, PathBuf};
 
 use sqlx::{PgPool, SqlitePool, migrate::MigrateError};
 
+pub use audit::AuditRow;
 pub use keys::{KeyEdit, KeyHash, KeyRow, NewKey};
+pub use projects::ProjectRow;
 pub use schema::Step;
 pub use settings::DatabaseSettings;
 pub use waiting::Waiting;
@@ -163,5 +168,7 @@ impl From<sqlx::Error> for StoreError {
 
 #[cfg(test)]
 mod conformance;
+#[cfg(test)]
+mod outages;
 #[cfg(test)]
 pub(crate) mod testing;

@@ -1,6 +1,6 @@
 //! Opens a PostgreSQL database: its URL, a bounded pool, migrations under a lock that all replicas share.
 
-use std::{str::FromStr, time::Duration};
+use std::time::Duration;
 
 use sqlx::{
     ConnectOptions, Connection, Executor, PgConnection, PgPool,
@@ -32,24 +32,6 @@ const MIGRATE_TIMEOUT: Duration = Duration::from_secs(600);
 /// The advisory lock that a migrating gateway holds: `sb` and a number nobody else would choose.
 const MIGRATION_LOCK: i64 = 0x7362_6d69_6772_6174;
 
-/// Parameters of the URL that are understood. A misspelled `sslmode` must not mean "without".
-const PARAMETERS: [&str; 14] = [
-    "sslmode",
-    "sslrootcert",
-    "sslcert",
-    "sslkey",
-    "host",
-    "hostaddr",
-    "port",
-    "dbname",
-    "user",
-    "password",
-    "application_name",
-    "options",
-    "statement-cache-capacity",
-    "ssl-mode",
-];
-
 /// A server, and how to talk to it.
 #[derive(Clone, Debug)]
 pub(super) struct Server {
@@ -63,11 +45,7 @@ impl Server {
     /// # Errors
     /// When the URL is none that can be used. The message does not hold it.
     pub(super) fn new(settings: &DatabaseSettings) -> Result<Self, StoreError> {
-        let url = settings.url.expose();
-        if let Some(name) = check_url(url)? {
-            return Err(StoreError::Url(format!("its parameter `{}` is not known", name.escape_debug())));
-        }
-        let options = PgConnectOptions::from_str(url).map_err(|error| StoreError::Url(url_error(&error)))?;
+        let options = settings.options().map_err(StoreError::Url)?;
         let options = match options.get_application_name() {
             Some(_) => options,
             None => options.application_name("switchboard"),
@@ -229,33 +207,12 @@ fn is_absent(error: &sqlx::Error) -> bool {
     }
 }
 
-/// The first parameter of the URL that is not known, if any.
-fn check_url(url: &str) -> Result<Option<&str>, StoreError> {
-    if !["postgres://", "postgresql://"].iter().any(|scheme| url.starts_with(scheme)) {
-        return Err(StoreError::Url("it does not begin with postgres://".to_owned()));
-    }
-    let parameters = url.split_once('?').map_or("", |(_, parameters)| parameters);
-    let mut names = parameters.split('&').filter_map(|pair| pair.split('=').next()).filter(|name| !name.is_empty());
-    Ok(names.find(|name| !PARAMETERS.contains(name)))
-}
-
-/// Errors of the parser may quote what they could not read; only those that are safe are told.
-fn url_error(error: &sqlx::Error) -> String {
-    match error {
-        sqlx::Error::Configuration(error) if error.to_string().contains("port") => "its port is no number".to_owned(),
-        sqlx::Error::Configuration(error) if error.to_string().contains("ssl_mode") => {
-            "its sslmode must be disable, prefer, require, verify-ca or verify-full".to_owned()
-        }
-        _ => "it has no form that can be read; special characters in a password are written as %XX".to_owned(),
-    }
-}
-
 /// `postgres://switchboard@db:5432/switchboard`.
 fn spell(options: &PgConnectOptions) -> String {
     let user = options.get_username();
     let database = options.get_database().unwrap_or(user);
     match options.get_socket() {
-        Some(socket) => format!("postgres://{user}@/{database}?host={}", socket.display()),
+        Some(socket) => format!("postgres:///{database}?host={}&user={user}", socket.display()),
         None => format!("postgres://{user}@{}:{}/{database}", options.get_host(), options.get_port()),
     }
 }
