@@ -115,7 +115,15 @@ impl App {
         }
         let (tasks, settling, serving) = (Tasks::new(), Tasks::new(), Tasks::new());
 
-        let db = Db::open(&settings.data_dir).await?;
+        let (db, waiting) = Db::open_or_wait(&settings.data_dir, settings.database.as_ref()).await?;
+        if let Some(waiting) = waiting {
+            tracing::error!(
+                "{}. Starting without it: keys declared in the configuration work, others are answered 503 until it \
+                 answers",
+                waiting.why
+            );
+            tasks.spawn(waiting.run(clock.clone(), tasks.stopping()));
+        }
         let keys = Keys::new(db.clone(), clock.clone(), &settings.auth);
         tasks.spawn(keys.clone().watch(tasks.stopping()));
 
@@ -294,6 +302,7 @@ impl Reloads {
         let changed = [
             ("listen", old.listen != new.listen),
             ("data_dir", old.data_dir != new.data_dir),
+            ("database", old.database != new.database),
             ("tls", old.tls != new.tls),
             ("server", old.server != server),
             ("log", old.log != new.log),

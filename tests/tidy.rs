@@ -47,6 +47,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         &[
             "types",
             "error",
+            "store::settings",
             "telemetry::settings",
             "providers",
             "auth::settings",

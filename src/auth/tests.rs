@@ -30,7 +30,7 @@ async fn setup() -> Setup {
 }
 
 async fn process(dir: &Path, clock: &Clock) -> Keys {
-    Keys::new(Db::open(dir).await.unwrap(), clock.clone(), &Settings { wrong_keys_per_minute: 5 })
+    Keys::new(Db::open(dir, None).await.unwrap(), clock.clone(), &Settings { wrong_keys_per_minute: 5 })
 }
 
 fn all() -> Vec<String> {
@@ -170,7 +170,7 @@ async fn many_changes_are_all_taken_over() {
     setup.keys.refresh().await.unwrap();
     let (_, secret) = setup.keys.create("first", &all(), None).await.unwrap();
     present(&setup.keys, &secret).await.unwrap();
-    let Db::Sqlite(pool) = other.db();
+    let Db::Sqlite(pool) = other.db() else { unreachable!() };
     // More changes than two pages hold, then the one that matters, then as many again.
     let many = "with recursive n(i) as (select 1 union all select i + 1 from n where i < $1) \
                 insert into keys select 'id' || (i + v), '', printf('%064x', i + v), '', '[]', true, null, 0, null, \
@@ -195,7 +195,7 @@ async fn a_database_put_back_to_an_earlier_state_is_believed() {
     let (row, secret) = keys.create("ci", &all(), None).await.unwrap();
     keys.update("ci", KeyEdit::default()).await.unwrap();
     present(&keys, &secret).await.unwrap();
-    let Db::Sqlite(pool) = keys.db();
+    let Db::Sqlite(pool) = keys.db() else { unreachable!() };
     sqlx::query("delete from keys where id = $1").bind(&row.id).execute(pool).await.unwrap();
     sqlx::query("update changes set version = 0").execute(pool).await.unwrap();
     keys.refresh().await.unwrap();
@@ -229,7 +229,7 @@ async fn without_the_store_known_keys_work_and_others_are_503() {
 async fn a_store_that_hangs_costs_a_call_its_deadline_and_no_more() {
     let Setup { keys, clock, dir: _dir } = setup().await;
     let (_, secret) = keys.create("ci", &all(), None).await.unwrap();
-    let Db::Sqlite(pool) = keys.db();
+    let Db::Sqlite(pool) = keys.db() else { unreachable!() };
     let mut held = Vec::new();
     for _ in 0..5 {
         held.push(pool.acquire().await.unwrap());

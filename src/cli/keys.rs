@@ -98,7 +98,7 @@ pub async fn run(args: KeysArgs, data_dir: &Path, clock: &Clock, out: &mut impl 
             data_dir.display()
         );
     }
-    let db = Db::open(data_dir).await?;
+    let db = Db::open(data_dir, None).await?;
     let keys = Keys::new(db.clone(), clock.clone(), &Settings::default());
     let outcome = execute(args.command, &keys, &db, clock, out).await;
     db.close().await;

@@ -6,23 +6,37 @@ use jiff::{Timestamp, ToSpan};
 
 use super::{Db, KeyEdit, KeyHash, KeyRow, NewKey, keys};
 
-#[tokio::test]
-async fn sqlite_conforms() {
-    async fn fresh() -> (tempfile::TempDir, Db) {
-        let dir = tempfile::tempdir().unwrap();
-        let db = Db::open(dir.path()).await.unwrap();
-        (dir, db)
-    }
-    a_key_comes_back_as_it_was_stored(&fresh().await.1).await;
-    a_hash_is_stored_once(&fresh().await.1).await;
-    an_edit_changes_what_it_names(&fresh().await.1).await;
-    a_revocation_is_for_good(&fresh().await.1).await;
-    people_find_keys_by_id_name_or_hint(&fresh().await.1).await;
-    pages_hold_every_key_once(&fresh().await.1).await;
-    changes_are_numbered(&fresh().await.1).await;
-    writers_at_once_get_numbers_of_their_own(&fresh().await.1).await;
-    hostile_text_is_data(&fresh().await.1).await;
+/// Runs every function on a fresh database each.
+macro_rules! conforms {
+    ($($name:ident),* $(,)?) => {
+        mod sqlite {
+            $(#[tokio::test]
+            async fn $name() {
+                let (_dir, db) = super::super::testing::sqlite().await;
+                super::$name(&db).await;
+            })*
+        }
+
+        mod postgres {
+            $(#[tokio::test]
+            async fn $name() {
+                super::$name(&super::super::testing::postgres().await).await;
+            })*
+        }
+    };
 }
+
+conforms!(
+    a_key_comes_back_as_it_was_stored,
+    a_hash_is_stored_once,
+    an_edit_changes_what_it_names,
+    a_revocation_is_for_good,
+    people_find_keys_by_id_name_or_hint,
+    pages_hold_every_key_once,
+    changes_are_numbered,
+    writers_at_once_get_numbers_of_their_own,
+    hostile_text_is_data,
+);
 
 fn new_key(n: u32, name: &str) -> NewKey {
     let created = Timestamp::from_millisecond(1_790_000_000_000).unwrap();
