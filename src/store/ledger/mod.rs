@@ -21,5 +21,5 @@ pub use row::{AttemptRow, CallRow, Who};
 pub use sums::Sums;
 pub use write::{Refused, Written, write};
 
-#[cfg(test)]
-mod conformance;
+
+

@@ -8,7 +8,7 @@
 use std::collections::BTreeSet;
 
 use jiff::{Timestamp, ToSpan, civil::Date, tz::TimeZone};
-use sqlx::{AssertSqlSafe, Connection, PgPool};
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 /// The tables that are partitioned, by `at` or by `hour`.
 const PARTITIONED: [&str; 3] = ["requests", "attempts", "usage_hours_by_user"];
@@ -48,8 +48,7 @@ impl Month {
 }
 
 /// Makes the partitions of these months that are missing.
-pub(super) async fn make(pool: &PgPool, months: &BTreeSet<Month>) -> Result<(), sqlx::Error> {
-    let mut connection = pool.acquire().await?;
+pub(super) async fn make(connection: &mut PgConnection, months: &BTreeSet<Month>) -> Result<(), sqlx::Error> {
     let mut transaction = connection.begin().await?;
     sqlx::query("select pg_advisory_xact_lock($1)").bind(LOCK).execute(&mut *transaction).await?;
     for month in months {
@@ -78,16 +77,16 @@ pub(super) async fn make(pool: &PgPool, months: &BTreeSet<Month>) -> Result<(), 
 /// # Errors
 /// Also when a query that runs for long keeps a table in use: dropping waits five seconds for it, because whoever wants
 /// the table meanwhile waits as well.
-pub(super) async fn drop_before(pool: &PgPool, before: i64) -> Result<usize, sqlx::Error> {
+pub(super) async fn drop_before(connection: &mut PgConnection, before: i64) -> Result<usize, sqlx::Error> {
     const CHILDREN: &str = "select c.relname::text from pg_inherits i join pg_class c on c.oid = i.inhrelid \
                             where i.inhparent = to_regclass($1)";
     let mut dropped = 0;
     for table in PARTITIONED {
-        let partitions: Vec<String> = sqlx::query_scalar(CHILDREN).bind(table).fetch_all(pool).await?;
+        let partitions: Vec<String> = sqlx::query_scalar(CHILDREN).bind(table).fetch_all(&mut *connection).await?;
         for partition in partitions {
             let month = partition.strip_prefix(table).and_then(Month::of_suffix);
             if month.is_some_and(|month| month.next().start() <= before) {
-                drop_one(pool, &partition).await?;
+                drop_one(connection, &partition).await?;
                 dropped += 1;
             }
         }
@@ -95,8 +94,8 @@ pub(super) async fn drop_before(pool: &PgPool, before: i64) -> Result<usize, sql
     Ok(dropped)
 }
 
-async fn drop_one(pool: &PgPool, partition: &str) -> Result<(), sqlx::Error> {
-    let mut transaction = pool.begin().await?;
+async fn drop_one(connection: &mut PgConnection, partition: &str) -> Result<(), sqlx::Error> {
+    let mut transaction = connection.begin().await?;
     sqlx::query("set local lock_timeout = '5s'").execute(&mut *transaction).await?;
     sqlx::query("select pg_advisory_xact_lock($1)").bind(LOCK).execute(&mut *transaction).await?;
     // The name is one of ours: a table's and the digits of a month.

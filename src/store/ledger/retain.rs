@@ -3,12 +3,18 @@
 //! Rows of calls and attempts go, and the roll-up by end user with them, because it names people and is nearly as large.
 //! The other roll-ups stay: they are small, and say what years ago cost.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use sqlx::{AssertSqlSafe, SqlitePool};
 
 use super::partitions::{self, Month};
-use crate::store::{Db, StoreError};
+use crate::store::{
+    Db, StoreError,
+    run::{Held, within},
+};
+
+/// How long making or dropping months may take.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How many rows SQLite deletes in one transaction: other writers wait for it.
 const CHUNK: i64 = 2_000;
@@ -32,7 +38,13 @@ pub async fn retain(db: &Db, before: i64) -> Result<Retained, StoreError> {
     match db {
         Db::Sqlite(pool) => Ok(Retained { rows: delete_before(pool, before).await?, ..Retained::default() }),
         Db::Postgres(pool) => {
-            Ok(Retained { partitions: partitions::drop_before(pool, before).await?, ..Retained::default() })
+            let dropped = within(PATIENCE, async {
+                let mut held = Held::take(pool).await?;
+                let dropped = partitions::drop_before(held.connection(), before).await;
+                held.finished();
+                Ok(dropped?)
+            });
+            Ok(Retained { partitions: dropped.await?, ..Retained::default() })
         }
     }
 }
@@ -45,7 +57,13 @@ pub async fn retain(db: &Db, before: i64) -> Result<Retained, StoreError> {
 pub async fn prepare(db: &Db, now: i64) -> Result<(), StoreError> {
     let Db::Postgres(pool) = db else { return Ok(()) };
     let month = Month::of(now);
-    Ok(partitions::make(pool, &BTreeSet::from([month, month.next()])).await?)
+    within(PATIENCE, async {
+        let mut held = Held::take(pool).await?;
+        let made = partitions::make(held.connection(), &BTreeSet::from([month, month.next()])).await;
+        held.finished();
+        Ok(made?)
+    })
+    .await
 }
 
 async fn delete_before(pool: &SqlitePool, before: i64) -> Result<u64, sqlx::Error> {

@@ -58,7 +58,7 @@ pub async fn day_model_key(db: &Db, from: i64, to: i64) -> Result<Vec<DayUsage>,
     sql.push(" and at < ").number(to.saturating_add(DAY));
     sql.push(" and sent_at >= ").number(from).push(" and sent_at < ").number(to);
     sql.push(" group by ").push(GROUP).push(" order by ").push(GROUP);
-    Ok(sql.fetch(db).await?)
+    sql.fetch(db).await
 }
 
 impl<'r, R: Row> FromRow<'r, R> for DayUsage

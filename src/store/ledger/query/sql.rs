@@ -1,8 +1,13 @@
 //! A query that is put together at run time: constants of this program in its text, everything else bound.
 
+use std::time::Duration;
+
 use sqlx::{AssertSqlSafe, FromRow, postgres::PgRow, sqlite::SqliteRow};
 
-use crate::store::Db;
+use crate::store::{Db, StoreError, run::on};
+
+/// How long an answer may take. Sums over a year of rows take their time.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The text of a query and its parameters.
 #[derive(Debug, Default)]
@@ -47,28 +52,18 @@ impl Sql {
     }
 
     /// Asks the database. The text is not kept prepared, because it seldom comes again.
-    pub(super) async fn fetch<T>(&self, db: &Db) -> Result<Vec<T>, sqlx::Error>
+    pub(super) async fn fetch<T>(&self, db: &Db) -> Result<Vec<T>, StoreError>
     where
         T: for<'r> FromRow<'r, SqliteRow> + for<'r> FromRow<'r, PgRow> + Send + Unpin,
     {
-        match db {
-            Db::Sqlite(pool) => {
-                let query = sqlx::query_as(AssertSqlSafe(self.text.as_str())).persistent(false);
-                let bound = self.values.iter().fold(query, |query, value| match value {
-                    Value::Number(number) => query.bind(*number),
-                    Value::Text(text) => query.bind(text.as_str()),
-                });
-                bound.fetch_all(pool).await
-            }
-            Db::Postgres(pool) => {
-                let query = sqlx::query_as(AssertSqlSafe(self.text.as_str())).persistent(false);
-                let bound = self.values.iter().fold(query, |query, value| match value {
-                    Value::Number(number) => query.bind(*number),
-                    Value::Text(text) => query.bind(text.as_str()),
-                });
-                bound.fetch_all(pool).await
-            }
-        }
+        on!(db, PATIENCE, |connection| {
+            let query = sqlx::query_as(AssertSqlSafe(self.text.as_str())).persistent(false);
+            let bound = self.values.iter().fold(query, |query, value| match value {
+                Value::Number(number) => query.bind(*number),
+                Value::Text(text) => query.bind(text.as_str()),
+            });
+            Ok(bound.fetch_all(&mut *connection).await?)
+        })
     }
 
     fn placeholder(&mut self) -> &mut Self {

@@ -150,7 +150,7 @@ fn parts(
     buckets: &Buckets<'_>,
     range: std::ops::Range<i64>,
 ) -> Vec<(Option<Rollup>, std::ops::Range<i64>)> {
-    let whole = range.start.next_multiple_of(HOUR)..range.end - range.end % HOUR;
+    let whole = (range.start + HOUR - 1) / HOUR * HOUR..range.end / HOUR * HOUR;
     match rollup_for(query, wanted) {
         Some(rollup) if buckets.are_whole_hours() && whole.start < whole.end => {
             let edges = [(None, range.start..whole.start), (None, whole.end..range.end)];

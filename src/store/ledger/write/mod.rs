@@ -7,12 +7,18 @@
 mod postgres;
 mod sqlite;
 
-use std::{borrow::Cow, collections::HashSet};
+use std::{borrow::Cow, collections::HashSet, time::Duration};
 
 use sqlx::error::DatabaseError;
 
 use super::{CallRow, clean::clean};
-use crate::store::{Db, StoreError};
+use crate::store::{
+    Db, StoreError,
+    run::{Held, within},
+};
+
+/// How long a transaction may take. Whoever has no answer by then writes the batch again.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What became of the calls of a batch.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -61,22 +67,39 @@ pub async fn write(db: &Db, calls: &[CallRow]) -> Result<Written, StoreError> {
                 let (first, second) = batch.split_at(batch.len() / 2);
                 pending.extend([second, first]);
             }
-            (Err(error), _) => return Err(error.into()),
+            (Err(error), _) => return Err(error),
         }
     }
     Ok(written)
 }
 
 /// Inserts a sorted batch, all or nothing, and says how many calls were new.
-async fn insert(db: &Db, batch: &[&CallRow]) -> Result<usize, sqlx::Error> {
+async fn insert(db: &Db, batch: &[&CallRow]) -> Result<usize, StoreError> {
     match db {
-        Db::Sqlite(pool) => sqlite::insert(pool, batch).await,
-        Db::Postgres(pool) => postgres::insert(pool, batch).await,
+        Db::Sqlite(pool) => {
+            within(PATIENCE, async {
+                let mut held = Held::take(pool).await?;
+                let inserted = sqlite::insert(held.connection(), batch).await;
+                held.finished();
+                Ok(inserted?)
+            })
+            .await
+        }
+        Db::Postgres(pool) => {
+            within(PATIENCE, async {
+                let mut held = Held::take(pool).await?;
+                let inserted = postgres::insert(held.connection(), batch).await;
+                held.finished();
+                Ok(inserted?)
+            })
+            .await
+        }
     }
 }
 
 /// Whether the database will refuse these very values again.
-fn is_about_data(db: &Db, error: &sqlx::Error) -> bool {
+fn is_about_data(db: &Db, error: &StoreError) -> bool {
+    let StoreError::Query(error) = error else { return false };
     let Some(code) = error.as_database_error().and_then(DatabaseError::code) else { return false };
     match db {
         // SQLITE_TOOBIG, SQLITE_CONSTRAINT and SQLITE_MISMATCH, in the low byte of their extended codes.

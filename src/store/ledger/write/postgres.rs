@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeSet, sync::LazyLock};
 
-use sqlx::{AssertSqlSafe, PgPool, Postgres, Transaction, error::DatabaseError, postgres::PgArguments, query::Query};
+use sqlx::{AssertSqlSafe, Connection, PgConnection, Postgres, Transaction, postgres::PgArguments, query::Query};
 
 use super::{
     super::{
@@ -30,19 +30,19 @@ const NUMBERS: [&str; 8] =
     ["at", "number", "is_last", "sent_at", "provider_key", "cost", "reported_cost", "hour"];
 
 /// Inserts a sorted batch, all or nothing, and says how many calls were new. Makes the partitions it needs.
-pub(super) async fn insert(pool: &PgPool, batch: &[&CallRow]) -> Result<usize, sqlx::Error> {
-    match insert_all(pool, batch).await {
+pub(super) async fn insert(connection: &mut PgConnection, batch: &[&CallRow]) -> Result<usize, sqlx::Error> {
+    match insert_all(connection, batch).await {
         Err(error) if lacks_partition(&error) => {
             let months: BTreeSet<Month> = batch.iter().map(|call| Month::of(call.at)).collect();
-            partitions::make(pool, &months).await?;
-            insert_all(pool, batch).await
+            partitions::make(connection, &months).await?;
+            insert_all(connection, batch).await
         }
         done => done,
     }
 }
 
-async fn insert_all(pool: &PgPool, batch: &[&CallRow]) -> Result<usize, sqlx::Error> {
-    let mut transaction = pool.begin().await?;
+async fn insert_all(connection: &mut PgConnection, batch: &[&CallRow]) -> Result<usize, sqlx::Error> {
+    let mut transaction = connection.begin().await?;
     let done = bind_requests(&REQUESTS, batch).execute(&mut *transaction).await?;
     if usize::try_from(done.rows_affected()).is_ok_and(|inserted| inserted == batch.len()) {
         insert_rest(&mut transaction, batch).await?;
@@ -51,7 +51,7 @@ async fn insert_all(pool: &PgPool, batch: &[&CallRow]) -> Result<usize, sqlx::Er
     }
     // Some were there already, which is rare: once more, asking which.
     transaction.rollback().await?;
-    let mut transaction = pool.begin().await?;
+    let mut transaction = connection.begin().await?;
     let inserted = bind_requests(&NEW_REQUESTS, batch).fetch_all(&mut *transaction).await?;
     let inserted = inserted.iter().map(sqlx::FromRow::from_row).collect::<Result<_, _>>()?;
     let new = only_new(batch, inserted);
@@ -62,7 +62,7 @@ async fn insert_all(pool: &PgPool, batch: &[&CallRow]) -> Result<usize, sqlx::Er
 
 /// Inserts the attempts of calls that are new, and adds them to the roll-ups. These come last, because their rows stay
 /// locked until the commit and other replicas wait for them.
-async fn insert_rest(transaction: &mut Transaction<'static, Postgres>, new: &[&CallRow]) -> Result<(), sqlx::Error> {
+async fn insert_rest(transaction: &mut Transaction<'_, Postgres>, new: &[&CallRow]) -> Result<(), sqlx::Error> {
     let attempts: Vec<(&CallRow, &AttemptRow)> =
         new.iter().flat_map(|call| call.attempts.iter().map(|attempt| (*call, attempt))).collect();
     if !attempts.is_empty() {

@@ -5,7 +5,7 @@
 use std::sync::{Arc, LazyLock};
 
 use sqlx::{
-    Arguments, AssertSqlSafe, Encode, Sqlite, SqlitePool, Transaction, Type, error::BoxDynError, sqlite::SqliteArguments,
+    Arguments, AssertSqlSafe, Connection, Encode, Sqlite, SqliteConnection, Transaction, Type, error::BoxDynError, sqlite::SqliteArguments,
 };
 
 use super::{
@@ -43,9 +43,9 @@ static SOURCES: LazyLock<[Arc<str>; UsageSource::ALL.len()]> =
     LazyLock::new(|| UsageSource::ALL.map(|source| source.as_str().into()));
 
 /// Inserts a sorted batch, all or nothing, and says how many calls were new.
-pub(super) async fn insert(pool: &SqlitePool, batch: &[&CallRow]) -> Result<usize, sqlx::Error> {
+pub(super) async fn insert(connection: &mut SqliteConnection, batch: &[&CallRow]) -> Result<usize, sqlx::Error> {
     // The write lock is taken first: a transaction that read before it would fail when another one wrote meanwhile.
-    let mut transaction = pool.begin_with("begin immediate").await?;
+    let mut transaction = connection.begin_with("begin immediate").await?;
     if insert_requests(&mut transaction, batch).await? == batch.len() {
         insert_rest(&mut transaction, batch).await?;
         transaction.commit().await?;
@@ -53,7 +53,7 @@ pub(super) async fn insert(pool: &SqlitePool, batch: &[&CallRow]) -> Result<usiz
     }
     // Some were there already, which is rare: once more, asking which.
     transaction.rollback().await?;
-    let mut transaction = pool.begin_with("begin immediate").await?;
+    let mut transaction = connection.begin_with("begin immediate").await?;
     let new = insert_new_requests(&mut transaction, batch).await?;
     insert_rest(&mut transaction, &new).await?;
     transaction.commit().await?;
@@ -61,7 +61,7 @@ pub(super) async fn insert(pool: &SqlitePool, batch: &[&CallRow]) -> Result<usiz
 }
 
 async fn insert_requests(
-    transaction: &mut Transaction<'static, Sqlite>,
+    transaction: &mut Transaction<'_, Sqlite>,
     batch: &[&CallRow],
 ) -> Result<usize, sqlx::Error> {
     let mut inserted = 0;
@@ -74,7 +74,7 @@ async fn insert_requests(
 }
 
 async fn insert_new_requests<'a>(
-    transaction: &mut Transaction<'static, Sqlite>,
+    transaction: &mut Transaction<'_, Sqlite>,
     batch: &[&'a CallRow],
 ) -> Result<Vec<&'a CallRow>, sqlx::Error> {
     let mut inserted: Vec<(i64, String)> = Vec::new();
@@ -86,7 +86,7 @@ async fn insert_new_requests<'a>(
 }
 
 /// Inserts the attempts of calls that are new, and adds them to the roll-ups.
-async fn insert_rest(transaction: &mut Transaction<'static, Sqlite>, new: &[&CallRow]) -> Result<(), sqlx::Error> {
+async fn insert_rest(transaction: &mut Transaction<'_, Sqlite>, new: &[&CallRow]) -> Result<(), sqlx::Error> {
     let attempts: Vec<Attempt<'_>> =
         new.iter().flat_map(|call| call.attempts.iter().map(|attempt| (*call, attempt))).collect();
     for (sql, rows) in ATTEMPTS.over(&attempts) {
