@@ -57,9 +57,7 @@ pub(super) fn clean(call: &CallRow) -> Cow<'_, CallRow> {
 fn clean_attempts(call: &mut CallRow) {
     let ascending = ascends(call);
     for (attempt, number) in call.attempts.iter_mut().zip(1..) {
-        for text in
-            [&mut attempt.target, &mut attempt.provider, &mut attempt.upstream_model, &mut attempt.price]
-        {
+        for text in [&mut attempt.target, &mut attempt.provider, &mut attempt.upstream_model, &mut attempt.price] {
             repair(text);
         }
         for text in [&mut attempt.provider_id, &mut attempt.service_tier] {

@@ -234,9 +234,7 @@ fn of_row(measure: &str) -> String {
     match measure {
         "calls" => "coalesce(a.is_last, 1)".to_owned(),
         "attempts" => "case when a.id is null then 0 else 1 end".to_owned(),
-        "errors" => {
-            "case when r.outcome in ('ok', 'client_cancel') then 0 else coalesce(a.is_last, 1) end".to_owned()
-        }
+        "errors" => "case when r.outcome in ('ok', 'client_cancel') then 0 else coalesce(a.is_last, 1) end".to_owned(),
         "failed_attempts" => {
             "case when a.id is null or a.outcome in ('ok', 'client_cancel') then 0 else 1 end".to_owned()
         }
