@@ -75,6 +75,10 @@ pub enum StoreError {
     #[error("cannot bring the database {at} up to date: {source}")]
     Migrate { at: String, source: MigrateError },
 
+    /// A question that has no answer: what is wrong with it, and what to ask instead.
+    #[error("{0}")]
+    BadQuery(String),
+
     #[error("the database did not answer in time")]
     NoAnswer,
 
