@@ -13,13 +13,13 @@ mod sums;
 mod write;
 
 pub use query::{
-    Bucket, DayUsage, Dimension, RequestFilter, UsageGroup, UsagePage, UsageQuery, cursor_after, day_model_key, request,
-    requests, usage,
+    Bucket, DayUsage, Dimension, RequestFilter, UsageGroup, UsagePage, UsageQuery, cursor_after, day_model_key,
+    request, requests, usage,
 };
 pub use retain::{Retained, prepare, retain};
 pub use row::{AttemptRow, CallRow, Who};
 pub use sums::Sums;
 pub use write::{Refused, Written, write};
 
-
-
+#[cfg(test)]
+mod conformance;

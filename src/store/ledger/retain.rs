@@ -73,11 +73,8 @@ async fn delete_before(pool: &SqlitePool, before: i64) -> Result<u64, sqlx::Erro
         let nth = format!("select {column} from {table} where {column} < $1 order by {column} limit 1 offset $2");
         let delete = format!("delete from {table} where {column} < $1");
         loop {
-            let reached: Option<i64> = sqlx::query_scalar(AssertSqlSafe(nth.as_str()))
-                .bind(before)
-                .bind(CHUNK)
-                .fetch_optional(pool)
-                .await?;
+            let reached: Option<i64> =
+                sqlx::query_scalar(AssertSqlSafe(nth.as_str())).bind(before).bind(CHUNK).fetch_optional(pool).await?;
             let until = reached.map_or(before, |nth| nth + 1);
             deleted += sqlx::query(AssertSqlSafe(delete.as_str())).bind(until).execute(pool).await?.rows_affected();
             if reached.is_none() {

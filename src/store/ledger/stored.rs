@@ -13,8 +13,19 @@ use crate::types::{Nanos, Outcome, UsageSource};
 
 /// The columns of `requests`.
 pub(super) const REQUEST_COLUMNS: [&str; 13] = [
-    "at", "id", "project", "key_id", "model", "operation", "outcome", "end_user", "tags", "workflow", "session",
-    "step", "detail",
+    "at",
+    "id",
+    "project",
+    "key_id",
+    "model",
+    "operation",
+    "outcome",
+    "end_user",
+    "tags",
+    "workflow",
+    "session",
+    "step",
+    "detail",
 ];
 
 /// The columns of `attempts`.

@@ -23,7 +23,8 @@ pub(super) fn decode(cursor: &str, texts: usize) -> Result<(i64, Vec<String>), S
             parts.map(|part| Some(percent_decode_str(part).decode_utf8().ok()?.into_owned())).collect();
         found.filter(|found| found.len() == texts).map(|found| (number, found))
     };
-    read().ok_or_else(|| StoreError::BadQuery("the cursor is not one of this list: take it from the page before".into()))
+    read()
+        .ok_or_else(|| StoreError::BadQuery("the cursor is not one of this list: take it from the page before".into()))
 }
 
 #[cfg(test)]

@@ -16,8 +16,7 @@ use super::{
     only_new,
 };
 
-static REQUESTS: LazyLock<String> =
-    LazyLock::new(|| insert_of("requests", &REQUEST_COLUMNS, "on conflict do nothing"));
+static REQUESTS: LazyLock<String> = LazyLock::new(|| insert_of("requests", &REQUEST_COLUMNS, "on conflict do nothing"));
 static NEW_REQUESTS: LazyLock<String> =
     LazyLock::new(|| insert_of("requests", &REQUEST_COLUMNS, "on conflict do nothing returning at, id"));
 static ATTEMPTS: LazyLock<String> = LazyLock::new(|| insert_of("attempts", &ATTEMPT_COLUMNS, ""));
@@ -26,8 +25,7 @@ static ROLLUPS: LazyLock<[String; 3]> = LazyLock::new(|| {
 });
 
 /// The columns that hold a number; all others hold a text.
-const NUMBERS: [&str; 8] =
-    ["at", "number", "is_last", "sent_at", "provider_key", "cost", "reported_cost", "hour"];
+const NUMBERS: [&str; 8] = ["at", "number", "is_last", "sent_at", "provider_key", "cost", "reported_cost", "hour"];
 
 /// Inserts a sorted batch, all or nothing, and says how many calls were new. Makes the partitions it needs.
 pub(super) async fn insert(connection: &mut PgConnection, batch: &[&CallRow]) -> Result<usize, sqlx::Error> {
@@ -102,7 +100,8 @@ fn bind_requests(sql: &'static str, calls: &[&CallRow]) -> Insert<'static> {
 /// In the order of [`ATTEMPT_COLUMNS`].
 fn bind_attempts(attempts: &[(&CallRow, &AttemptRow)]) -> Insert<'static> {
     let texts = |text: fn(&AttemptRow) -> &str| -> Vec<&str> { attempts.iter().map(|(_, row)| text(row)).collect() };
-    let numbers = |number: fn(&AttemptRow) -> i64| -> Vec<i64> { attempts.iter().map(|(_, row)| number(row)).collect() };
+    let numbers =
+        |number: fn(&AttemptRow) -> i64| -> Vec<i64> { attempts.iter().map(|(_, row)| number(row)).collect() };
     let mut query = sqlx::query(AssertSqlSafe(ATTEMPTS.as_str()))
         .bind(attempts.iter().map(|(call, _)| call.at).collect::<Vec<i64>>())
         .bind(attempts.iter().map(|(call, _)| &*call.id).collect::<Vec<&str>>())

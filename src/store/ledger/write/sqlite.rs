@@ -5,7 +5,8 @@
 use std::sync::{Arc, LazyLock};
 
 use sqlx::{
-    Arguments, AssertSqlSafe, Connection, Encode, Sqlite, SqliteConnection, Transaction, Type, error::BoxDynError, sqlite::SqliteArguments,
+    Arguments, AssertSqlSafe, Connection, Encode, Sqlite, SqliteConnection, Transaction, Type, error::BoxDynError,
+    sqlite::SqliteArguments,
 };
 
 use super::{
@@ -60,10 +61,7 @@ pub(super) async fn insert(connection: &mut SqliteConnection, batch: &[&CallRow]
     Ok(new.len())
 }
 
-async fn insert_requests(
-    transaction: &mut Transaction<'_, Sqlite>,
-    batch: &[&CallRow],
-) -> Result<usize, sqlx::Error> {
+async fn insert_requests(transaction: &mut Transaction<'_, Sqlite>, batch: &[&CallRow]) -> Result<usize, sqlx::Error> {
     let mut inserted = 0;
     for (sql, rows) in REQUESTS.over(batch) {
         let arguments = arguments(rows, REQUEST_COLUMNS.len(), |row, call| bind_request(row, call))?;
