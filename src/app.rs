@@ -17,7 +17,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    accounting::{Till, settle_all},
+    accounting::{Ledger, LedgerError, Sink, Till, settle_all},
     auth::{DeclaredKeys, Keys, ManageError},
     config::{self, Complaint, Complaints, Environment, Flags, Loaded, Settings, Source},
     gateway::{Gateway, Outlet, Snapshot},
@@ -43,12 +43,17 @@ const UNSETTLED: usize = 4_096;
 /// How often the configuration file is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
+/// How long the database may take for the last rows of the ledger before they are left to the next start.
+const LAST_ROWS: Duration = Duration::from_secs(5);
+
 /// A gateway that is running.
 #[derive(Debug)]
 pub struct App {
     pub address: SocketAddr,
     pub keys: Keys,
     db: Db,
+    /// Where calls are written down.
+    pub ledger: Ledger,
     pub gateway: Arc<Gateway>,
     pub metrics: Arc<Metrics>,
     pub shutdown: Shutdown,
@@ -75,6 +80,8 @@ pub enum StartError {
     Listen { address: SocketAddr, cause: std::io::Error },
     #[error("{0}")]
     Store(#[from] StoreError),
+    #[error("{0}")]
+    Ledger(#[from] LedgerError),
     #[error("{0}")]
     Tls(#[from] http::tls::TlsError),
     #[error("{0}")]
@@ -116,6 +123,9 @@ impl App {
         let (tasks, settling, serving) = (Tasks::new(), Tasks::new(), Tasks::new());
 
         let db = Db::open(&settings.data_dir).await?;
+        let sink = Sink::Store(db.clone());
+        let ledger =
+            Ledger::start(settings.ledger.clone(), &settings.data_dir, sink, clock.clone(), metrics.clone()).await?;
         let keys = Keys::new(db.clone(), clock.clone(), &settings.auth);
         tasks.spawn(keys.clone().watch(tasks.stopping()));
 
@@ -179,6 +189,7 @@ impl App {
             address,
             keys,
             db,
+            ledger,
             gateway,
             metrics,
             shutdown,
@@ -226,12 +237,14 @@ impl App {
         self.serving.shut_down(&self.clock, Duration::from_secs(2)).await;
         self.tasks.shut_down(&self.clock, Duration::from_secs(2)).await;
         // The last till goes with the gateway; settling then runs dry and ends.
-        let Self { gateway, reloads, settling, clock, lines, .. } = self;
+        let Self { db, ledger, gateway, reloads, settling, clock, lines, .. } = self;
         drop(reloads);
         drop(gateway);
         if !settling.shut_down(&clock, Duration::from_secs(5)).await {
             tracing::warn!("calls were still unsettled at the end");
         }
+        ledger.stop(LAST_ROWS).await;
+        db.close().await;
         lines.flush(Duration::from_secs(1));
     }
 }
@@ -297,6 +310,7 @@ impl Reloads {
             ("tls", old.tls != new.tls),
             ("server", old.server != server),
             ("log", old.log != new.log),
+            ("ledger", old.ledger != new.ledger),
             ("auth", old.auth != new.auth),
             ("retries.max_share", old.retries.max_share != new.retries.max_share),
         ];

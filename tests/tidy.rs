@@ -49,6 +49,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "error",
             "telemetry::settings",
             "providers",
+            "accounting::settings",
             "auth::settings",
             "routing::settings",
             "routing::pattern",
