@@ -211,7 +211,8 @@ async fn limit(connection: &mut PgConnection, statement_millis: u128) -> Result<
 async fn ping(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     let clock = Clock::Real;
     let deadline = clock.now() + PING_TIMEOUT;
-    clock.timeout_at(deadline, connection.ping()).await.unwrap_or(Err(sqlx::Error::PoolTimedOut))
+    let silence = || std::io::Error::new(ErrorKind::TimedOut, "the server does not answer");
+    clock.timeout_at(deadline, connection.ping()).await.unwrap_or_else(|_| Err(sqlx::Error::Io(silence())))
 }
 
 /// `postgres://switchboard@db:5432/switchboard`.
