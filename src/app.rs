@@ -17,7 +17,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    accounting::{Till, settle_all},
+    accounting::{Ledger, LedgerError, Sink, Till, settle_all},
     auth::{DeclaredKeys, Draft, Keys, ManageError},
     config::{self, Complaint, Complaints, Environment, Flags, Loaded, Settings, Source},
     gateway::{Gateway, Outlet, Snapshot},
@@ -45,6 +45,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// Names the mark in the store that says that the first key was made.
 const FIRST_KEY: &str = "first_key";
+/// How long the database may take for the last rows of the ledger before they are left to the next start.
+const LAST_ROWS: Duration = Duration::from_secs(5);
 
 /// A gateway that is running.
 #[derive(Debug)]
@@ -54,6 +56,8 @@ pub struct App {
     db: Db,
     /// Whether the database was not there, so that nobody knows what is in it.
     pub without_store: bool,
+    /// Where calls are written down.
+    pub ledger: Ledger,
     pub gateway: Arc<Gateway>,
     pub metrics: Arc<Metrics>,
     pub shutdown: Shutdown,
@@ -80,6 +84,8 @@ pub enum StartError {
     Listen { address: SocketAddr, cause: std::io::Error },
     #[error("{0}")]
     Store(#[from] StoreError),
+    #[error("{0}")]
+    Ledger(#[from] LedgerError),
     #[error("{0}")]
     Tls(#[from] http::tls::TlsError),
     #[error("{0}")]
@@ -130,6 +136,9 @@ impl App {
             );
             tasks.spawn(waiting.run(clock.clone(), tasks.stopping()));
         }
+        let sink = Sink::Store(db.clone());
+        let ledger =
+            Ledger::start(settings.ledger.clone(), &settings.data_dir, sink, clock.clone(), metrics.clone()).await?;
         let keys = Keys::new(db.clone(), clock.clone(), &settings.auth);
         tasks.spawn(keys.clone().watch(tasks.stopping()));
 
@@ -194,6 +203,7 @@ impl App {
             keys,
             db,
             without_store,
+            ledger,
             gateway,
             metrics,
             shutdown,
@@ -246,12 +256,14 @@ impl App {
         self.serving.shut_down(&self.clock, Duration::from_secs(2)).await;
         self.tasks.shut_down(&self.clock, Duration::from_secs(2)).await;
         // The last till goes with the gateway; settling then runs dry and ends.
-        let Self { gateway, reloads, settling, clock, lines, .. } = self;
+        let Self { db, ledger, gateway, reloads, settling, clock, lines, .. } = self;
         drop(reloads);
         drop(gateway);
         if !settling.shut_down(&clock, Duration::from_secs(5)).await {
             tracing::warn!("calls were still unsettled at the end");
         }
+        ledger.stop(LAST_ROWS).await;
+        db.close().await;
         lines.flush(Duration::from_secs(1));
     }
 }
@@ -318,6 +330,7 @@ impl Reloads {
             ("tls", old.tls != new.tls),
             ("server", old.server != server),
             ("log", old.log != new.log),
+            ("ledger", old.ledger != new.ledger),
             ("auth", old.auth != new.auth),
             ("retries.max_share", old.retries.max_share != new.retries.max_share),
         ];

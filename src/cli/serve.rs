@@ -121,6 +121,6 @@ async fn run_until_stopped(app: App, signals: Signals) -> Result<(), Failed> {
 fn failed(error: StartError) -> Failed {
     match error {
         StartError::Config(_) | StartError::Tls(_) | StartError::Log(_) => Failed::misconfigured(error),
-        StartError::Listen { .. } | StartError::Store(_) => Failed::wrong(error),
+        StartError::Listen { .. } | StartError::Store(_) | StartError::Ledger(_) => Failed::wrong(error),
     }
 }
