@@ -213,10 +213,12 @@ async fn connections_that_went_silent_are_found_out_before_a_query_is_sent() {
 async fn a_server_that_comes_after_the_gateway_is_migrated_and_used() {
     let mut server = PrivatePostgres::start();
     server.stop();
-    let settings = DatabaseSettings::at(Secret::new(server.url("postgres")));
+    let url = server.url("postgres").replace('@', ":canary-password@");
+    let settings = DatabaseSettings::at(Secret::new(url));
     assert!(matches!(open(&settings).await.unwrap_err(), StoreError::Unreachable { .. }));
     let (opened, took) = timed(Db::open_or_wait(Path::new(NOWHERE), Some(&settings))).await;
     let (db, waiting) = opened.unwrap();
+    assert!(!format!("{db:?} {waiting:?}").contains("canary"));
     assert!(took < Duration::from_secs(6), "{took:?}");
     let tasks = Tasks::new();
     tasks.spawn(waiting.unwrap().run(Clock::Real, tasks.stopping()));
@@ -267,4 +269,19 @@ async fn the_url_says_how_far_the_server_is_trusted() {
             None => assert!(matches!(&opened, Err(StoreError::Refused { .. })), "{url}: {opened:?}"),
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_comes_with_the_tables_of_a_newer_version_is_not_used() {
+    let mut server = PrivatePostgres::start();
+    let settings = DatabaseSettings::at(Secret::new(server.url("postgres")));
+    let db = open(&settings).await.unwrap();
+    sqlx::query("update schema_floor set version = 9999").execute(pool(&db)).await.unwrap();
+    server.stop();
+    let (db, waiting) = Box::pin(Db::open_or_wait(Path::new(NOWHERE), Some(&settings))).await.unwrap();
+    server.restart();
+    let tasks = Tasks::new();
+    waiting.unwrap().run(Clock::Real, tasks.stopping()).await;
+    let error = keys::count(&db).await.unwrap_err();
+    assert!(matches!(error, StoreError::Query(sqlx::Error::PoolClosed)), "{error:?}");
 }

@@ -1,6 +1,6 @@
 //! Opens a PostgreSQL database: its URL, a bounded pool, migrations under a lock that all replicas share.
 
-use std::{io::ErrorKind, time::Duration};
+use std::{fmt, io::ErrorKind, time::Duration};
 
 use sqlx::{
     ConnectOptions, Connection, Executor, PgConnection, PgPool,
@@ -33,7 +33,7 @@ const MIGRATE_TIMEOUT: Duration = Duration::from_secs(600);
 const MIGRATION_LOCK: i64 = 0x7362_6d69_6772_6174;
 
 /// A server, and how to talk to it.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct Server {
     options: PgConnectOptions,
     settings: DatabaseSettings,
@@ -171,6 +171,13 @@ impl Server {
             sqlx::Error::Database(error) => error.code().is_some_and(|code| PASSING.contains(&&*code)),
             _ => false,
         }
+    }
+}
+
+/// The options hold the password, and would print it.
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server").field("at", &self.at).finish_non_exhaustive()
     }
 }
 
