@@ -56,7 +56,7 @@ pub(super) fn commit(gateway: &Arc<Gateway>, call: &Call, committed: Committed, 
     put(&mut headers, names::OVERHEAD, &millis(overhead));
     let body = match answer.content {
         Content::Whole { body, reply } => {
-            if let Some(usage) = reply.usage {
+            if let Some(usage) = reply.stated.usage {
                 charge.usage(usage);
             }
             if let Some(reason) = &reply.finish_reason {
