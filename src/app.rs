@@ -17,10 +17,11 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    accounting::{Till, settle_all},
+    accounting::{Books, Ledger, Till, settle_all},
     auth::{DeclaredKeys, Keys, ManageError},
+    catalog::Catalog,
     config::{self, Complaint, Complaints, Environment, Flags, Loaded, Settings, Source},
-    gateway::{Gateway, Outlet, Snapshot},
+    gateway::{Gateway, Outlet, Prices, Snapshot},
     http::{self, Phase, Server, Shutdown, Surface, Tls, settings::Settings as ServerSettings},
     mock::{Behaviour, Mock},
     providers::{
@@ -128,8 +129,14 @@ impl App {
         metrics.config_in_force(&snapshot.hash);
 
         let places = settings.server.max_in_flight.saturating_add(UNSETTLED);
-        let (till, settlements) = Till::new(places, clock.clone(), metrics.clone());
-        settling.spawn(settle_all(settlements, metrics.clone(), CallLog::new(&settings.log, &lines)));
+        let books = Arc::new(Books {
+            metrics: metrics.clone(),
+            log: CallLog::new(&settings.log, &lines),
+            ledger: Ledger,
+            instance: "local".into(),
+        });
+        let (till, settlements) = Till::new(places, clock.clone(), books.clone());
+        settling.spawn(settle_all(settlements, books));
         let gateway = Arc::new(Gateway {
             snapshot: ArcSwap::from_pointee(snapshot),
             till,
@@ -384,7 +391,8 @@ impl Parts<'_> {
             uris.push(provider.uri(operation).map_err(|error| complain("base_url", error.to_string()))?);
         }
         let uris = uris.try_into().map_err(|_| complain("base_url", "it leads nowhere".into()))?;
-        Ok(Outlet { pool, uris, metrics: self.metrics.target(&target.label) })
+        let prices = Prices::new(Catalog::embedded(), provider.name.clone(), provider.kind, target.fixed_model());
+        Ok(Outlet { pool, uris, metrics: self.metrics.target(&target.label), prices: Arc::new(prices) })
     }
 }
 

@@ -4,6 +4,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use http::Uri;
 
+use super::Prices;
 use crate::{
     providers::Operation,
     routing::{
@@ -22,6 +23,8 @@ pub struct Snapshot {
     pub health: HealthSettings,
     /// Silence in a stream after which a comment is sent.
     pub keepalive: Duration,
+    /// The project of keys that belong to none.
+    pub default_project: Arc<str>,
     /// Short hex of the configuration's text: tells replicas and reloads apart.
     pub hash: String,
     /// By `Target::index`.
@@ -38,6 +41,7 @@ pub struct Outlet {
     /// Where each operation is served, in the order of [`Operation::ALL`].
     pub uris: [Uri; Operation::ALL.len()],
     pub metrics: Arc<TargetMetrics>,
+    pub prices: Arc<Prices>,
 }
 
 impl Snapshot {
@@ -58,7 +62,8 @@ impl Snapshot {
         let handles = |name: &str| Operation::ALL.map(|operation| metrics.model(operation.label(), name));
         let models = routes.models().map(|model| (model.name.clone(), handles(&model.name))).collect();
         let other = metrics.model(Operation::Chat.label(), "other");
-        Ok(Self { routes, retries, health, keepalive, hash, outlets, models, other })
+        let default_project = Arc::from("default");
+        Ok(Self { routes, retries, health, keepalive, default_project, hash, outlets, models, other })
     }
 
     pub fn outlet(&self, target: &Target) -> &Outlet {

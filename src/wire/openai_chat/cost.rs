@@ -10,9 +10,18 @@
 //! These are floating-point numbers by the time they get here, so they are rounded to the nano-dollar. A negative one,
 //! or one that is no number, is no statement.
 
+use std::sync::LazyLock;
+
+use bytes::Bytes;
+use memchr::memmem::Finder;
+
 use crate::{
     types::{Nanos, money},
-    wire::json::{Kind, Value},
+    wire::{
+        envelope::{Edit, Envelope},
+        json::{Kind, Value},
+        sse::Frame,
+    },
 };
 
 /// What the `usage` object says of money.
@@ -40,6 +49,23 @@ pub fn read_dollars(text: &str) -> Option<Nanos> {
     Nanos::from_dollars_rounded(text.trim()).ok().filter(|cost| *cost >= Nanos::ZERO)
 }
 
+static USAGE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\"usage\""));
+
+/// The frame with a member `cost`, a number of dollars, in its `usage` object, in place of one that may be there; every
+/// other byte stays. `None` for a frame without such an object, or when the cost is not known.
+pub fn show_cost(frame: &Frame, cost: impl FnOnce() -> Option<Nanos>) -> Option<Bytes> {
+    let bytes = frame.bytes();
+    USAGE.find(bytes)?;
+    let place = frame.data_range()?;
+    let chunk = Envelope::parse(Bytes::copy_from_slice(&bytes[place.clone()])).ok()?;
+    let usage = chunk.get("usage").filter(|usage| usage.kind == Kind::Object)?;
+    let usage = Envelope::parse(chunk.bytes().slice_ref(usage.raw)).ok()?;
+    let cost = cost()?.to_string().into();
+    let usage = usage.patch(&[Edit::Set { name: "cost", value: cost }]).to_vec().into();
+    let chunk = chunk.patch(&[Edit::Set { name: "usage", value: usage }]).to_vec();
+    Some([&bytes[..place.start], &chunk, &bytes[place.end..]].concat().into())
+}
+
 fn dollars(value: Value<'_>) -> Option<Nanos> {
     amount(value, 9)
 }
@@ -57,6 +83,33 @@ fn amount(value: Value<'_>, scale: i32) -> Option<Nanos> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::sse::FrameReader;
+
+    #[test]
+    fn the_cost_is_put_beside_the_counts_and_nothing_else_changes() {
+        let cases = [
+            (
+                "data: {\"choices\":[],\"usage\":{\"prompt_tokens\": 1}}\n\n",
+                "data: {\"choices\":[],\"usage\":{\"prompt_tokens\": 1,\"cost\":0.000375}}\n\n",
+            ),
+            (
+                "data:{\"usage\":{\"cost\":9,\"a\":1.50},\"x\":1e3}\r\n\r\n",
+                "data:{\"usage\":{\"cost\":0.000375,\"a\":1.50},\"x\":1e3}\r\n\r\n",
+            ),
+        ];
+        let shown = |text: &str, cost| {
+            let mut reader = FrameReader::new(1 << 20);
+            reader.push(Bytes::copy_from_slice(text.as_bytes()));
+            show_cost(&reader.next().unwrap().unwrap(), || cost)
+        };
+        for (text, expected) in cases {
+            assert_eq!(shown(text, Some(Nanos(375_000))).unwrap(), expected);
+            assert_eq!(shown(text, None), None);
+        }
+        for text in ["data: {\"usage\":null}\n\n", "data: {\"a\":\"\\\"usage\\\"\"}\n\n", "data: [DONE]\n\n"] {
+            assert_eq!(shown(text, Some(Nanos(1))), None, "{text}");
+        }
+    }
 
     #[test]
     fn a_stated_cost_is_read_in_every_shape() {

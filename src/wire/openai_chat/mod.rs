@@ -14,7 +14,7 @@ use std::borrow::Cow;
 
 use super::json::{Kind, Malformed, Object, Value};
 
-pub use cost::read_dollars;
+pub use cost::{read_dollars, show_cost};
 pub use error::{ErrorClass, ProviderError, classify, is_error_object, render, render_event, render_provider};
 pub use hide::{Hidden, hide_usage};
 pub use reply::{BadReply, Reply, read_reply};

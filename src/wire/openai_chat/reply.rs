@@ -48,10 +48,7 @@ pub fn read_reply(shape: Shape, body: &[u8]) -> Result<Reply, BadReply> {
     if answer.is_error() {
         return Err(BadReply::Error(error::classify_in_band(body)));
     }
-    let mut reply = Reply {
-        model: answer.model.and_then(|model| model.as_str()).map(Into::into),
-        ..Reply::default()
-    };
+    let mut reply = Reply { model: answer.model.and_then(|model| model.as_str()).map(Into::into), ..Reply::default() };
     answer.state(&mut reply.stated);
     if shape == Shape::Embedding {
         let data = answer.data.filter(|data| data.kind == Kind::Array).ok_or(BadReply::WrongShape("`data` array"))?;

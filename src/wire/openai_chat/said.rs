@@ -157,7 +157,14 @@ impl Words {
                     // An id, a type or a link is not something that the model said.
                     let is_said = matches!(
                         name.bytes().as_ref(),
-                        b"text" | b"content" | b"thinking" | b"function" | b"name" | b"arguments" | b"custom" | b"input"
+                        b"text"
+                            | b"content"
+                            | b"thinking"
+                            | b"function"
+                            | b"name"
+                            | b"arguments"
+                            | b"custom"
+                            | b"input"
                     );
                     if is_said {
                         self.gather_within(value, depth - 1);
@@ -207,7 +214,10 @@ mod tests {
 
     fn said(delta: &str) -> (String, String) {
         let mut said = Said::default();
-        said.add(Shape::Chat, format!(r#"{{"id":"x","choices":[{{"index":0,"delta":{delta}}}],"model":"m"}}"#).as_bytes());
+        said.add(
+            Shape::Chat,
+            format!(r#"{{"id":"x","choices":[{{"index":0,"delta":{delta}}}],"model":"m"}}"#).as_bytes(),
+        );
         (said.text.sample().into_owned(), said.reasoning.sample().into_owned())
     }
 
@@ -217,7 +227,11 @@ mod tests {
             (r#"{"content":" token"}"#, " token", ""),
             (r#"{"role":"assistant","content":"a\n\"b\" \u00e4","refusal":null}"#, "a\n\"b\" ä", ""),
             (r#"{"content":null,"reasoning_content":"hm"}"#, "", "hm"),
-            (r#"{"content":"","reasoning":"hm","reasoning_details":[{"type":"reasoning.text","text":"hm"}]}"#, "", "hm"),
+            (
+                r#"{"content":"","reasoning":"hm","reasoning_details":[{"type":"reasoning.text","text":"hm"}]}"#,
+                "",
+                "hm",
+            ),
             (r#"{"reasoning":"hm","reasoning_content":"hm"}"#, "", "hm"),
             (
                 r#"{"content":[{"type":"thinking","thinking":[{"type":"text","text":"hm"}]},{"type":"text","text":"so"}]}"#,

@@ -91,6 +91,11 @@ impl StreamObserver {
         self.stated.usage
     }
 
+    /// What the provider has stated beside the answer so far.
+    pub fn stated(&self) -> &Stated {
+        &self.stated
+    }
+
     /// What the provider states beside the answer. Asked for again, it is gone.
     pub fn take_stated(&mut self) -> Stated {
         std::mem::take(&mut self.stated)
