@@ -6,7 +6,7 @@ use tokio::sync::mpsc;
 
 use super::{
     attempt::{AttemptRecord, millis},
-    estimate::{self, Asked},
+    estimate::{self, Asked, Vocabulary},
     seam::Ledger,
 };
 use crate::{
@@ -117,11 +117,12 @@ impl Settlement {
     /// Counts the tokens that no provider has counted.
     async fn count(&mut self) {
         for attempt in self.attempts.iter_mut().filter(|attempt| attempt.is_uncounted()) {
-            let (asked, said, model) = (self.asked.clone(), attempt.said.take(), attempt.to.upstream_model.clone());
-            let counting = move || {
-                let counted = estimate::by_text(&asked, said.as_deref(), &model);
-                (counted, said)
+            let Some(vocabulary) = Vocabulary::of(&attempt.to.upstream_model) else {
+                attempt.counted = Some(estimate::by_script(&self.asked, attempt.said.as_deref()));
+                continue;
             };
+            let (asked, said) = (self.asked.clone(), attempt.said.take());
+            let counting = move || (estimate::by_vocabulary(&asked, said.as_deref(), vocabulary), said);
             // Loading a vocabulary takes a tenth of a second: not on a thread that serves calls.
             if let Ok((counted, said)) = tokio::task::spawn_blocking(counting).await {
                 (attempt.counted, attempt.said) = (Some(counted), said);
