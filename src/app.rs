@@ -17,8 +17,8 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    accounting::{Books, Ledger, Till, settle_all},
-    auth::{DeclaredKeys, Keys, ManageError},
+    accounting::{Books, Ledger, LedgerError, Sink, Till, settle_all},
+    auth::{DeclaredKeys, Draft, Keys, ManageError},
     catalog::Catalog,
     config::{self, Complaint, Complaints, Environment, Flags, Loaded, Settings, Source},
     gateway::{Gateway, Outlet, Prices, Snapshot},
@@ -29,7 +29,7 @@ use crate::{
         settings::{HttpVersion, Timeout},
     },
     routing::{RetryBudget, Routes, Target},
-    store::{self, Db, StoreError},
+    store::{self, Db, KeyHash, StoreError},
     telemetry::{
         self, CallLog, Lines, Metrics,
         metrics::{BreakerSample, BreakerState},
@@ -44,12 +44,22 @@ const UNSETTLED: usize = 4_096;
 /// How often the configuration file is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
+/// Names the mark in the store that says that the first key was made.
+const FIRST_KEY: &str = "first_key";
+
+/// How long the database may take for the last rows of the ledger before they are left to the next start.
+const LAST_ROWS: Duration = Duration::from_secs(5);
+
 /// A gateway that is running.
 #[derive(Debug)]
 pub struct App {
     pub address: SocketAddr,
     pub keys: Keys,
     db: Db,
+    /// Where calls are written down.
+    pub ledger: Ledger,
+    /// Whether the database was not there, so that nobody knows what is in it.
+    pub without_store: bool,
     pub gateway: Arc<Gateway>,
     pub metrics: Arc<Metrics>,
     pub shutdown: Shutdown,
@@ -76,6 +86,8 @@ pub enum StartError {
     Listen { address: SocketAddr, cause: std::io::Error },
     #[error("{0}")]
     Store(#[from] StoreError),
+    #[error("{0}")]
+    Ledger(#[from] LedgerError),
     #[error("{0}")]
     Tls(#[from] http::tls::TlsError),
     #[error("{0}")]
@@ -116,7 +128,19 @@ impl App {
         }
         let (tasks, settling, serving) = (Tasks::new(), Tasks::new(), Tasks::new());
 
-        let db = Db::open(&settings.data_dir).await?;
+        let (db, waiting) = Db::open_or_wait(&settings.data_dir, settings.database.as_ref()).await?;
+        let without_store = waiting.is_some();
+        if let Some(waiting) = waiting {
+            tracing::error!(
+                "{}. Starting without it: keys declared in the configuration work, others are answered 503 until it \
+                 answers",
+                waiting.why
+            );
+            tasks.spawn(waiting.run(clock.clone(), tasks.stopping()));
+        }
+        let sink = Sink::Store(db.clone());
+        let ledger =
+            Ledger::start(Default::default(), &settings.data_dir, sink, clock.clone(), metrics.clone()).await?;
         let keys = Keys::new(db.clone(), clock.clone(), &settings.auth);
         tasks.spawn(keys.clone().watch(tasks.stopping()));
 
@@ -132,8 +156,8 @@ impl App {
         let books = Arc::new(Books {
             metrics: metrics.clone(),
             log: CallLog::new(&settings.log, &lines),
-            ledger: Ledger,
-            instance: "local".into(),
+            ledger: ledger.clone(),
+            instance: instance(),
         });
         let (till, settlements) = Till::new(places, clock.clone(), books.clone());
         settling.spawn(settle_all(settlements, books));
@@ -186,6 +210,8 @@ impl App {
             address,
             keys,
             db,
+            ledger,
+            without_store,
             gateway,
             metrics,
             shutdown,
@@ -207,7 +233,8 @@ impl App {
         store::keys::count(&self.db).await
     }
 
-    /// Makes the first key of a gateway that has none, stored or declared. It may use every model.
+    /// Makes the first key of a gateway that has none, stored or declared. It may use every model. Of gateways that
+    /// start at once on one database, one makes it.
     ///
     /// # Errors
     /// When the store cannot be read or written.
@@ -215,7 +242,11 @@ impl App {
         if !self.settings.keys.is_empty() || self.stored_keys().await? > 0 {
             return Ok(None);
         }
-        let (_, secret) = self.keys.create("first", &["*".to_owned()], None).await?;
+        let now = i64::try_from(self.clock.unix_millis()).unwrap_or(i64::MAX);
+        if !store::secrets::put_first(&self.db, FIRST_KEY, &KeyHash::of(FIRST_KEY), now).await? {
+            return Ok(None);
+        }
+        let (_, secret) = self.keys.create(Draft::new("first", &["*".to_owned()], None)).await?;
         Ok(Some(secret))
     }
 
@@ -233,12 +264,13 @@ impl App {
         self.serving.shut_down(&self.clock, Duration::from_secs(2)).await;
         self.tasks.shut_down(&self.clock, Duration::from_secs(2)).await;
         // The last till goes with the gateway; settling then runs dry and ends.
-        let Self { gateway, reloads, settling, clock, lines, .. } = self;
+        let Self { ledger, gateway, reloads, settling, clock, lines, .. } = self;
         drop(reloads);
         drop(gateway);
         if !settling.shut_down(&clock, Duration::from_secs(5)).await {
             tracing::warn!("calls were still unsettled at the end");
         }
+        ledger.stop(LAST_ROWS).await;
         lines.flush(Duration::from_secs(1));
     }
 }
@@ -301,6 +333,7 @@ impl Reloads {
         let changed = [
             ("listen", old.listen != new.listen),
             ("data_dir", old.data_dir != new.data_dir),
+            ("database", old.database != new.database),
             ("tls", old.tls != new.tls),
             ("server", old.server != server),
             ("log", old.log != new.log),
@@ -404,6 +437,15 @@ pub fn check(loaded: &Loaded) -> Result<(), Complaints> {
     let connections = Connections::new(Clock::Real, Tasks::new());
     let parts = Parts { connections: &connections, metrics: &Metrics::new(), mock: "http://127.0.0.1:9/v1" };
     parts.assemble(loaded, None).map(|_| ())
+}
+
+/// The name of this gateway in its rows: that of the machine, or of the container.
+fn instance() -> Arc<str> {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    match name.trim() {
+        "" => "switchboard".into(),
+        name => name.into(),
+    }
 }
 
 /// The deadlines of a provider, with those of last resort for what nobody has set.

@@ -59,9 +59,11 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         &[
             "types",
             "error",
+            "store::settings",
             "telemetry::settings",
             "providers",
             "auth::settings",
+            "auth::labels",
             "routing::settings",
             "routing::pattern",
             "routing::Routes",

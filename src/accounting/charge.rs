@@ -14,6 +14,7 @@ use super::{
 };
 use crate::{
     error::Error,
+    store::ledger::CallRow,
     telemetry::{Metrics, ModelMetrics, Outcome, metrics::Counted},
     types::{Clock, Nanos},
     wire::openai_chat::{Said, Stated},
@@ -84,7 +85,14 @@ impl Charge {
     pub fn attempt_started(&mut self, to: Destination) {
         let Some(record) = &mut self.record else { return };
         record.attempts.push(AttemptRecord::new(to, self.clock.unix_millis(), self.clock.now()));
-        self.books.ledger.opened(&record.row(&self.books.instance));
+        if let Some(row) = self.row() {
+            self.books.ledger.opened(&row);
+        }
+    }
+
+    /// The call's row if it never ended.
+    pub(super) fn row(&self) -> Option<CallRow> {
+        Some(self.record.as_ref()?.row(&self.books.instance))
     }
 
     /// Notes how the running attempt ended, or that it was committed (`Outcome::Ok`), and how long it was waited for.

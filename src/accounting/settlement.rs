@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 use super::{
     attempt::{AttemptRecord, millis},
     estimate::{self, Asked, Vocabulary},
-    seam::Ledger,
+    ledger::Ledger,
 };
 use crate::{
     providers::Operation,
@@ -75,6 +75,7 @@ pub async fn settle_all(mut settlements: mpsc::Receiver<Box<Settlement>>, books:
     const BATCH: usize = 64;
     let mut batch = Vec::with_capacity(BATCH);
     while settlements.recv_many(&mut batch, BATCH).await > 0 {
+        let mut rows = Vec::with_capacity(batch.len());
         for mut settlement in batch.drain(..) {
             if settlements.len() < BEHIND {
                 settlement.count().await;
@@ -82,8 +83,9 @@ pub async fn settle_all(mut settlements: mpsc::Receiver<Box<Settlement>>, books:
             let row = settlement.row(&books.instance);
             settlement.observe(&books.metrics, &row);
             settlement.log(&books.log, &row);
-            books.ledger.settled(row);
+            rows.push(row);
         }
+        books.ledger.settled(rows);
     }
 }
 
@@ -115,7 +117,7 @@ impl Settlement {
     }
 
     /// Counts the tokens that no provider has counted.
-    async fn count(&mut self) {
+    pub(super) async fn count(&mut self) {
         for attempt in self.attempts.iter_mut().filter(|attempt| attempt.is_uncounted()) {
             let Some(vocabulary) = Vocabulary::of(&attempt.to.upstream_model) else {
                 attempt.counted = Some(estimate::by_script(&self.asked, attempt.said.as_deref()));

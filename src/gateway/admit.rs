@@ -48,9 +48,10 @@ pub(super) fn admit(gateway: &Gateway, call: &Call) -> Result<(Resolved, Charge)
 /// On whose behalf the call is made: what its key says, and what it says itself.
 fn asking(call: &Call) -> Who {
     let key = Who {
-        project: call.snapshot.default_project.clone(),
+        project: call.principal.project.clone(),
         key_id: call.principal.id.clone(),
         key_name: call.principal.name.clone(),
+        tags: call.principal.tags.to_vec(),
         ..Who::default()
     };
     who::asking(key, &call.headers, &call.envelope)

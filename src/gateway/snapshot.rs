@@ -23,8 +23,6 @@ pub struct Snapshot {
     pub health: HealthSettings,
     /// Silence in a stream after which a comment is sent.
     pub keepalive: Duration,
-    /// The project of keys that belong to none.
-    pub default_project: Arc<str>,
     /// Short hex of the configuration's text: tells replicas and reloads apart.
     pub hash: String,
     /// By `Target::index`.
@@ -62,8 +60,7 @@ impl Snapshot {
         let handles = |name: &str| Operation::ALL.map(|operation| metrics.model(operation.label(), name));
         let models = routes.models().map(|model| (model.name.clone(), handles(&model.name))).collect();
         let other = metrics.model(Operation::Chat.label(), "other");
-        let default_project = Arc::from("default");
-        Ok(Self { routes, retries, health, keepalive, default_project, hash, outlets, models, other })
+        Ok(Self { routes, retries, health, keepalive, hash, outlets, models, other })
     }
 
     pub fn outlet(&self, target: &Target) -> &Outlet {

@@ -18,13 +18,14 @@ use switchboard::{
     app::App,
     config::{self, Environment},
     mock::{Behaviour, Mock, Recorded},
+    store::ledger::CallRow,
     telemetry::Metrics,
     types::{Clock, Tasks},
 };
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 
-use super::{Answer, Counts, Live, RawClient, chat, settle, soon};
+use super::{Answer, Counts, Live, RawClient, books, chat, settle, soon};
 
 /// The key that tests present. It may use every model.
 pub const KEY: &str = "it-key-0123456789abcdef";
@@ -47,12 +48,15 @@ const BEFORE_ADMISSION: &[&str] = &[
     "invalid_model",
     "invalid_type",
     "invalid_utf8",
+    "key_store_unavailable",
+    "ledger_full",
     "method_not_allowed",
     "missing_api_key",
     "missing_field",
     "missing_model",
     "model_not_allowed",
     "model_not_found",
+    "revoked_api_key",
     "too_many_wrong_keys",
     "unknown_path",
     "unsupported_encoding",
@@ -93,7 +97,9 @@ pub struct Gate {
     unseen: Cell<u64>,
     began: Instant,
     finished: Cell<bool>,
-    _dir: TempDir,
+    /// The ledger is in `dir`, and not in a database of the test's own.
+    has_books: bool,
+    dir: TempDir,
 }
 
 #[derive(Debug)]
@@ -183,7 +189,8 @@ impl Builder {
             admitted: Cell::new(0),
             unseen: Cell::new(0),
             finished: Cell::new(false),
-            _dir: dir,
+            has_books: !self.config.contains("database:"),
+            dir,
         }
     }
 }
@@ -353,6 +360,21 @@ impl Gate {
         panic!("not done after {:?}", self.elapsed());
     }
 
+    /// Waits for what takes real time, such as a database, and moves the time once in a while for what waits for that.
+    pub async fn patiently<F: Future>(&self, future: F) -> F::Output {
+        let mut future = pin!(future);
+        for _ in 0..200 {
+            let clock = Clock::Real;
+            if let Ok(output) = clock.timeout_at(clock.now() + Duration::from_millis(250), future.as_mut()).await {
+                return output;
+            }
+            if let Clock::Held(_) = self.clock {
+                self.clock.advance(Duration::from_millis(500));
+            }
+        }
+        panic!("not done after {:?}", self.elapsed());
+    }
+
     // The end.
 
     /// Notes a call that was made without the methods above.
@@ -401,14 +423,23 @@ impl Gate {
             ("no provider is still answering", open, 0),
         ];
         let wrong = checks.iter().filter(|(_, found, expected)| found != expected);
-        let wrong: Vec<String> =
+        let mut wrong: Vec<String> =
             wrong.map(|(what, found, expected)| format!("{what}: found {found}, expected {expected}")).collect();
         self.stop().await;
+        if self.has_books {
+            let mocks = self.mocks.iter().map(|(name, upstream)| (name.as_str(), &upstream.mock));
+            wrong.extend(books::audit(&self.rows().await, calls, attempts, mocks));
+        }
         if wrong.is_empty() {
             return Ok(counts);
         }
         let (outcomes, attempts) = (counts.outcomes(), counts.attempts());
         Err(format!("{}\n      calls: {outcomes}\n      attempts: {attempts}", wrong.join("\n      ")))
+    }
+
+    /// The ledger, oldest call first. Complete once the gateway has stopped.
+    pub async fn rows(&self) -> Vec<CallRow> {
+        books::rows(&self.dir.path().join("data")).await
     }
 
     /// The counts once nothing is in flight, or as they are if that does not come.
@@ -435,7 +466,7 @@ impl Gate {
         let Some(app) = self.app.take() else { return };
         // The connections of the tests' client are idle; closing them is what a load balancer would do.
         self.http = reqwest::Client::new();
-        soon(app.stop()).await;
+        self.patiently(app.stop()).await;
         self.tasks.stopping().cancel();
     }
 
