@@ -56,10 +56,10 @@ pub struct App {
     pub address: SocketAddr,
     pub keys: Keys,
     db: Db,
-    /// Where calls are written down.
-    pub ledger: Ledger,
     /// Whether the database was not there, so that nobody knows what is in it.
     pub without_store: bool,
+    /// Where calls are written down.
+    pub ledger: Ledger,
     pub gateway: Arc<Gateway>,
     pub metrics: Arc<Metrics>,
     pub shutdown: Shutdown,
@@ -140,7 +140,7 @@ impl App {
         }
         let sink = Sink::Store(db.clone());
         let ledger =
-            Ledger::start(Default::default(), &settings.data_dir, sink, clock.clone(), metrics.clone()).await?;
+            Ledger::start(settings.ledger.clone(), &settings.data_dir, sink, clock.clone(), metrics.clone()).await?;
         let keys = Keys::new(db.clone(), clock.clone(), &settings.auth);
         tasks.spawn(keys.clone().watch(tasks.stopping()));
 
@@ -210,8 +210,8 @@ impl App {
             address,
             keys,
             db,
-            ledger,
             without_store,
+            ledger,
             gateway,
             metrics,
             shutdown,
@@ -264,13 +264,14 @@ impl App {
         self.serving.shut_down(&self.clock, Duration::from_secs(2)).await;
         self.tasks.shut_down(&self.clock, Duration::from_secs(2)).await;
         // The last till goes with the gateway; settling then runs dry and ends.
-        let Self { ledger, gateway, reloads, settling, clock, lines, .. } = self;
+        let Self { db, ledger, gateway, reloads, settling, clock, lines, .. } = self;
         drop(reloads);
         drop(gateway);
         if !settling.shut_down(&clock, Duration::from_secs(5)).await {
             tracing::warn!("calls were still unsettled at the end");
         }
         ledger.stop(LAST_ROWS).await;
+        db.close().await;
         lines.flush(Duration::from_secs(1));
     }
 }
@@ -337,6 +338,7 @@ impl Reloads {
             ("tls", old.tls != new.tls),
             ("server", old.server != server),
             ("log", old.log != new.log),
+            ("ledger", old.ledger != new.ledger),
             ("auth", old.auth != new.auth),
             ("retries.max_share", old.retries.max_share != new.retries.max_share),
         ];

@@ -62,6 +62,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "store::settings",
             "telemetry::settings",
             "providers",
+            "accounting::settings",
             "auth::settings",
             "auth::labels",
             "routing::settings",

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::{
+    accounting::settings::Settings as LedgerSettings,
     auth::settings::{KeySettings, Settings as AuthSettings},
     http::settings::{Settings as ServerSettings, Tls},
     providers::settings::{ProviderSettings, Timeout},
@@ -33,6 +34,8 @@ pub struct Settings {
     pub server: ServerSettings,
     /// Logs.
     pub log: LogSettings,
+    /// The journal, and the writer that ships it to the database.
+    pub ledger: LedgerSettings,
     /// The guard against key guessing.
     pub auth: AuthSettings,
     /// Deadlines of every call, unless a provider, model or target says otherwise.
@@ -70,6 +73,7 @@ impl Default for Settings {
             tls: None,
             server: ServerSettings::default(),
             log: LogSettings::default(),
+            ledger: LedgerSettings::default(),
             auth: AuthSettings::default(),
             timeout: Settings::TIMEOUT,
             retries: RetrySettings::default(),

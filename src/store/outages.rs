@@ -137,18 +137,18 @@ async fn a_stopped_or_frozen_server_fails_in_time_and_works_again_within_five_se
 
     for frozen in [false, true] {
         if frozen {
-            server.pause()
+            server.pause();
         } else {
-            server.stop()
+            server.stop();
         }
         // More than there are connections, so that each of them is found dead by somebody.
         let (outcomes, took) = timed(join_all((0..30).map(|_| keys::count(&db)))).await;
         assert!(outcomes.iter().all(Result::is_err), "frozen: {frozen}: {outcomes:?}");
         assert!(took < Duration::from_secs(11), "frozen: {frozen}: {took:?}");
         if frozen {
-            server.resume()
+            server.resume();
         } else {
-            server.restart()
+            server.restart();
         }
         let (worked, took) = timed(async {
             while keys::count(&db).await.is_err() {
@@ -186,4 +186,38 @@ async fn a_server_that_comes_after_the_gateway_is_migrated_and_used() {
     assert_eq!(count, 0);
     assert!(took < Duration::from_secs(5), "{took:?}");
     assert!(tasks.shut_down(&Clock::Real, Duration::from_secs(5)).await);
+}
+
+#[tokio::test]
+async fn the_url_says_how_far_the_server_is_trusted() {
+    let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+    let (cert, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+    let server = PrivatePostgres::start_with("ssl = on\n", &[("server.crt", &cert), ("server.key", &key)]);
+    let folder = tempfile::tempdir().unwrap();
+    let ca = folder.path().join("ca.pem");
+    std::fs::write(&ca, cert).unwrap();
+
+    let url = server.url("postgres");
+    let trusting = format!("sslmode=verify-full&sslrootcert={}", ca.display());
+    let elsewhere = url.replace("127.0.0.1", "localhost");
+    let cases = [
+        (format!("{url}?sslmode=disable"), Some(false)),
+        (format!("{url}?sslmode=prefer"), Some(true)),
+        (format!("{url}?sslmode=require"), Some(true)),
+        (format!("{url}?{trusting}"), Some(true)),
+        (format!("{url}?sslmode=verify-full"), None),
+        (format!("{elsewhere}?{trusting}"), None),
+        (format!("{url}?sslmode=verify-full&sslrootcert={}", folder.path().join("no.pem").display()), None),
+    ];
+    for (url, encrypted) in cases {
+        let opened = open(&DatabaseSettings::at(Secret::new(url.as_str()))).await;
+        match encrypted {
+            Some(encrypted) => {
+                let asked = "select ssl from pg_stat_ssl where pid = pg_backend_pid()";
+                let ssl: bool = sqlx::query_scalar(asked).fetch_one(pool(&opened.unwrap())).await.unwrap();
+                assert_eq!(ssl, encrypted, "{url}");
+            }
+            None => assert!(matches!(&opened, Err(StoreError::Refused { .. })), "{url}: {opened:?}"),
+        }
+    }
 }

@@ -32,13 +32,14 @@ macro_rules! on {
         }
     };
     (@ $pool:ident, $patience:expr, $connection:ident, $work:block) => {
-        $crate::store::run::within($patience, async {
+        // On the heap: the caller's future holds the work for either database otherwise, and that is large.
+        $crate::store::run::within($patience, Box::pin(async {
             let mut held = $crate::store::run::Held::take($pool).await?;
             let $connection = held.connection();
             let outcome: Result<_, $crate::store::StoreError> = async { $work }.await;
             held.finished();
             outcome
-        })
+        }))
         .await
     };
 }

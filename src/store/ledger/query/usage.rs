@@ -17,6 +17,7 @@ use super::{
 use crate::store::{
     Db, StoreError,
     ledger::{
+        clean::MAX_TIME,
         rollup::{HOUR, Rollup},
         sums::{MEASURES, Sums},
     },
@@ -24,9 +25,6 @@ use crate::store::{
 
 /// The most groups on a page.
 const MAX_PAGE: u32 = 10_000;
-
-/// The last time a call can have arrived at, in Unix milliseconds: the end of the year 9999.
-const MAX_TIME: i64 = 253_402_300_800_000;
 
 /// A question for usage.
 #[derive(Clone, Debug)]
@@ -79,13 +77,13 @@ struct Found {
 /// and calls that ended there. The sums of several tags may hold a call more than once; those without tags never do.
 ///
 /// # Errors
-/// [`StoreError::BadQuery`] for more than two dimensions, a cursor of another list, or a range beyond two hundred years
+/// [`StoreError::BadQuery`] for more than two dimensions, or one twice, a cursor of another list, or a range beyond two hundred years
 /// in buckets; others when the database cannot be read, and when a sum is beyond 63 bits.
 pub async fn usage(db: &Db, query: &UsageQuery) -> Result<UsagePage, StoreError> {
-    if query.by.len() > 2 {
-        return Err(StoreError::BadQuery("usage is grouped by at most two dimensions".to_owned()));
+    if query.by.len() > 2 || matches!(query.by.as_slice(), [one, two] if one == two) {
+        return Err(StoreError::BadQuery("usage is grouped by at most two dimensions, not twice by one".to_owned()));
     }
-    let (from, to) = (query.from.clamp(0, MAX_TIME), query.to.clamp(0, MAX_TIME));
+    let (from, to) = (query.from.clamp(0, MAX_TIME + 1), query.to.clamp(0, MAX_TIME + 1));
     let after = query.after.as_deref().map(|after| cursor::decode(after, query.by.len())).transpose()?;
     if from >= to {
         return Ok(UsagePage::default());
