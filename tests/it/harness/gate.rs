@@ -161,10 +161,8 @@ impl Builder {
                 }
             };
             let key = if more.contains("api_key") { String::new() } else { format!("api_key: up-key-{name}, ") };
-            _ = writeln!(
-                text,
-                "  {name}: {{ kind: openai_compatible, base_url: \"http://{address}/v1\", {key}{more} }}"
-            );
+            let kind = if more.contains("kind:") { "" } else { "kind: openai_compatible, " };
+            _ = writeln!(text, "  {name}: {{ {kind}base_url: \"http://{address}/v1\", {key}{more} }}");
         }
         text.push_str(&self.config);
         if !self.config.contains("models:") {
@@ -405,8 +403,19 @@ impl Gate {
         self.audit().await.unwrap_or_else(|wrong| panic!("{wrong}"))
     }
 
+    /// [`Gate::finish`], and the ledger, oldest call first.
+    pub async fn finish_books(mut self) -> (Counts, Vec<CallRow>) {
+        let counts = self.settle_up().await.unwrap_or_else(|wrong| panic!("{wrong}"));
+        let rows = self.rows().await;
+        (counts, rows)
+    }
+
     /// [`Gate::finish`] for a row of a table.
     pub async fn audit(mut self) -> Result<Counts, String> {
+        self.settle_up().await
+    }
+
+    async fn settle_up(&mut self) -> Result<Counts, String> {
         self.finished.set(true);
         let counts = self.quiet().await;
         let (calls, attempts) = (counts.sum("calls_total", &[]), counts.sum("attempts_total", &[]));
@@ -438,20 +447,25 @@ impl Gate {
     }
 
     /// The ledger, oldest call first. Complete once the gateway has stopped.
-    pub async fn rows(&self) -> Vec<CallRow> {
+    async fn rows(&self) -> Vec<CallRow> {
         books::rows(&self.dir.path().join("data")).await
     }
 
     /// The counts once nothing is in flight, or as they are if that does not come.
     async fn quiet(&self) -> Counts {
         // A little time, so that what waits for a moment at a stream's end can end; too little for any deadline.
-        for _ in 0..40 {
+        for _ in 0..100 {
             settle().await;
             let counts = self.counts().await;
             let busy = counts.sum("calls_in_flight", &[]) + counts.sum("streams_open", &[]);
             let open = self.mocks.values().map(|upstream| upstream.mock.open_streams()).sum::<usize>();
             if busy == 0 && open == 0 && counts.sum("calls_total", &[]) >= self.admitted.get() {
                 return counts;
+            }
+            // Counting tokens takes real time, on a thread of its own.
+            if busy == 0 && open == 0 && counts.sum("settlements_pending", &[]) > 0 {
+                Clock::Real.sleep(Duration::from_millis(100)).await;
+                continue;
             }
             match self.clock {
                 Clock::Real => Clock::Real.sleep(Duration::from_millis(25)).await,
