@@ -36,8 +36,8 @@ pub use recovery::{Batch, Recovery, SegmentRows};
 
 use crate::{store::ledger::CallRow, types::Clock};
 
-/// A segment that has reached this length is followed by the next.
-const SEGMENT: u64 = 8 << 20;
+/// A segment that has reached this length is followed by the next. Tests need many.
+const SEGMENT: u64 = if cfg!(test) { 16 << 10 } else { 8 << 20 };
 
 /// How long a disk that failed is left alone.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -61,7 +61,7 @@ pub struct Journal {
     condition: Condition,
     /// How much the pretended disk of a test still takes.
     #[cfg(test)]
-    room: Option<std::sync::Arc<std::sync::atomic::AtomicU64>>,
+    pub(in crate::accounting) room: Option<std::sync::Arc<std::sync::atomic::AtomicU64>>,
 }
 
 /// The segment that is written to.
@@ -367,4 +367,4 @@ impl Journal {
 }
 
 #[cfg(test)]
-mod tests;
+pub(in crate::accounting) mod tests;

@@ -50,9 +50,13 @@ pub(super) async fn remove(files: Vec<PathBuf>) {
     .await;
 }
 
-/// Waits for work and lets rows gather. `None`: the ledger is closed, and nothing is left.
+/// Waits for work and lets rows gather. `None`: the ledger is closed and nothing is left, or it was told to stop.
 async fn next(ledger: &Inner) -> Option<Work> {
+    let stop = ledger.tasks.stopping();
     loop {
+        if stop.is_cancelled() {
+            return None;
+        }
         let (waiting, spilled) = {
             let state = ledger.lock();
             (state.queue.rows.len(), state.journal.has_spilled())
@@ -64,6 +68,7 @@ async fn next(ledger: &Inner) -> Option<Work> {
             tokio::select! {
                 () = ledger.work.notified() => {}
                 () = ledger.closing.cancelled() => {}
+                () = stop.cancelled() => {}
             }
             continue;
         }
@@ -73,6 +78,7 @@ async fn next(ledger: &Inner) -> Option<Work> {
                 () = linger => {}
                 () = ledger.enough.notified() => {}
                 () = ledger.closing.cancelled() => {}
+                () = stop.cancelled() => continue,
             }
         }
         if let Some(work) = ledger.lock().take() {
