@@ -1,10 +1,6 @@
 //! Every call that was sent is in the store once, whatever happens to the process, the store and the disk.
 
-use std::{
-    collections::BTreeMap,
-    fs,
-    sync::atomic::AtomicU64,
-};
+use std::{collections::BTreeMap, fs, sync::atomic::AtomicU64};
 
 use proptest::prelude::*;
 use tempfile::TempDir;
