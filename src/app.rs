@@ -17,10 +17,11 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    accounting::{Ledger, LedgerError, Sink, Till, settle_all},
+    accounting::{Books, Ledger, LedgerError, Sink, Till, settle_all},
     auth::{DeclaredKeys, Draft, Keys, ManageError},
+    catalog::Catalog,
     config::{self, Complaint, Complaints, Environment, Flags, Loaded, Settings, Source},
-    gateway::{Gateway, Outlet, Snapshot},
+    gateway::{Gateway, Outlet, Prices, Snapshot},
     http::{self, Phase, Server, Shutdown, Surface, Tls, settings::Settings as ServerSettings},
     mock::{Behaviour, Mock},
     providers::{
@@ -45,6 +46,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// Names the mark in the store that says that the first key was made.
 const FIRST_KEY: &str = "first_key";
+
 /// How long the database may take for the last rows of the ledger before they are left to the next start.
 const LAST_ROWS: Duration = Duration::from_secs(5);
 
@@ -142,8 +144,14 @@ impl App {
         metrics.config_in_force(&snapshot.hash);
 
         let places = settings.server.max_in_flight.saturating_add(UNSETTLED);
-        let (till, settlements) = Till::new(places, clock.clone(), metrics.clone());
-        settling.spawn(settle_all(settlements, metrics.clone(), CallLog::new(&settings.log, &lines)));
+        let books = Arc::new(Books {
+            metrics: metrics.clone(),
+            log: CallLog::new(&settings.log, &lines),
+            ledger: ledger.clone(),
+            instance: instance(),
+        });
+        let (till, settlements) = Till::new(places, clock.clone(), books.clone());
+        settling.spawn(settle_all(settlements, books));
         let gateway = Arc::new(Gateway {
             snapshot: ArcSwap::from_pointee(snapshot),
             till,
@@ -409,7 +417,8 @@ impl Parts<'_> {
             uris.push(provider.uri(operation).map_err(|error| complain("base_url", error.to_string()))?);
         }
         let uris = uris.try_into().map_err(|_| complain("base_url", "it leads nowhere".into()))?;
-        Ok(Outlet { pool, uris, metrics: self.metrics.target(&target.label) })
+        let prices = Prices::new(Catalog::embedded(), provider.name.clone(), provider.kind, target.fixed_model());
+        Ok(Outlet { pool, uris, metrics: self.metrics.target(&target.label), prices: Arc::new(prices) })
     }
 }
 
@@ -421,6 +430,15 @@ pub fn check(loaded: &Loaded) -> Result<(), Complaints> {
     let connections = Connections::new(Clock::Real, Tasks::new());
     let parts = Parts { connections: &connections, metrics: &Metrics::new(), mock: "http://127.0.0.1:9/v1" };
     parts.assemble(loaded, None).map(|_| ())
+}
+
+/// The name of this gateway in its rows: that of the machine, or of the container.
+fn instance() -> Arc<str> {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    match name.trim() {
+        "" => "switchboard".into(),
+        name => name.into(),
+    }
 }
 
 /// The deadlines of a provider, with those of last resort for what nobody has set.

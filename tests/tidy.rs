@@ -24,7 +24,19 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("routing", &["types", "error", "providers"]),
     (
         "gateway",
-        &["types", "error", "wire", "catalog", "telemetry", "upstream", "providers", "accounting", "auth", "routing"],
+        &[
+            "types",
+            "error",
+            "wire",
+            "catalog",
+            "store::ledger",
+            "telemetry",
+            "upstream",
+            "providers",
+            "accounting",
+            "auth",
+            "routing",
+        ],
     ),
     // The surface knows no provider and opens no connection: it names the operation and joins the pieces of a body.
     (
@@ -68,6 +80,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "error",
             "wire",
             "mock",
+            "catalog",
             "store",
             "telemetry",
             "upstream",
