@@ -3,6 +3,8 @@
 //! the [`Settlement`] it leaves.
 
 mod charge;
+pub mod reconcile;
+pub mod report;
 mod settlement;
 
 pub use charge::{Charge, Till};

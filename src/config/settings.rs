@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::{
-    auth::settings::{KeySettings, Settings as AuthSettings},
+    auth::settings::{AdminSettings, KeySettings, Settings as AuthSettings},
     http::settings::{Settings as ServerSettings, Tls},
     providers::settings::{ProviderSettings, Timeout},
     routing::settings::{HealthSettings, ModelSettings, RetrySettings},
@@ -32,6 +32,8 @@ pub struct Settings {
     pub log: LogSettings,
     /// The guard against key guessing.
     pub auth: AuthSettings,
+    /// The admin API.
+    pub admin: AdminSettings,
     /// Deadlines of every call, unless a provider, model or target says otherwise.
     pub timeout: Timeout,
     /// Retries.
@@ -67,6 +69,7 @@ impl Default for Settings {
             server: ServerSettings::default(),
             log: LogSettings::default(),
             auth: AuthSettings::default(),
+            admin: AdminSettings::default(),
             timeout: Settings::TIMEOUT,
             retries: RetrySettings::default(),
             health: HealthSettings::default(),

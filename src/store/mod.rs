@@ -4,6 +4,7 @@
 
 pub mod keys;
 pub mod ledger;
+pub mod secrets;
 mod sqlite;
 
 use std::path::{Path, PathBuf};
