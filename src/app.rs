@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     accounting::{Till, settle_all},
-    auth::{DeclaredKeys, Keys, ManageError},
+    auth::{DeclaredKeys, Draft, Keys, ManageError},
     config::{self, Complaint, Complaints, Environment, Flags, Loaded, Settings, Source},
     gateway::{Gateway, Outlet, Snapshot},
     http::{self, Phase, Server, Shutdown, Surface, Tls, settings::Settings as ServerSettings},
@@ -28,7 +28,7 @@ use crate::{
         settings::{HttpVersion, Timeout},
     },
     routing::{RetryBudget, Routes, Target},
-    store::{self, Db, StoreError},
+    store::{self, Db, KeyHash, StoreError},
     telemetry::{
         self, CallLog, Lines, Metrics,
         metrics::{BreakerSample, BreakerState},
@@ -43,6 +43,9 @@ const UNSETTLED: usize = 4_096;
 /// How often the configuration file is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
+/// Names the mark in the store that says that the first key was made.
+const FIRST_KEY: &str = "first_key";
+
 /// A gateway that is running.
 #[derive(Debug)]
 pub struct App {
@@ -51,6 +54,8 @@ pub struct App {
     pub admin_address: Option<SocketAddr>,
     pub keys: Keys,
     db: Db,
+    /// Whether the database was not there, so that nobody knows what is in it.
+    pub without_store: bool,
     pub gateway: Arc<Gateway>,
     pub metrics: Arc<Metrics>,
     pub shutdown: Shutdown,
@@ -116,9 +121,21 @@ impl App {
         }
         let (tasks, settling, serving) = (Tasks::new(), Tasks::new(), Tasks::new());
 
-        let db = Db::open(&settings.data_dir).await?;
+        let (db, waiting) = Db::open_or_wait(&settings.data_dir, settings.database.as_ref()).await?;
+        let without_store = waiting.is_some();
+        if let Some(waiting) = waiting {
+            tracing::error!(
+                "{}. Starting without it: keys declared in the configuration work, others are answered 503 until it \
+                 answers",
+                waiting.why
+            );
+            tasks.spawn(waiting.run(clock.clone(), tasks.stopping()));
+        }
         let keys = Keys::new(db.clone(), clock.clone(), &settings.auth);
-        keys.load_admin_key().await?;
+        if !without_store {
+            // From here on the watch follows it, as it does when the store answers later.
+            keys.load_admin_key().await?;
+        }
         keys.declare_admin_key(settings.admin.key.as_ref());
         tasks.spawn(keys.clone().watch(tasks.stopping()));
 
@@ -192,6 +209,7 @@ impl App {
             admin_address,
             keys,
             db,
+            without_store,
             gateway,
             metrics,
             shutdown,
@@ -213,7 +231,8 @@ impl App {
         store::keys::count(&self.db).await
     }
 
-    /// Makes the first key of a gateway that has none, stored or declared. It may use every model.
+    /// Makes the first key of a gateway that has none, stored or declared. It may use every model. Of gateways that
+    /// start at once on one database, one makes it.
     ///
     /// # Errors
     /// When the store cannot be read or written.
@@ -221,7 +240,11 @@ impl App {
         if !self.settings.keys.is_empty() || self.stored_keys().await? > 0 {
             return Ok(None);
         }
-        let (_, secret) = self.keys.create("first", &["*".to_owned()], None).await?;
+        let now = i64::try_from(self.clock.unix_millis()).unwrap_or(i64::MAX);
+        if !store::secrets::put_first(&self.db, FIRST_KEY, &KeyHash::of(FIRST_KEY), now).await? {
+            return Ok(None);
+        }
+        let (_, secret) = self.keys.create(Draft::new("first", &["*".to_owned()], None)).await?;
         Ok(Some(secret))
     }
 
@@ -316,6 +339,7 @@ impl Reloads {
         let changed = [
             ("listen", old.listen != new.listen),
             ("data_dir", old.data_dir != new.data_dir),
+            ("database", old.database != new.database),
             ("tls", old.tls != new.tls),
             ("server", old.server != server),
             ("log", old.log != new.log),

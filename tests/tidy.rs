@@ -26,16 +26,19 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         "gateway",
         &["types", "error", "wire", "catalog", "telemetry", "upstream", "providers", "accounting", "auth", "routing"],
     ),
-    // The surface knows no provider and opens no connection: it names the operation and joins the pieces of a body.
+    // The surface knows no provider and opens no connection: it names the operation and joins the pieces of a body. The
+    // admin API asks the store, through the questions of `accounting::report`.
     (
         "http",
         &[
             "types",
             "error",
             "wire",
+            "store",
             "telemetry",
             "upstream::Gathered",
             "providers::Operation",
+            "accounting::report",
             "auth",
             "routing",
             "gateway",
@@ -47,9 +50,11 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         &[
             "types",
             "error",
+            "store::settings",
             "telemetry::settings",
             "providers",
             "auth::settings",
+            "auth::labels",
             "routing::settings",
             "routing::pattern",
             "routing::Routes",
@@ -79,7 +84,21 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ),
     (
         "cli",
-        &["types", "error", "mock", "store", "upstream", "auth", "routing::settings", "http::Phase", "config", "app"],
+        &[
+            "types",
+            "error",
+            "mock",
+            "store",
+            "upstream",
+            "accounting::reconcile",
+            "accounting::report",
+            "auth",
+            "routing::settings",
+            "http::Phase",
+            "http::openapi",
+            "config",
+            "app",
+        ],
     ),
     ("main", &["cli"]),
 ];

@@ -73,8 +73,7 @@ impl AdminKeys {
 
     /// Takes over the stored key, which another process may have replaced.
     pub(super) async fn refresh(&self, db: &Db) -> Result<(), StoreError> {
-        let stored = secrets::get(db, NAME).await?;
-        self.stored.store(stored.as_deref().and_then(KeyHash::from_hex).map(Into::into));
+        self.stored.store(secrets::get(db, NAME).await?.map(Into::into));
         Ok(())
     }
 }
@@ -104,7 +103,8 @@ impl Keys {
             return Ok(None);
         }
         let secret = random_admin_key()?;
-        let made = secrets::create(self.db(), NAME, &KeyHash::of(secret.expose()).to_string()).await?;
+        let hash = KeyHash::of(secret.expose());
+        let made = secrets::put_first(self.db(), NAME, &hash, self.now().as_millisecond()).await?;
         self.load_admin_key().await?;
         Ok(made.then_some(secret))
     }
@@ -115,7 +115,7 @@ impl Keys {
     /// When the store cannot be written.
     pub async fn rotate_admin_key(&self) -> Result<Secret, ManageError> {
         let secret = random_admin_key()?;
-        secrets::put(self.db(), NAME, &KeyHash::of(secret.expose()).to_string()).await?;
+        secrets::put(self.db(), NAME, &KeyHash::of(secret.expose()), self.now().as_millisecond()).await?;
         self.load_admin_key().await?;
         Ok(secret)
     }

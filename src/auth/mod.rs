@@ -14,6 +14,7 @@ pub mod admin;
 mod cache;
 mod declared;
 mod guard;
+pub mod labels;
 mod lookups;
 pub mod manage;
 mod presented;
@@ -30,7 +31,7 @@ use tokio_util::sync::CancellationToken;
 pub use access::{BadPattern, ModelAccess};
 pub use admin::{Operator, Permission};
 pub use declared::{BadDeclaredKey, DeclaredKeys};
-pub use manage::ManageError;
+pub use manage::{Draft, ManageError};
 pub use principal::Principal;
 pub use settings::Settings;
 
@@ -99,8 +100,8 @@ impl Keys {
     /// The caller of a request with these headers, from this client address.
     ///
     /// # Errors
-    /// 401 without a key or with one that may not be used, 403 for the admin key, 429 after too many wrong keys from the address, 503 when the
-    /// key is not known here and the store cannot be asked.
+    /// 401 without a key or with one that may not be used, 403 for the admin key, 429 after too many wrong keys from the
+    /// address, 503 when the key is not known here and the store cannot be asked.
     pub async fn authenticate(&self, headers: &HeaderMap, address: IpAddr) -> Result<Arc<Principal>, Error> {
         let key = match presented_key(headers) {
             Ok(key) => key,

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::labels::DEFAULT_PROJECT;
 use crate::types::Secret;
 
 /// The guard against key guessing.
@@ -25,6 +26,12 @@ pub struct KeySettings {
     pub name: String,
     /// The key that clients present; any text of at least 16 characters without spaces.
     pub value: Secret,
+    /// The id of the project its calls are booked on.
+    #[serde(default = "default_project")]
+    pub project: String,
+    /// What its calls are sorted by, beside the project.
+    #[serde(default)]
+    pub tags: Vec<String>,
     /// The models it may use, by name or pattern (`gpt-5.5`, `openai/*`, `*`). An empty list means none.
     #[serde(default)]
     pub models: Vec<String>,
@@ -46,6 +53,10 @@ pub struct AdminSettings {
     /// An address of its own for the admin API, which is then not served at `listen`.
     #[schemars(with = "Option<String>", extend("format" = "socket-address"))]
     pub listen: Option<SocketAddr>,
+}
+
+fn default_project() -> String {
+    DEFAULT_PROJECT.to_owned()
 }
 
 fn yes() -> bool {

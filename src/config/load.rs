@@ -24,6 +24,7 @@ use super::{
     vendors,
     watch::Watch,
 };
+use crate::{store::settings::DatabaseSettings, types::Secret};
 
 /// The longest configuration file, in bytes.
 const MAX_FILE: u64 = 4 * 1024 * 1024;
@@ -57,6 +58,8 @@ pub struct Loaded {
 pub struct Flags {
     pub listen: Option<SocketAddr>,
     pub data_dir: Option<PathBuf>,
+    /// The URL of the database; the file's other settings of it stay.
+    pub database: Option<Secret>,
 }
 
 impl Flags {
@@ -66,6 +69,10 @@ impl Flags {
         }
         if let Some(data_dir) = &self.data_dir {
             settings.data_dir.clone_from(data_dir);
+        }
+        if let Some(url) = &self.database {
+            let database = settings.database.get_or_insert_with(|| DatabaseSettings::at(url.clone()));
+            database.url.clone_from(url);
         }
     }
 }

@@ -10,6 +10,7 @@ use crate::{
     http::settings::{Settings as ServerSettings, Tls},
     providers::settings::{ProviderSettings, Timeout},
     routing::settings::{HealthSettings, ModelSettings, RetrySettings},
+    store::settings::DatabaseSettings,
     telemetry::settings::Settings as LogSettings,
     types::Period,
 };
@@ -24,6 +25,8 @@ pub struct Settings {
     pub listen: SocketAddr,
     /// Where the key store and other state live; made when missing.
     pub data_dir: PathBuf,
+    /// A PostgreSQL server in place of the database file in `data_dir`, for several gateways to share.
+    pub database: Option<DatabaseSettings>,
     /// A certificate for HTTPS; without it the listener speaks plain HTTP.
     pub tls: Option<Tls>,
     /// Limits of the listening side, and shutdown.
@@ -65,6 +68,7 @@ impl Default for Settings {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
             data_dir: PathBuf::from("data"),
+            database: None,
             tls: None,
             server: ServerSettings::default(),
             log: LogSettings::default(),

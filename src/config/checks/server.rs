@@ -35,6 +35,18 @@ fn listener(settings: &Settings, report: &mut Report<'_>) {
     if settings.data_dir.as_os_str().is_empty() {
         report.error(&["data_dir"], "this must name a folder");
     }
+    if let Some(database) = &settings.database {
+        if let Err(message) = database.check() {
+            let help = "postgres://user:password@host:5432/database?sslmode=verify-full";
+            report.error_with_help(&["database", "url"], format!("this URL cannot be used: {message}"), help);
+        }
+        let timeout = database.statement_timeout;
+        let a_second = Period::from_secs(1);
+        if timeout < a_second {
+            report.error_with_help(&["database", "statement_timeout"], "this is too short", "at least 1s");
+        }
+        at_most_a_day(&["database", "statement_timeout"], timeout, report);
+    }
     within(&["server", "max_body"], server.max_body, Size(1)..=Size::mib(4096), report);
     // Less than 8 KiB is less than what HTTP/1 is read into at once.
     within(&["server", "max_headers"], server.max_headers, Size::kib(8)..=Size::mib(16), report);

@@ -18,7 +18,7 @@ use serde_json::Value;
 
 use self::endpoint::Endpoint;
 use super::Surface;
-use crate::{auth::Permission, error::Error, store::StoreError};
+use crate::{accounting::report::ReportError, auth::Permission, error::Error, store::StoreError};
 
 /// All admin routes.
 fn endpoints() -> [Endpoint; 4] {
@@ -42,11 +42,17 @@ pub fn document() -> &'static Value {
     &DOCUMENT
 }
 
-/// What is answered when the ledger cannot be read.
-fn unavailable(error: StoreError) -> Error {
+/// What is answered when there is no answer: the question is wrong, or the ledger cannot be read.
+fn failed(error: ReportError) -> Error {
     const MESSAGE: &str = "The ledger could not be read because the gateway's database did not answer. Try again in a \
                            moment; the gateway's log has the reason.";
-    Error::gateway(StatusCode::SERVICE_UNAVAILABLE, "ledger_unavailable", MESSAGE)
-        .with_retry_after(Duration::from_secs(5))
-        .with_cause(error)
+    match error {
+        ReportError::Question { param, message } => Error::bad_field("invalid_parameter", param, message),
+        ReportError::Store(StoreError::BadQuery(message)) => {
+            Error::client(StatusCode::BAD_REQUEST, "invalid_parameter", message)
+        }
+        ReportError::Store(error) => Error::gateway(StatusCode::SERVICE_UNAVAILABLE, "ledger_unavailable", MESSAGE)
+            .with_retry_after(Duration::from_secs(5))
+            .with_cause(error),
+    }
 }

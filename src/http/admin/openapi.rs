@@ -1,6 +1,9 @@
 //! The OpenAPI 3.1 document, put together from the table of routes and the types their handlers use.
 
-use std::sync::Arc;
+use std::{
+    future::{Ready, ready},
+    sync::Arc,
+};
 
 use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
 use serde::{Deserialize, Serialize};
@@ -53,18 +56,18 @@ const ERRORS: [(&str, &str); 7] = [
     ("503", "The database did not answer; `Retry-After` says when to try again"),
 ];
 
-pub(super) async fn get(_: Arc<Surface>, _: NoParameters) -> Result<Document, Error> {
-    std::future::ready(Ok(Document(super::document().as_object().cloned().unwrap_or_default()))).await
+pub(super) fn get(_: Arc<Surface>, _: NoParameters) -> Ready<Result<Document, Error>> {
+    ready(Ok(Document(super::document().as_object().cloned().unwrap_or_default())))
 }
 
 /// The document of these routes.
 pub(super) fn document(endpoints: &[Endpoint]) -> Value {
     let in_place = |settings: &mut SchemaSettings| settings.definitions_path = "/components/schemas".into();
     let mut generator = SchemaSettings::draft2020_12().with(in_place).into_generator();
-    let error = generator.subschema_for::<ErrorBody>();
+    let error = generator.subschema_for::<ErrorBody>().to_value();
     let mut paths = Map::new();
     for endpoint in endpoints {
-        paths.insert(endpoint.path.to_owned(), json!({ "get": operation(endpoint, &error.to_value(), &mut generator) }));
+        paths.insert(endpoint.path.to_owned(), json!({ "get": operation(endpoint, &error, &mut generator) }));
     }
     json!({
         "openapi": "3.1.0",

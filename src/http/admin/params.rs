@@ -6,11 +6,47 @@ use std::{borrow::Cow, sync::Arc};
 use axum::extract::RawPathParams;
 use http::StatusCode;
 use percent_encoding::percent_decode_str;
-use schemars::{JsonSchema, schema_for};
-use serde::de::DeserializeOwned;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema, schema_for};
+use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 
 use crate::{error::Error, types::nearest};
+
+/// How many things at most, 1 to 1,000; `DEFAULT` unless the query says.
+#[derive(Debug, Deserialize)]
+#[serde(try_from = "String")]
+pub(super) struct Limit<const DEFAULT: u32>(pub(super) u32);
+
+const MAX_LIMIT: u32 = 1_000;
+
+impl<const DEFAULT: u32> Default for Limit<DEFAULT> {
+    fn default() -> Self {
+        Self(DEFAULT)
+    }
+}
+
+impl<const DEFAULT: u32> TryFrom<String> for Limit<DEFAULT> {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let limit = text.parse().ok().filter(|limit| (1..=MAX_LIMIT).contains(limit));
+        limit.map(Self).ok_or_else(|| format!("write a number from 1 to {MAX_LIMIT}"))
+    }
+}
+
+impl<const DEFAULT: u32> JsonSchema for Limit<DEFAULT> {
+    fn schema_name() -> Cow<'static, str> {
+        "Limit".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": DEFAULT })
+    }
+}
 
 /// The names of the members of `P`, which are the parameters that a route takes.
 pub(super) fn names<P: JsonSchema>() -> Arc<[String]> {
@@ -72,8 +108,6 @@ fn decoded(text: &str) -> Result<Cow<'static, str>, Error> {
 
 #[cfg(test)]
 mod tests {
-    use serde::Deserialize;
-
     use super::*;
     use crate::types::{Moment, Zone};
 
