@@ -75,9 +75,7 @@ pub struct App {
 pub enum StartError {
     #[error("{0}")]
     Config(Complaints),
-    #[error(
-        "cannot listen on {address}: {cause}. Choose another address with {setting}, or stop what is there"
-    )]
+    #[error("cannot listen on {address}: {cause}. Choose another address with {setting}, or stop what is there")]
     Listen { address: SocketAddr, setting: &'static str, cause: std::io::Error },
     #[error("{0}")]
     Store(#[from] StoreError),

@@ -160,7 +160,8 @@ impl Keys {
     }
 }
 
-const MISSING: &str = "This route takes the gateway's admin key, and none was sent. Send it as `Authorization: Bearer <key>`.";
+const MISSING: &str =
+    "This route takes the gateway's admin key, and none was sent. Send it as `Authorization: Bearer <key>`.";
 const INVALID: &str = "This is not the gateway's admin key. It is what `admin.key` or SWITCHBOARD_ADMIN_KEY says, or was \
                        shown at the first start; `switchboard keys admin --rotate` makes a new one.";
 const REQUIRED: &str = "This API key makes calls to models. Admin routes take the gateway's admin key alone.";

@@ -184,7 +184,7 @@ async fn execute(command: KeysCommand, keys: &Keys, db: &Db, clock: &Clock, out:
     Ok(())
 }
 
-async fn all(db: &Db) -> Result<Vec<KeyRow>> {
+pub(super) async fn all(db: &Db) -> Result<Vec<KeyRow>> {
     const PAGE: u32 = 500;
     let mut rows: Vec<KeyRow> = Vec::new();
     loop {

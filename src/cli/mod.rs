@@ -155,3 +155,6 @@ impl Cli {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

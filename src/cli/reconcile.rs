@@ -176,8 +176,7 @@ fn write_table(provider: &str, from: Date, to: Date, result: &Reconciliation, ou
     let reasons = result.reasons().into_iter().map(|(why, (count, cost, tokens))| {
         vec![why.words().to_owned(), count.to_string(), signed(Nanos(cost)), format!("{tokens:+}")]
     });
-    let reasons =
-        Rows { head: text(["why", "places", "cost_usd", "tokens"]), numbers: 1, rows: reasons.collect() };
+    let reasons = Rows { head: text(["why", "places", "cost_usd", "tokens"]), numbers: 1, rows: reasons.collect() };
     if !reasons.rows.is_empty() {
         writeln!(out, "{}", reasons.aligned())?;
         writeln!(out, "{}", gaps(result).aligned())?;
@@ -253,7 +252,9 @@ fn day(text: &str) -> Result<Date, String> {
 fn tolerance(text: &str) -> Result<u32, String> {
     let number = text.trim_end_matches('%').trim();
     let millionths = crate::types::money::scaled(number, 4).ok().and_then(|scaled| u32::try_from(scaled).ok());
-    millionths.filter(|millionths| *millionths <= 1_000_000).ok_or_else(|| "write a percentage such as 1% or 0.05%".into())
+    millionths
+        .filter(|millionths| *millionths <= 1_000_000)
+        .ok_or_else(|| "write a percentage such as 1% or 0.05%".into())
 }
 
 fn key(text: &str) -> Result<(u16, String), String> {

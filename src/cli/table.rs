@@ -64,7 +64,7 @@ mod tests {
 
     #[test]
     fn numbers_end_below_each_other_and_nothing_escapes_its_cell() {
-        assert_eq!(rows().aligned(), "END USER         COST\n=cmd()\u{fffd}[31m   -1.50\na,\"b\"         100.25\n");
+        assert_eq!(rows().aligned(), "END USER       COST\n=cmd()\u{fffd}[31m   -1.50\na,\"b\"        100.25\n");
     }
 
     #[test]

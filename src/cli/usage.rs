@@ -1,17 +1,19 @@
 //! `switchboard usage`: what was used and what it cost, out of the ledger.
 
-use std::io::Write;
+use std::{collections::BTreeMap, io::Write};
 
 use anyhow::Result;
 use clap::ValueEnum;
 use jiff::Timestamp;
 
 use super::{
+    keys,
     store::{Place, StoreArgs},
     table::Rows,
 };
 use crate::{
     accounting::report::{self, By, Every, Filters, ReportError, UsageItem, UsageQuestion, UsageReport},
+    store::{Db, KeyRow},
     types::{Clock, Moment, Zone},
 };
 
@@ -93,22 +95,23 @@ pub async fn run(args: UsageArgs, place: &Place, clock: &Clock, out: &mut impl W
     };
     place.expect_one()?;
     let db = place.open().await?;
-    let report = whole(&db, &mut question).await;
+    let answer = whole(&db, &mut question).await;
+    let names = if args.format == Format::Table { key_names(&db, &answer).await } else { Ok(BTreeMap::new()) };
     db.close().await;
-    let report = report.map_err(|error| match error {
+    let report = answer.map_err(|error| match error {
         ReportError::Question { param, message } => anyhow::anyhow!("{param}: {message}"),
         ReportError::Store(error) => error.into(),
     })?;
     match args.format {
         Format::Json => writeln!(out, "{}", serde_json::to_string_pretty(&report)?)?,
         Format::Csv => write!(out, "{}", table(&report, csv_measures).csv())?,
-        Format::Table => write_table(&report, out)?,
+        Format::Table => write_table(report, &names?, out)?,
     }
     Ok(())
 }
 
 /// All pages of an answer, as one.
-async fn whole(db: &crate::store::Db, question: &mut UsageQuestion) -> Result<UsageReport, ReportError> {
+async fn whole(db: &Db, question: &mut UsageQuestion) -> Result<UsageReport, ReportError> {
     let mut report = report::usage(db, question).await?;
     while let Some(cursor) = report.next_cursor.take() {
         question.cursor = Some(cursor);
@@ -119,9 +122,24 @@ async fn whole(db: &crate::store::Db, question: &mut UsageQuestion) -> Result<Us
     Ok(report)
 }
 
-fn write_table(report: &UsageReport, out: &mut impl Write) -> Result<()> {
+/// The names of the stored keys by their ids, where an answer tells keys.
+async fn key_names(db: &Db, answer: &Result<UsageReport, ReportError>) -> Result<BTreeMap<String, String>> {
+    if !answer.as_ref().is_ok_and(|report| report.group_by.contains(&"key")) {
+        return Ok(BTreeMap::new());
+    }
+    // Two keys may share a name while one is being replaced.
+    let named = |row: KeyRow| (row.id, format!("{} (…{})", row.name, row.hint));
+    Ok(keys::all(db).await?.into_iter().map(named).collect())
+}
+
+fn write_table(mut report: UsageReport, names: &BTreeMap<String, String>, out: &mut impl Write) -> Result<()> {
     writeln!(out, "{} to {} ({})\n", report.from, report.to, report.tz)?;
-    let mut rows = table(report, shown_measures);
+    for key in report.data.iter_mut().filter_map(|item| item.group.get_mut("key")) {
+        if let Some(name) = names.get(key) {
+            key.clone_from(name);
+        }
+    }
+    let mut rows = table(&report, shown_measures);
     if report.data.is_empty() {
         writeln!(out, "Nothing was used in this time.")?;
         return Ok(());
@@ -141,7 +159,10 @@ fn write_table(report: &UsageReport, out: &mut impl Write) -> Result<()> {
     }
     if total.unpriced_attempts > 0 {
         let count = total.unpriced_attempts;
-        writeln!(out, "\n{count} attempts have no known price: their cost is not in these sums. See `switchboard prices check`.")?;
+        writeln!(
+            out,
+            "\nAttempts without a known price: {count}. What they cost is not in these sums; see `switchboard prices check`."
+        )?;
     }
     Ok(())
 }

@@ -86,14 +86,15 @@ fn shift_days(pairs: &BTreeMap<(Date, String, String), Pair>, rests: &mut [Rest]
 
 fn explain(charged: &Charged, booked: &Booked, rest: &mut Rest) {
     if booked.calls == 0 {
-        let calls = charged.calls.map(|calls| format!(": {calls} calls")).unwrap_or_default();
+        let calls = charged.calls.map(|calls| format!(": {}", counted(calls, "call"))).unwrap_or_default();
         return rest.take_all(Why::MissingInLedger, format!("the ledger has nothing here{calls}"));
     }
     if !charged.is_there() {
         let part = &booked.estimated;
-        let note = format!("{} estimated rows, for which the provider charged nothing", part.calls);
+        let note = format!("{}, for which the provider charged nothing", counted(part.calls, "estimated row"));
         rest.take(Why::Estimated, -part.cost.0, -signed(part.tokens), note);
-        return rest.take_all(Why::MissingAtProvider, format!("the provider has nothing here, the ledger {} calls", booked.calls));
+        let note = format!("the provider has nothing here, the ledger {}", counted(booked.calls, "call"));
+        return rest.take_all(Why::MissingAtProvider, note);
     }
     missing_calls(charged, booked, rest);
     unpriced(charged, booked, rest);
@@ -111,12 +112,19 @@ fn missing_calls(charged: &Charged, booked: &Booked, rest: &mut Rest) {
         let more = calls - booked.calls;
         let cost = share(charged.cost.unwrap_or_default().cost.0, more, calls);
         let tokens = share(charged.tokens.map_or(0, |tokens| signed(tokens.total())), more, calls);
-        rest.take(Why::MissingInLedger, cost, tokens, format!("{more} calls more than the ledger has"));
+        rest.take(Why::MissingInLedger, cost, tokens, format!("{} more than the ledger has", counted(more, "call")));
     } else {
+        // A row that is an estimate is the first to have had no answer, and so no charge.
         let fewer = booked.calls - calls;
-        let cost = share(booked.cost.0, fewer, booked.calls);
-        let tokens = share(signed(booked.tokens.total()), fewer, booked.calls);
-        rest.take(Why::MissingAtProvider, -cost, -tokens, format!("{fewer} calls fewer than the ledger has"));
+        let part = &booked.estimated;
+        let lost = fewer.min(part.calls);
+        let (cost, tokens) = (share(part.cost.0, lost, part.calls), share(signed(part.tokens), lost, part.calls));
+        let note = format!("{}, which the provider did not charge", counted(lost, "estimated row"));
+        rest.take(Why::Estimated, -cost, -tokens, note);
+        let cost = share(booked.cost.0, fewer - lost, booked.calls);
+        let tokens = share(signed(booked.tokens.total()), fewer - lost, booked.calls);
+        let note = format!("{} fewer than the ledger has", counted(fewer - lost, "call"));
+        rest.take(Why::MissingAtProvider, -cost, -tokens, note);
     }
 }
 
@@ -130,7 +138,8 @@ fn unpriced(charged: &Charged, booked: &Booked, rest: &mut Rest) {
         0 => rest.cost,
         all => share(charged.cost.unwrap_or_default().cost.0, part.tokens, all),
     };
-    rest.take(Why::Unpriced, cost, 0, format!("{} calls have no price: see `switchboard prices check`", part.calls));
+    let note = format!("{} without a price: see `switchboard prices check`", counted(part.calls, "call"));
+    rest.take(Why::Unpriced, cost, 0, note);
 }
 
 fn estimated(charged: &Charged, booked: &Booked, rest: &mut Rest) {
@@ -138,7 +147,7 @@ fn estimated(charged: &Charged, booked: &Booked, rest: &mut Rest) {
     if part.calls == 0 {
         return;
     }
-    let note = format!("{} estimated rows of {} in the ledger", part.calls, Nanos(part.cost.0));
+    let note = format!("{} of {} $ in the ledger", counted(part.calls, "estimated row"), part.cost);
     if charged.tokens.is_some() {
         let tokens = rest.tokens;
         rest.take(Why::Estimated, at_most(tokens, charged, booked), tokens, note);
@@ -188,6 +197,11 @@ fn what_is_left(charged: &Charged, booked: &Booked, rest: &mut Rest) {
         a_million(booked.cost, booked.tokens.total())
     );
     rest.take_all(Why::Price, note);
+}
+
+/// `1 call`, `2 calls`.
+fn counted(count: u64, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 /// The most that `tokens` can have cost: no kind of token costs more than ten times the average of its model.

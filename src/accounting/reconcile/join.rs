@@ -89,10 +89,10 @@ fn notes(exports: &[Export], by_model: bool, by_key: bool) -> Vec<String> {
         notes.push("The provider has more pages than the files hold: fetch the next (`has_more`, `next_page`).".into());
     }
     if !by_model {
-        notes.push("Not every file is told by model, so models are not compared.".to_owned());
+        notes.push("Models are not compared: a file is not told by model.".to_owned());
     }
     if !by_key {
-        notes.push("Not every file is told by key, so keys are not compared.".to_owned());
+        notes.push("Keys are not compared: a file is not told by key, or nobody said which is whose.".to_owned());
     }
     notes
 }

@@ -14,7 +14,10 @@ pub const COLUMNS: [(&str, &[&str]); 11] = [
     ("model", &["model", "model_version"]),
     ("key", &["key", "api_key_id", "api_key"]),
     ("calls", &["calls", "requests", "num_model_requests"]),
-    ("input_tokens", &["input_tokens", "input_uncached_tokens", "uncached_input_tokens", "usage_input_tokens_no_cache"]),
+    (
+        "input_tokens",
+        &["input_tokens", "input_uncached_tokens", "uncached_input_tokens", "usage_input_tokens_no_cache"],
+    ),
     ("cached_tokens", &["cached_tokens", "input_cached_tokens", "cache_read_tokens", "cache_read_input_tokens"]),
     ("cache_write_tokens", &["cache_write_tokens", "cache_creation_input_tokens"]),
     ("audio_input_tokens", &["audio_input_tokens", "input_audio_tokens"]),
@@ -92,7 +95,8 @@ impl Row<'_> {
         let input = count("input_tokens")?;
         let input = if is_inclusive { input.checked_sub(cache_read) } else { Some(input) };
         let tokens = Tokens {
-            input: input.ok_or_else(|| self.bad("input_tokens", "expected no fewer than the cached ones among them"))?,
+            input: input
+                .ok_or_else(|| self.bad("input_tokens", "expected no fewer than the cached ones among them"))?,
             cache_read,
             cache_write: count("cache_write_tokens")?,
             audio_input: count("audio_input_tokens")?,
@@ -126,9 +130,14 @@ impl Row<'_> {
     /// A complaint about a column. Its place is that of the field; CSV readers count fields, not characters.
     fn bad(&self, column: &str, expected: &str) -> BadExport {
         let place = self.columns.0.get(column).copied().unwrap_or(0);
-        let found: String = self.record.get(place).unwrap_or("").chars().take(40).flat_map(char::escape_debug).collect();
+        let found: String =
+            self.record.get(place).unwrap_or("").chars().take(40).flat_map(char::escape_debug).collect();
         let line = self.record.position().map_or(1, |position| usize::try_from(position.line()).unwrap_or(usize::MAX));
-        BadExport { line, column: place + 1, message: format!("{expected} in the field `{column}`, and found `{found}`") }
+        BadExport {
+            line,
+            column: place + 1,
+            message: format!("{expected} in the field `{column}`, and found `{found}`"),
+        }
     }
 }
 

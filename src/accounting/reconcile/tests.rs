@@ -41,7 +41,7 @@ fn told(result: &Reconciliation) -> Vec<String> {
 #[test]
 fn every_reason_is_told_from_the_others() {
     let estimated = |entry| Entry { is_estimated: true, ..entry };
-    let unpriced = |entry| Entry { unpriced: entry.calls, ..entry };
+    let unpriced = |entry: Entry| Entry { unpriced: entry.calls, ..entry };
     let calls = |calls, figure| Figure { calls: Some(calls), ..figure };
     let cached = |input, cache_read, figure: Figure| {
         let tokens = Tokens { input, cache_read, ..figure.tokens.unwrap() };
@@ -85,6 +85,12 @@ fn every_reason_is_told_from_the_others() {
             vec![figure(1, "m", 150, 30, "1.80")],
             vec![entry(1, "m", 2, 100, 10, "1.10"), estimated(entry(1, "m", 1, 40, 0, "0.40"))],
             &["1 m Estimated 0.30 30"],
+        ),
+        (
+            "an estimate for a call that was not charged, among others",
+            vec![calls(2, figure(1, "m", 100, 10, "1.50"))],
+            vec![entry(1, "m", 2, 100, 10, "1.50"), estimated(entry(1, "m", 1, 40, 0, "0.40"))],
+            &["1 m Estimated -0.40 -40"],
         ),
         (
             "an estimate for a call the provider never saw",
@@ -161,19 +167,13 @@ fn shares_add_up_to_the_gap() {
 fn a_price_difference_names_both_rates() {
     let result = november(vec![figure(1, "m", 2_000_000, 0, "6.00")], &[entry(1, "m", 2, 2_000_000, 0, "5.00")]);
     let note = &result.cells[0].shares[0].note;
-    assert_eq!(
-        note,
-        "for a million tokens the provider took 3.00 $, the ledger 2.50 $"
-    );
+    assert_eq!(note, "for a million tokens the provider took 3.00 $, the ledger 2.50 $");
 }
 
 #[test]
 fn sides_are_compared_by_what_all_files_are_told_by() {
     let by_key = |key: &str, figure| Figure { key: Some(key.into()), ..figure };
-    let money = Export {
-        figures: vec![Figure { tokens: None, ..figure(1, "m", 0, 0, "1.50") }],
-        is_partial: false,
-    };
+    let money = Export { figures: vec![Figure { tokens: None, ..figure(1, "m", 0, 0, "1.50") }], is_partial: false };
     let usage = Export {
         figures: vec![
             Figure { cost: None, ..by_key("key_a", figure(1, "m", 60, 10, "0")) },
@@ -184,7 +184,7 @@ fn sides_are_compared_by_what_all_files_are_told_by() {
     let entries = [entry(1, "m", 2, 60, 10, "1.0"), Entry { key: "key_b".into(), ..entry(1, "m", 1, 40, 0, "0.5") }];
     let both = reconcile(&[money, usage.clone()], &entries, date(2026, 11, 1), date(2026, 12, 1));
     assert_eq!((both.cells.len(), told(&both)), (1, vec![]), "{both:?}");
-    assert!(both.notes.iter().any(|note| note.contains("keys are not compared")), "{:?}", both.notes);
+    assert!(both.notes.iter().any(|note| note.contains("Keys are not compared")), "{:?}", both.notes);
     assert!(both.notes.iter().any(|note| note.contains("more pages")), "{:?}", both.notes);
 
     let tokens = reconcile(&[usage], &entries, date(2026, 11, 1), date(2026, 12, 1));
@@ -267,12 +267,27 @@ fn what_is_no_page_is_refused_at_its_place() {
         ("day,cost\n2026-11-01,3", "1:1: expected value"),
         ("\n\n  42", "3:4: invalid type: integer `42`, expected a page of a provider's report: an object with `data`"),
         ("{\n \"rows\": []\n}", "3:1: missing field `data`"),
-        ("{\"data\":[{\"start_time\":\"soon\",\"results\":[]}]}", "1:29: invalid value: string \"soon\", expected the start of a day"),
-        ("{\"data\":[{\"start_time\":0,\"results\":[{\"object\":\"organization.usage.costs\"}]}]}", "1:74: expected a line of costs or of usage"),
-        ("{\"data\":[{\"start_time\":0,\"results\":[{\"amount\":{\"value\":1,\"currency\":\"eur\"}}]}]}", "the amount is in eur"),
-        ("{\"data\":[{\"start_time\":0,\"results\":[{\"amount\":{\"value\":\"x\",\"currency\":\"usd\"}}]}]}", "expected an amount"),
+        (
+            "{\"data\":[{\"start_time\":\"soon\",\"results\":[]}]}",
+            "1:29: invalid value: string \"soon\", expected the start of a day",
+        ),
+        (
+            "{\"data\":[{\"start_time\":0,\"results\":[{\"object\":\"organization.usage.costs\"}]}]}",
+            "1:74: expected a line of costs or of usage",
+        ),
+        (
+            "{\"data\":[{\"start_time\":0,\"results\":[{\"amount\":{\"value\":1,\"currency\":\"eur\"}}]}]}",
+            "the amount is in eur",
+        ),
+        (
+            "{\"data\":[{\"start_time\":0,\"results\":[{\"amount\":{\"value\":\"x\",\"currency\":\"usd\"}}]}]}",
+            "expected an amount",
+        ),
         ("{\"data\":[{\"start_time\":0,\"results\":[{\"input_tokens\":-3}]}]}", "invalid value: integer `-3`"),
-        ("{\"data\":[{\"start_time\":0,\"results\":[{\"input_tokens\":3,\"input_cached_tokens\":4}]}]}", "fewer than the 4"),
+        (
+            "{\"data\":[{\"start_time\":0,\"results\":[{\"input_tokens\":3,\"input_cached_tokens\":4}]}]}",
+            "fewer than the 4",
+        ),
     ];
     for (text, expected) in cases {
         let error = read_pages(text).unwrap_err().to_string();
@@ -306,7 +321,11 @@ fn what_is_no_table_is_refused_at_its_place() {
         ("{\"data\": []}", &none, "1:1: expected a header `day` or `date`"),
         ("day,model\n", &none, "1:1: expected a header `cost` or `input_tokens`"),
         ("day,sume\n", &named, "1:1: there is no header `Summe`, which was named for `cost`; did you mean `sume`?"),
-        ("day,cost\n2026-11-01,1\nsoon,1\n", &none, "3:1: expected a day such as 2026-11-30 in the field `day`, and found `soon`"),
+        (
+            "day,cost\n2026-11-01,1\nsoon,1\n",
+            &none,
+            "3:1: expected a day such as 2026-11-30 in the field `day`, and found `soon`",
+        ),
         ("day,cost\n2026-11-01,\"1,5\"\n", &none, "2:2: expected an amount in US dollars such as 12.50"),
         ("day,cost\n2026-11-01,1,5\n", &none, "2:1: expected 2 fields as in the headers, and found 3"),
         ("day,input_tokens,cached_tokens\n2026-11-01,1.5,\n", &none, "2:2: expected a whole number"),

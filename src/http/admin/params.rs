@@ -3,7 +3,6 @@
 
 use std::{borrow::Cow, sync::Arc};
 
-use axum::extract::RawPathParams;
 use http::StatusCode;
 use percent_encoding::percent_decode_str;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema, schema_for};
@@ -59,7 +58,11 @@ pub(super) fn names<P: JsonSchema>() -> Arc<[String]> {
 ///
 /// # Errors
 /// 400 that names the parameter: one that is unknown, given twice, or not what it must be.
-pub(super) fn read<P: DeserializeOwned>(names: &[String], path: &RawPathParams, query: &str) -> Result<P, Error> {
+pub(super) fn read<'p, P: DeserializeOwned>(
+    names: &[String],
+    path: impl IntoIterator<Item = (&'p str, &'p str)>,
+    query: &str,
+) -> Result<P, Error> {
     let mut given = Map::new();
     for (name, value) in path {
         given.insert(name.to_owned(), value.into());
@@ -126,7 +129,7 @@ mod tests {
     }
 
     fn read(query: &str) -> Result<Params, Error> {
-        super::read(&names::<Params>(), &RawPathParams::default(), query)
+        super::read(&names::<Params>(), [], query)
     }
 
     #[test]

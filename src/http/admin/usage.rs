@@ -46,8 +46,7 @@ pub(super) struct Params {
 pub(super) async fn usage(surface: Arc<Surface>, params: Params) -> Result<UsageReport, Error> {
     let Params { group_by, bucket, tz, from, to, cursor, limit, filters } = params;
     let now = Timestamp::try_from(surface.clock.wall()).unwrap_or(Timestamp::MAX);
-    let question =
-        UsageQuestion { from, to, zone: tz, bucket, by: group_by, filters, limit: limit.0, cursor, now };
+    let question = UsageQuestion { from, to, zone: tz, bucket, by: group_by, filters, limit: limit.0, cursor, now };
     report::usage(&surface.db, &question).await.map_err(failed)
 }
 
