@@ -54,6 +54,8 @@ const LAST_ROWS: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct App {
     pub address: SocketAddr,
+    /// Where the admin API is, if it has an address of its own.
+    pub admin_address: Option<SocketAddr>,
     pub keys: Keys,
     db: Db,
     /// Whether the database was not there, so that nobody knows what is in it.
@@ -79,11 +81,8 @@ pub struct App {
 pub enum StartError {
     #[error("{0}")]
     Config(Complaints),
-    #[error(
-        "cannot listen on {address}: {cause}. Choose another address with `listen` in the configuration or `--listen`, \
-         or stop what is there"
-    )]
-    Listen { address: SocketAddr, cause: std::io::Error },
+    #[error("cannot listen on {address}: {cause}. Choose another address with {setting}, or stop what is there")]
+    Listen { address: SocketAddr, setting: &'static str, cause: std::io::Error },
     #[error("{0}")]
     Store(#[from] StoreError),
     #[error("{0}")]
@@ -133,6 +132,11 @@ impl App {
         let ledger =
             Ledger::start(settings.ledger.clone(), &settings.data_dir, sink, clock.clone(), metrics.clone()).await?;
         let keys = Keys::new(db.clone(), clock.clone(), &settings.auth);
+        if !without_store {
+            // From here on the watch follows it, as it does when the store answers later.
+            keys.load_admin_key().await?;
+        }
+        keys.declare_admin_key(settings.admin.key.as_ref());
         tasks.spawn(keys.clone().watch(tasks.stopping()));
 
         let mock = OnceCell::new();
@@ -163,10 +167,13 @@ impl App {
         show_breakers(&metrics, &gateway);
 
         let shutdown = Shutdown::new();
-        let surface = surface(&gateway, &keys, &settings.server, &shutdown);
+        let surface = surface(&gateway, &keys, &db, &settings.server, &shutdown);
         let tls = settings.tls.as_ref().map(Tls::load).transpose()?;
-        let listener = listen(settings.listen).await?;
-        let address = listener.local_addr().map_err(|cause| StartError::Listen { address: settings.listen, cause })?;
+        let (listener, address) = listen(settings.listen, "`listen` in the configuration or `--listen`").await?;
+        let (admin_listener, admin_address) = match settings.admin.listen {
+            Some(address) => listen(address, "`admin.listen`").await.map(|(socket, at)| (Some(socket), Some(at)))?,
+            None => (None, None),
+        };
         let server = Server {
             settings: settings.server.clone(),
             clock: clock.clone(),
@@ -175,7 +182,13 @@ impl App {
             shutdown: shutdown.clone(),
             tls,
         };
-        serving.spawn(server.serve(listener, http::router(surface)));
+        match admin_listener {
+            Some(admin_listener) => {
+                serving.spawn(server.clone().serve(admin_listener, http::router(surface.clone(), http::Side::Admin)));
+                serving.spawn(server.serve(listener, http::router(surface, http::Side::Calls)));
+            }
+            None => serving.spawn(server.serve(listener, http::router(surface, http::Side::Both))),
+        }
         tasks.spawn(cut_at_the_end(shutdown.clone(), gateway.cut.clone(), tasks.stopping()));
 
         let reloads = Arc::new(Reloads {
@@ -199,6 +212,7 @@ impl App {
         }
         Ok(Self {
             address,
+            admin_address,
             keys,
             db,
             without_store,
@@ -239,6 +253,14 @@ impl App {
         }
         let (_, secret) = self.keys.create(Draft::new("first", &["*".to_owned()], None)).await?;
         Ok(Some(secret))
+    }
+
+    /// Makes the admin key of a gateway that has none, declared or stored.
+    ///
+    /// # Errors
+    /// When the store cannot be read or written.
+    pub async fn first_admin_key(&self) -> Result<Option<Secret>, ManageError> {
+        self.keys.first_admin_key().await
     }
 
     /// Loads the configuration again and puts it in force, or changes nothing and says why in the log.
@@ -304,6 +326,7 @@ impl Reloads {
                 tracing::info!(version = snapshot.hash, "configuration reloaded: {}", loaded.summary());
                 self.gateway.snapshot.store(Arc::new(snapshot));
                 self.keys.declare(declared);
+                self.keys.declare_admin_key(loaded.settings.admin.key.as_ref());
                 drop(previous);
                 self.connections.prune();
                 true
@@ -331,6 +354,7 @@ impl Reloads {
             ("log", old.log != new.log),
             ("ledger", old.ledger != new.ledger),
             ("auth", old.auth != new.auth),
+            ("admin.listen", old.admin.listen != new.admin.listen),
             ("retries.max_share", old.retries.max_share != new.retries.max_share),
         ];
         for (name, _) in changed.iter().filter(|(_, changed)| *changed) {
@@ -468,10 +492,17 @@ fn too_few_descriptors(server: &http::settings::Settings, limit: Option<u64>) ->
 }
 
 /// What the routes may reach.
-fn surface(gateway: &Arc<Gateway>, keys: &Keys, settings: &ServerSettings, shutdown: &Shutdown) -> Arc<Surface> {
+fn surface(
+    gateway: &Arc<Gateway>,
+    keys: &Keys,
+    db: &Db,
+    settings: &ServerSettings,
+    shutdown: &Shutdown,
+) -> Arc<Surface> {
     Arc::new(Surface {
         gateway: gateway.clone(),
         keys: keys.clone(),
+        db: db.clone(),
         metrics: gateway.metrics.clone(),
         clock: gateway.clock.clone(),
         in_flight: Arc::new(Semaphore::new(settings.max_in_flight.min(Semaphore::MAX_PERMITS))),
@@ -480,8 +511,12 @@ fn surface(gateway: &Arc<Gateway>, keys: &Keys, settings: &ServerSettings, shutd
     })
 }
 
-async fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
-    TcpListener::bind(address).await.map_err(|cause| StartError::Listen { address, cause })
+/// A socket at `address`, and where it really is. `setting` is named when there can be none.
+async fn listen(address: SocketAddr, setting: &'static str) -> Result<(TcpListener, SocketAddr), StartError> {
+    let failed = |cause| StartError::Listen { address, setting, cause };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    Ok((listener, address))
 }
 
 /// The database, and whether it is still awaited: a server that is not there is tried until it answers.
@@ -510,9 +545,7 @@ async fn mock_address<'m>(
 
 /// Starts the built-in mock provider on a free port of this machine.
 async fn start_mock(clock: &Clock, tasks: &Tasks) -> Result<String, StartError> {
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let listener = listen(address).await?;
-    let address = listener.local_addr().map_err(|cause| StartError::Listen { address, cause })?;
+    let (listener, address) = listen(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), "the mock").await?;
     let mock = Mock::new(Behaviour::default(), clock.clone());
     let (stop, its_tasks) = (tasks.stopping(), tasks.clone());
     tasks.spawn(async move { mock.serve(listener, stop, &its_tasks).await });

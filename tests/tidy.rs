@@ -38,16 +38,19 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "routing",
         ],
     ),
-    // The surface knows no provider and opens no connection: it names the operation and joins the pieces of a body.
+    // The surface knows no provider and opens no connection: it names the operation and joins the pieces of a body. The
+    // admin API asks the store, through the questions of `accounting::report`.
     (
         "http",
         &[
             "types",
             "error",
             "wire",
+            "store",
             "telemetry",
             "upstream::Gathered",
             "providers::Operation",
+            "accounting::report",
             "auth",
             "routing",
             "gateway",
@@ -95,7 +98,21 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ),
     (
         "cli",
-        &["types", "error", "mock", "store", "upstream", "auth", "routing::settings", "http::Phase", "config", "app"],
+        &[
+            "types",
+            "error",
+            "mock",
+            "store",
+            "upstream",
+            "accounting::reconcile",
+            "accounting::report",
+            "auth",
+            "routing::settings",
+            "http::Phase",
+            "http::openapi",
+            "config",
+            "app",
+        ],
     ),
     ("main", &["cli"]),
 ];

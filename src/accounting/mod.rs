@@ -7,6 +7,8 @@ mod charge;
 pub mod estimate;
 pub mod journal;
 mod ledger;
+pub mod reconcile;
+pub mod report;
 pub mod settings;
 mod settlement;
 #[cfg(test)]

@@ -56,7 +56,7 @@ impl Keys {
         self.check(Some(&name), Some(&models), expires)?;
         self.check_labels(Some(&project), Some(&tags)).await?;
         let created = self.now();
-        let secret = random_key()?;
+        let secret = random_key(PREFIX)?;
         let key = secret.expose();
         let row = NewKey {
             id: Ulid::from_parts(self.clock().unix_millis(), fastrand::u128(..)).to_string(),
@@ -164,7 +164,7 @@ impl Keys {
         Err(ManageError::Invalid(format!("the project `{id}` {why}")))
     }
 
-    fn now(&self) -> Timestamp {
+    pub(super) fn now(&self) -> Timestamp {
         // To the millisecond, as it is stored. No clock shows a date that a timestamp cannot hold.
         i64::try_from(self.clock().unix_millis())
             .ok()
@@ -199,18 +199,18 @@ pub(super) fn check_name(name: &str) -> Result<(), String> {
 const HINT_LENGTH: usize = 4;
 
 /// 43 characters of 62 hold 256 bits. They are letters and digits only, so that a double click takes the whole.
-fn random_key() -> Result<Secret, rand::rngs::SysError> {
+pub(super) fn random_key(prefix: &str) -> Result<Secret, rand::rngs::SysError> {
     const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
-    const LENGTH: usize = PREFIX.len() + 43;
-    let mut key = String::with_capacity(LENGTH);
-    key.push_str(PREFIX);
-    while key.len() < LENGTH {
+    let length = prefix.len() + 43;
+    let mut key = String::with_capacity(length);
+    key.push_str(prefix);
+    while key.len() < length {
         let mut random = [0; 64];
         SysRng.try_fill_bytes(&mut random)?;
         // 248 is the largest multiple of 62 in a byte; taking what lies above would favour the first characters.
         let characters =
             random.iter().filter(|&&byte| byte < 248).map(|&byte| char::from(ALPHABET[usize::from(byte % 62)]));
-        key.extend(characters.take(LENGTH - key.len()));
+        key.extend(characters.take(length - key.len()));
     }
     Ok(Secret::new(key))
 }

@@ -1,4 +1,6 @@
-//! What the operator may set about callers: keys declared in the file, and the guard against guessing.
+//! What the operator may set about callers: keys declared in the file, the admin key, and the guard against guessing.
+
+use std::net::SocketAddr;
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
@@ -40,6 +42,17 @@ pub struct KeySettings {
     /// `false` refuses it without removing it.
     #[serde(default = "yes")]
     pub enabled: bool,
+}
+
+/// The admin API.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct AdminSettings {
+    /// The key of the admin API. Left out: that in `SWITCHBOARD_ADMIN_KEY`, or one that is made at the first start.
+    pub key: Option<Secret>,
+    /// An address of its own for the admin API, which is then not served at `listen`.
+    #[schemars(with = "Option<String>", extend("format" = "socket-address"))]
+    pub listen: Option<SocketAddr>,
 }
 
 fn project() -> String {

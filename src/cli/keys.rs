@@ -83,6 +83,15 @@ pub enum KeysCommand {
         #[arg(long, group = "change")]
         expires: Option<Expires>,
     },
+    /// Say whether there is an admin key, or make a new one.
+    ///
+    /// The admin key opens the admin API, and makes no calls. A gateway whose configuration has one (`admin.key`, or
+    /// SWITCHBOARD_ADMIN_KEY) takes that one instead.
+    Admin {
+        /// Make a new key in place of the stored one. It is shown once; running gateways follow within a second.
+        #[arg(long)]
+        rotate: bool,
+    },
 }
 
 /// When a key stops working, as people write it.
@@ -98,7 +107,7 @@ pub enum Expires {
 /// # Errors
 /// What went wrong, in a sentence for the person at the terminal.
 pub async fn run(command: KeysCommand, place: &Place, clock: &Clock, out: &mut impl Write) -> Result<()> {
-    if !matches!(command, KeysCommand::Create { .. }) && !place.exists() {
+    if !matches!(command, KeysCommand::Create { .. } | KeysCommand::Admin { rotate: true }) && !place.exists() {
         bail!(
             "there is no key store in {} yet; name the gateway's data directory with --data-dir, or make a first key \
              with `switchboard keys create`",
@@ -154,11 +163,28 @@ async fn execute(command: KeysCommand, keys: &Keys, db: &Db, clock: &Clock, out:
             let edit = KeyEdit { name, project, tags, models, expires, enabled: None };
             describe(&keys.update(&key, edit).await?, now, out)?;
         }
+        KeysCommand::Admin { rotate: true } => {
+            writeln!(out, "{}\n", keys.rotate_admin_key().await?.expose())?;
+            writeln!(
+                out,
+                "This is the admin key. Keep it now: only its hash is stored, and it cannot be shown again. The one \
+                 before stops working within a second."
+            )?;
+        }
+        KeysCommand::Admin { rotate: false } => writeln!(
+            out,
+            "{}",
+            if keys.has_stored_admin_key().await? {
+                "There is an admin key in the store. `switchboard keys admin --rotate` makes a new one."
+            } else {
+                "There is no admin key in the store. `switchboard keys admin --rotate` makes one."
+            }
+        )?,
     }
     Ok(())
 }
 
-async fn all(db: &Db) -> Result<Vec<KeyRow>> {
+pub(super) async fn all(db: &Db) -> Result<Vec<KeyRow>> {
     const PAGE: u32 = 500;
     let mut rows: Vec<KeyRow> = Vec::new();
     loop {

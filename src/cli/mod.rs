@@ -6,10 +6,15 @@ mod healthcheck;
 pub mod keys;
 mod migrate;
 mod mock;
+mod openapi;
 pub mod projects;
+pub mod reconcile;
+pub mod requests;
 mod screen;
 mod serve;
 pub mod store;
+mod table;
+pub mod usage;
 
 use std::path::PathBuf;
 
@@ -39,6 +44,8 @@ First steps:
       What is wrong with the file, with line, column and the nearest name.
   switchboard keys create --name my-app --models '*'
       A key for an application.
+  switchboard usage --by key,model
+      What was used this month and what it cost.
   switchboard mock --help
       A provider that fails on demand, to test applications against.";
 
@@ -49,13 +56,17 @@ enum Command {
     Config(config::Args),
     Keys(keys::KeysArgs),
     Projects(projects::ProjectsArgs),
+    Usage(usage::UsageArgs),
+    Request(requests::RequestArgs),
+    Reconcile(Box<reconcile::ReconcileArgs>),
+    Openapi(openapi::Args),
     Migrate(migrate::Args),
     Mock(Box<mock::Args>),
     Healthcheck(healthcheck::Args),
 }
 
 /// Which configuration a command works on.
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 pub struct ConfigFile {
     /// The configuration file. Unset: $SWITCHBOARD_CONFIG, ./switchboard.yaml, /etc/switchboard/switchboard.yaml, or
     /// none at all.
@@ -120,9 +131,30 @@ impl Cli {
                 let (place, mut out) = (args.store.place()?, std::io::stdout());
                 finish(projects::run(args.command, &place, &Clock::Real, &mut out))
             }
+            Command::Usage(args) => {
+                let (place, mut out) = (args.store.clone().place()?, std::io::stdout());
+                finish(usage::run(args, &place, &Clock::Real, &mut out))
+            }
+            Command::Request(args) => {
+                let (place, mut out) = (args.store.clone().place()?, std::io::stdout());
+                finish(requests::run(args, &place, &mut out))
+            }
+            Command::Reconcile(args) => {
+                let (place, mut out) = (args.store.clone().place()?, std::io::stdout());
+                let work = reconcile::run(*args, &place, &mut out);
+                match serve::runtime()?.block_on(work) {
+                    Ok(true) => Ok(()),
+                    Ok(false) => Err(Failed::wrong("the provider and the ledger differ by more than --tolerance")),
+                    Err(error) => Err(Failed::misconfigured(format!("{error:#}"))),
+                }
+            }
+            Command::Openapi(args) => openapi::run(&args),
             Command::Migrate(args) => migrate::run(args),
             Command::Mock(args) => mock::run(&args),
             Command::Healthcheck(args) => healthcheck::run(args),
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

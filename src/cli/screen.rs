@@ -27,6 +27,26 @@ pub(super) struct Screen {
     https: bool,
 }
 
+/// What is known once the gateway runs.
+#[derive(Debug)]
+pub(super) struct Made {
+    pub(super) address: SocketAddr,
+    /// Where the admin API is, if it has an address of its own.
+    pub(super) admin_address: Option<SocketAddr>,
+    /// The API key and the admin key that were made, because there was none.
+    pub(super) first_key: Option<Secret>,
+    pub(super) admin_key: Option<Secret>,
+    /// `None`: the database does not answer.
+    pub(super) stored_keys: Option<u64>,
+    pub(super) ready_in: Duration,
+}
+
+impl Made {
+    pub(super) fn new(address: SocketAddr, admin_address: Option<SocketAddr>) -> Self {
+        Self { address, admin_address, first_key: None, admin_key: None, stored_keys: None, ready_in: Duration::ZERO }
+    }
+}
+
 impl Screen {
     pub(super) fn of(loaded: &Loaded) -> Self {
         let settings = &loaded.settings;
@@ -61,27 +81,16 @@ impl Screen {
     }
 
     /// Prints the screen. A closed standard output is nobody's problem.
-    pub(super) fn show(
-        &self,
-        address: SocketAddr,
-        first_key: Option<&Secret>,
-        stored_keys: Option<u64>,
-        ready_in: Duration,
-    ) {
-        let text = self.text(address, first_key, stored_keys, ready_in);
+    pub(super) fn show(&self, made: &Made) {
+        let text = self.text(made);
         let _ = std::io::stdout().write_all(text.as_bytes());
         let _ = std::io::stdout().flush();
     }
 
-    fn text(
-        &self,
-        address: SocketAddr,
-        first_key: Option<&Secret>,
-        stored_keys: Option<u64>,
-        ready_in: Duration,
-    ) -> String {
+    fn text(&self, made: &Made) -> String {
+        let Made { address, admin_address, first_key, admin_key, stored_keys, ready_in } = made;
         let mut out = String::new();
-        let url = self.url(address);
+        let url = self.url(*address);
         // Writing to a String cannot fail.
         let _ = writeln!(out, "\nSwitchboard {} listens on {url}\n", env!("CARGO_PKG_VERSION"));
         let _ = writeln!(out, "  config     {}", self.config);
@@ -107,6 +116,13 @@ impl Screen {
             }
             None => "$SWITCHBOARD_KEY",
         };
+        if let Some(key) = admin_key {
+            let _ = writeln!(
+                out,
+                "\nAn admin key was made, for /admin/v1. It makes no calls, and is shown this once:\n\n  {}",
+                key.expose()
+            );
+        }
         let _ = writeln!(
             out,
             "\nTry it:\n\n  curl {url}/v1/chat/completions \\\n    -H \"Authorization: Bearer {key}\" \\\n    -H \"Content-Type: \
@@ -117,6 +133,9 @@ impl Screen {
             let _ = writeln!(out, "More keys: switchboard keys create --name my-app --models '*'");
         }
         let _ = writeln!(out, "Metrics: {url}/metrics   Health: {url}/healthz, {url}/readyz");
+        if let Some(address) = admin_address {
+            let _ = writeln!(out, "Admin API: {}/admin/v1", self.url(*address));
+        }
         let _ = writeln!(out, "Ready in {} ms.\n", ready_in.as_millis());
         out
     }

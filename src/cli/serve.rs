@@ -64,16 +64,15 @@ pub(super) fn runtime() -> Result<Runtime, Failed> {
 }
 
 async fn announce(app: &App, screen: screen::Screen, clock: &Clock, started: Instant) -> Result<(), Failed> {
-    let (first_key, keys) = match app.without_store {
-        true => (None, None),
-        false => {
-            let first_key = app.first_key().await.map_err(Failed::wrong)?;
-            (first_key, Some(app.stored_keys().await.map_err(Failed::wrong)?))
-        }
-    };
-    let ready_in = clock.now() - started;
+    let mut made = screen::Made::new(app.address, app.admin_address);
+    if !app.without_store {
+        made.first_key = app.first_key().await.map_err(Failed::wrong)?;
+        made.admin_key = app.first_admin_key().await.map_err(Failed::wrong)?;
+        made.stored_keys = Some(app.stored_keys().await.map_err(Failed::wrong)?);
+    }
+    made.ready_in = clock.now() - started;
     let screen = screen.with_unpriced(app.gateway.snapshot.load().unpriced());
-    screen.show(app.address, first_key.as_ref(), keys, ready_in);
+    screen.show(&made);
     Ok(())
 }
 

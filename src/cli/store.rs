@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// The store of the configuration, unless the command line says otherwise.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct StoreArgs {
     #[command(flatten)]
     config: ConfigFile,
@@ -22,7 +22,7 @@ pub struct StoreArgs {
 }
 
 /// What the command line may say about the store.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct PlaceArgs {
     /// Where state is kept, in place of the configuration's `data_dir`.
     #[arg(long, global = true, value_name = "DIR", env = "SWITCHBOARD_DATA_DIR")]
@@ -66,6 +66,19 @@ impl Place {
     /// As [`Db::open`].
     pub async fn open(&self) -> Result<Db, StoreError> {
         Db::open(&self.data_dir, self.database.as_ref()).await
+    }
+
+    /// # Errors
+    /// When there is no database to read: a wrong directory is not made.
+    pub(super) fn expect_one(&self) -> anyhow::Result<()> {
+        if !self.exists() {
+            anyhow::bail!(
+                "there is no database in {}; name the gateway's data directory with --data-dir, or its database with \
+                 --database",
+                self.data_dir.display()
+            );
+        }
+        Ok(())
     }
 
     /// Whether there is a database, as far as can be told without asking a server.

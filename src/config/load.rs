@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 use super::{
     checks::{check, routes},
     complaint::{Complaint, Complaints, Severity},
-    discover::{discover, fill_keys},
+    discover::{discover, fill_admin_key, fill_keys},
     document::{Document, Hidden, spell},
     environment::{Environment, describe, read_at_most},
     schema::settings_schema,
@@ -108,7 +108,14 @@ pub(super) fn load_from(path: Option<&Path>, places: &[&Path], env: &Environment
     match find(path, places, env) {
         Some(file) => load_file(&file, env),
         None => {
-            let (settings, notes) = discover(env, vendors::hosted().map(|vendor| (vendor.name, vendor.key_env)));
+            let (mut settings, mut notes) =
+                discover(env, vendors::hosted().map(|vendor| (vendor.name, vendor.key_env)));
+            notes.extend(fill_admin_key(&mut settings, env));
+            let document = Document::new(None, "", None, Hidden::AllButKeys);
+            let flaws = check(&settings, &document);
+            if flaws.iter().any(|flaw| flaw.severity == Severity::Error) {
+                return Err(complaints(&document, flaws));
+            }
             let (source, warnings) = (Source::Environment, Complaints::default());
             let hash = hash(&settings.providers.keys().cloned().collect::<Vec<_>>().join("\n"));
             Ok(Loaded {
@@ -248,6 +255,7 @@ fn read(text: &str, file: Option<&Path>, env: &Environment, watch: &mut Watch) -
     let mut notes = Vec::new();
     let settings = typed(conformed.value, &document, &mut flaws).map(|mut settings| {
         notes = fill_keys(&mut settings, env);
+        notes.extend(fill_admin_key(&mut settings, env));
         // What is at fault already is not complained about twice, nor what only follows from it.
         let known: Vec<_> = flaws.iter().map(|flaw| flaw.path.clone()).collect();
         let related =

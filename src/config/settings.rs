@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use crate::{
     accounting::settings::Settings as LedgerSettings,
-    auth::settings::{KeySettings, Settings as AuthSettings},
+    auth::settings::{AdminSettings, KeySettings, Settings as AuthSettings},
     http::settings::{Settings as ServerSettings, Tls},
     providers::settings::{ProviderSettings, Timeout},
     routing::settings::{HealthSettings, ModelSettings, RetrySettings},
@@ -38,6 +38,8 @@ pub struct Settings {
     pub ledger: LedgerSettings,
     /// The guard against key guessing.
     pub auth: AuthSettings,
+    /// The admin API.
+    pub admin: AdminSettings,
     /// Deadlines of every call, unless a provider, model or target says otherwise.
     pub timeout: Timeout,
     /// Retries.
@@ -75,6 +77,7 @@ impl Default for Settings {
             log: LogSettings::default(),
             ledger: LedgerSettings::default(),
             auth: AuthSettings::default(),
+            admin: AdminSettings::default(),
             timeout: Settings::TIMEOUT,
             retries: RetrySettings::default(),
             health: HealthSettings::default(),

@@ -8,6 +8,7 @@
     reason = "a test that cannot set its scene has failed, and says so at the place"
 )]
 
+mod admin;
 mod bad_input;
 mod database;
 mod failover;

@@ -1,5 +1,6 @@
 //! What types cannot say. Targets, fallbacks and aliases are checked where routes are built.
 
+mod admin;
 mod keys;
 mod providers;
 pub(super) mod routes;
@@ -13,6 +14,7 @@ pub(super) fn check(settings: &Settings, document: &Document) -> Vec<Flaw> {
     server::check(settings, &mut report);
     providers::check(settings, &mut report);
     keys::check(settings, &mut report);
+    admin::check(settings, &mut report);
     report.flaws
 }
 

@@ -35,6 +35,7 @@ pub const MODEL: &str = "m";
 
 /// Codes of errors that are given before a call is admitted: nothing is charged for them and nothing settles.
 const BEFORE_ADMISSION: &[&str] = &[
+    "admin_key_not_allowed_here",
     "body_incomplete",
     "body_timeout",
     "body_too_large",
@@ -282,6 +283,19 @@ impl Gate {
     pub async fn get(&self, path: &str) -> Answer {
         let request = self.http.get(format!("http://{}{path}", self.address)).bearer_auth(KEY);
         self.read(soon(request.send()).await.unwrap()).await
+    }
+
+    /// A request to an admin route, with this key or none.
+    pub async fn admin(&self, path: &str, key: Option<&str>) -> Answer {
+        let address = self.app.as_ref().and_then(|app| app.admin_address).unwrap_or(self.address);
+        let request = self.http.get(format!("http://{address}{path}"));
+        let request = key.into_iter().fold(request, |request, key| request.bearer_auth(key));
+        self.read(soon(request.send()).await.unwrap()).await
+    }
+
+    /// Where the gateway keeps its state.
+    pub fn data_dir(&self) -> std::path::PathBuf {
+        self.dir.path().join("data")
     }
 
     /// A bare socket to the gateway. Calls made on it are to be counted with [`Gate::admits`].
