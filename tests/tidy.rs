@@ -47,6 +47,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         &[
             "types",
             "error",
+            "catalog",
             "telemetry::settings",
             "providers",
             "auth::settings",
@@ -65,6 +66,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "error",
             "wire",
             "mock",
+            "catalog",
             "store",
             "telemetry",
             "upstream",
@@ -79,7 +81,19 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ),
     (
         "cli",
-        &["types", "error", "mock", "store", "upstream", "auth", "routing::settings", "http::Phase", "config", "app"],
+        &[
+            "types",
+            "error",
+            "mock",
+            "catalog",
+            "store",
+            "upstream",
+            "auth",
+            "routing::settings",
+            "http::Phase",
+            "config",
+            "app",
+        ],
     ),
     ("main", &["cli"]),
 ];

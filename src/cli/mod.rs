@@ -5,6 +5,7 @@ mod config;
 mod healthcheck;
 pub mod keys;
 mod mock;
+mod prices;
 mod screen;
 mod serve;
 
@@ -48,6 +49,7 @@ enum Command {
     Check(check::Args),
     Config(config::Args),
     Keys(Keys),
+    Prices(prices::Args),
     Mock(Box<mock::Args>),
     Healthcheck(healthcheck::Args),
 }
@@ -131,6 +133,7 @@ impl Cli {
             Command::Check(args) => check::run(&args),
             Command::Config(args) => config::run(&args),
             Command::Keys(keys) => keys.run(),
+            Command::Prices(args) => prices::run(&args),
             Command::Mock(args) => mock::run(&args),
             Command::Healthcheck(args) => healthcheck::run(args),
         }
