@@ -253,7 +253,7 @@ fn check(loaded: &Loaded, as_json: bool) -> Result<(), Failed> {
             let PricedTarget { provider, kind, model, price, .. } = target;
             json!({
                 "target": format!("{provider}/{model}"), "kind": kind, "price": &*price.name(now),
-                "known": !is_unknown(target),
+                "unknown": is_unknown(target),
             })
         });
         say(serde_json::Value::Array(rows.collect()))?;
