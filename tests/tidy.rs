@@ -58,6 +58,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "http::settings",
         ],
     ),
+    // Prices of the operator's are fetched and held against the schema of price files.
+    ("refresh", &["types", "catalog", "upstream", "config::Complaints", "config::read_prices"]),
     // The composition root: what is put together is seen here and nowhere else.
     (
         "app",
@@ -77,6 +79,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "gateway",
             "http",
             "config",
+            "refresh",
         ],
     ),
     (

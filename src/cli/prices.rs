@@ -321,6 +321,5 @@ fn list(provider: Option<&str>) -> Result<(), Failed> {
 }
 
 fn now_ms() -> i64 {
-    let since = Clock::Real.wall().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+    i64::try_from(Clock::Real.unix_millis()).unwrap_or(i64::MAX)
 }
