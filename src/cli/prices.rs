@@ -323,3 +323,84 @@ fn list(provider: Option<&str>) -> Result<(), Failed> {
 fn now_ms() -> i64 {
     i64::try_from(Clock::Real.unix_millis()).unwrap_or(i64::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::load;
+
+    /// A configuration with a target of each sort.
+    fn loaded() -> Loaded {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("switchboard.yaml");
+        let text = "\
+providers: { openai: { api_key: x }, mine: { kind: openai, api_key: y }, gpu: { kind: vllm }, other: { kind: openai_compatible, base_url: \"http://127.0.0.1:1/v1\" } }
+models:
+  a: { targets: [openai/gpt-5.5, mine/gpt-5.5, gpu/llama, other/mystery, other/gpt-5.5] }
+  \"openai/*\": { targets: [\"openai/*\"] }
+  \"other/*\": { targets: [\"other/*\"] }
+prices: { models: { mine/gpt-5.5: { input: 2.5, output: 7.5, later: [{ from: 2027-01-01, input: 2 }] } } }
+";
+        std::fs::write(&file, text).unwrap();
+        let env = Environment::of::<&str, &str>([]);
+        load(Some(&file), &env).unwrap_or_else(|complaints| panic!("{complaints}"))
+    }
+
+    fn names(model: &str, provider: Option<&str>) -> Vec<String> {
+        find(&loaded(), model, provider).into_iter().map(|found| found.name).collect()
+    }
+
+    #[test]
+    fn a_model_is_shown_at_the_providers_that_serve_it_and_in_the_catalogue() {
+        let all = names("gpt-5.5", None);
+        assert_eq!(all[..2], ["mine/gpt-5.5", "openai/gpt-5.5"]);
+        assert!(all.contains(&"azure/gpt-5.5".to_owned()), "{all:?}");
+        assert!(!all.iter().any(|name| name.starts_with("gpu/") || name.starts_with("other/")), "{all:?}");
+        assert_eq!(names("openai/gpt-5.5", Some("openai")), ["openai/gpt-5.5"]);
+        assert_eq!(names("gpt-5.5", Some("mine")), ["mine/gpt-5.5"]);
+        assert_eq!(names("llama", Some("gpu")), ["gpu/llama"]);
+        assert_eq!(names("no-such-model", None), Vec::<String>::new());
+    }
+
+    #[test]
+    fn nothing_found_offers_what_is_near() {
+        let text = nothing_found("gtp-5.5", None);
+        assert!(text.starts_with("no price of `gtp-5.5` is known\nThe nearest names are:\n"), "{text}");
+        assert!(text.contains("\n  openai/gpt-5.5\n"), "{text}");
+        assert!(!nothing_found("qqqqqqqq", None).contains("nearest"));
+    }
+
+    #[test]
+    fn a_price_is_shown_with_everything_that_changes_it() {
+        let shown = describe(&find(&loaded(), "gpt-5.5", Some("openai"))[0]);
+        for part in [
+            "openai/gpt-5.5 (catalogue, https://",
+            "context 1050000",
+            "usual >272000",
+            "flex",
+            "batch",
+            "in eu",
+            "× 1.1",
+        ] {
+            assert!(shown.contains(part), "{part}:\n{shown}");
+        }
+        let input = shown.lines().find(|line| line.contains("input, 1M tokens")).unwrap();
+        assert_eq!(input.split_whitespace().skip(3).take(2).collect::<Vec<_>>(), ["5.00", "10.00"]);
+        let shown = describe(&find(&loaded(), "gpt-5.5", Some("mine"))[0]);
+        assert!(shown.contains("(configuration)\n  until 2027-01-01:\n"), "{shown}");
+        assert!(shown.contains("  from 2027-01-01:\n"), "{shown}");
+    }
+
+    #[test]
+    fn a_target_is_unknown_unless_its_price_comes_with_the_model() {
+        let unknown: Vec<_> = loaded()
+            .priced_targets()
+            .iter()
+            .filter(|target| is_unknown(target))
+            .map(|target| format!("{}/{}", target.provider, target.model))
+            .collect();
+        assert_eq!(unknown, ["other/*", "other/gpt-5.5", "other/mystery"]);
+        let failed = check(&loaded(), true).unwrap_err();
+        assert_eq!((failed.code, failed.message.contains("3 targets")), (1, true), "{}", failed.message);
+    }
+}

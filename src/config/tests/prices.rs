@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::{broken::complaints, env};
 use crate::{
-    catalog::{Origin, Price, Terms},
+    catalog::{Catalog, Origin, Price, Terms},
     config::{load, read_prices},
     types::{Nanos, Usage},
 };
@@ -149,6 +149,18 @@ fn a_wrong_price_file_is_explained_and_nothing_of_it_is_used() {
     let loaded = load(Some(&settings), &env()).unwrap();
     assert_eq!(loaded.watch().files().collect::<Vec<_>>(), [settings.as_path(), prices.as_path()]);
     assert_eq!(cost(&loaded.catalog.find("openai", "gpt")), None, "output has no rate");
+}
+
+/// A vendor's row says whether it is a server of the operator's own; the catalogue must not disagree.
+#[test]
+fn servers_of_the_operators_own_are_free_and_hosted_vendors_are_not() {
+    let catalog = Catalog::embedded();
+    for vendor in crate::providers::vendors::all() {
+        // What stands behind these is anybody's guess.
+        let own = vendor.local && !["litellm", "openai_compatible"].contains(&vendor.name);
+        let expected = if own { Price::Free } else { Price::Unknown };
+        assert_eq!(catalog.find(vendor.name, "no-such-model"), expected, "{}", vendor.name);
+    }
 }
 
 #[test]
