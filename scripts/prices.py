@@ -17,7 +17,8 @@ How the two become one catalogue:
   were looked up on the vendor's page, or else the one named for the vendor in VENDORS. Each difference is listed in
   DIFFERENCES.md.
 - A rate of zero for everything is no price: one collection uses it for "not known". It is taken as free when both say so
-  or the name says so (`:free`); otherwise the model is left out, and so has an unknown price.
+  or the name says so (`:free`); otherwise the model is left out, and so has an unknown price. So is one whose
+  rates are a slip of the unit (IMPLAUSIBLE).
 
 The output is in a stable order, so that a refresh shows as a diff of what changed. Needs nothing but Python's library;
 its test is `scripts/prices_test.py`.
@@ -95,6 +96,9 @@ RULINGS = [
     ("perplexity", r"sonar.*", "litellm", "the fee for the smallest search context, which is the default: docs.perplexity.ai, 2026-11-20"),
     ("xai", r"grok-code-fast.*", "litellm", "the name leads to grok-build-0.1: docs.x.ai/developers/pricing, 2026-11-20"),
 ]
+
+# Dollars for a million tokens above which a rate is taken for a slip of the unit: the dearest model there was cost 600.
+IMPLAUSIBLE = 1000
 
 # Vendors whose long-context rates hold from the threshold on, not above it.
 REACHED = {"xai": "https://docs.x.ai/developers/pricing"}
@@ -611,6 +615,8 @@ def tidy(vendor, model, entry, both_zero):
                     step["tokens"] -= step["tokens"] % 1000 == 0
         if vendor in REGIONS and any(item in part for item in ("input", "output")):
             part.setdefault("regions", REGIONS[vendor])
+    if any(rate > IMPLAUSIBLE for item, rate in rates_of(entry).items() if item in ("input", "output")):
+        return None
     if is_zero(entry):
         if model.endswith(":free") or both_zero:
             facts = {field: entry[field] for field in FIELDS[FIELDS.index("also"):] if field in entry}

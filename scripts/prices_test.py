@@ -32,6 +32,7 @@ LITELLM = {
     },
     "gpt-dear": {"litellm_provider": "openai", "input_cost_per_token": 2e-06, "output_cost_per_token": 2e-06},
     "gpt-nothing": {"litellm_provider": "openai", "input_cost_per_token": 0, "output_cost_per_token": 0},
+    "gpt-slip": {"litellm_provider": "openai", "input_cost_per_token": 0.003, "output_cost_per_token": 0.009},
     "whisper": {"litellm_provider": "openai", "mode": "audio_transcription", "input_cost_per_second": 0.0001},
     "xai/grok": {
         "litellm_provider": "xai", "input_cost_per_token": 1e-06, "output_cost_per_token": 1e-06,
@@ -115,6 +116,7 @@ class Catalogue(unittest.TestCase):
 
     def test_zero_is_free_only_when_somebody_means_it(self):
         self.assertNotIn("gpt-nothing", self.made["openai"])
+        self.assertNotIn("gpt-slip", self.made["openai"], "a price for a thousand tokens, as one for a token")
         self.assertNotIn("a/b", self.made["openrouter"])
         self.assertEqual(self.entry("openrouter", "a/b:free"), {"free": True, "context": 5})
 
