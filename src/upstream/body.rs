@@ -145,6 +145,12 @@ impl UpstreamBody {
         }
     }
 
+    /// Whether a task of its own reads the body and hands it over piece by piece, so that more may be there than was
+    /// given. Otherwise everything that has come is given at once.
+    pub fn is_handed_over(&self) -> bool {
+        !matches!(self.0, Inner::Http1(_))
+    }
+
     /// Bytes still to come, where the provider said so.
     pub fn expected(&self) -> Option<u64> {
         match &self.0 {

@@ -114,6 +114,12 @@ impl Lanes {
         idle
     }
 
+    /// How many lanes there are.
+    #[cfg(test)]
+    pub(super) fn open(&self) -> usize {
+        self.list().len()
+    }
+
     fn list(&self) -> MutexGuard<'_, Vec<Arc<Lane>>> {
         self.list.lock().unwrap_or_else(PoisonError::into_inner)
     }

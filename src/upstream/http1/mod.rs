@@ -142,3 +142,6 @@ fn ended(read: io::Result<()>, filled: &[u8]) -> io::Result<()> {
 fn not_http(what: impl std::fmt::Display) -> SendError {
     SendError::NotHttp(what.to_string())
 }
+
+#[cfg(test)]
+mod tests;

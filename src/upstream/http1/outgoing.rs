@@ -109,16 +109,16 @@ mod tests {
             let (mut near, mut far) = tokio::io::duplex(room);
             let mut outgoing = Outgoing { pieces: pieces.clone().into(), state: State::Writing };
             let mut read = Vec::new();
-            while !outgoing.is_written() {
-                let mut cx = Context::from_waker(futures_util::task::noop_waker_ref());
-                outgoing.poll_write(&mut near, &mut cx);
-                assert!(outgoing.failure().is_none());
-                let mut buffer = vec![0; room];
-                let count = far.read(&mut buffer).await.unwrap();
-                read.extend_from_slice(&buffer[..count]);
-            }
-            drop(near);
-            far.read_to_end(&mut read).await.unwrap();
+            let writing = async {
+                std::future::poll_fn(|cx| {
+                    outgoing.poll_write(&mut near, cx);
+                    if outgoing.is_written() { Poll::Ready(()) } else { Poll::Pending }
+                })
+                .await;
+                drop(near);
+            };
+            let ((), end) = tokio::join!(writing, far.read_to_end(&mut read));
+            end.unwrap();
             assert_eq!(read, expected, "{room} at once");
         }
     }
