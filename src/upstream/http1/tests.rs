@@ -299,6 +299,7 @@ async fn idle_connections_are_used_again_the_last_first_and_closed_when_they_are
     let provider = Provider::new([script(), script()]).await;
     let (one, two) = tokio::join!(provider.ask(), provider.ask());
     assert_eq!((one.unwrap(), two.unwrap(), provider.accepted()), (good("ok"), good("ok"), 2));
+    settled().await;
     provider.clock.advance(Duration::from_secs(4));
     assert_eq!(provider.ask().await.unwrap(), good("ok"));
     assert_eq!(provider.accepted(), 2);
