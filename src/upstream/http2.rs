@@ -91,7 +91,11 @@ impl Lanes {
     ///
     /// # Errors
     /// [`SendError::Lost`].
-    pub(super) async fn start(self: &Arc<Self>, lane: &Arc<Lane>, stream: Stream) -> Result<SendRequest<OutBody>, SendError> {
+    pub(super) async fn start(
+        self: &Arc<Self>,
+        lane: &Arc<Lane>,
+        stream: Stream,
+    ) -> Result<SendRequest<OutBody>, SendError> {
         let mut builder = Builder::new(Spawner(self.tasks.clone()));
         builder
             .timer(TokioTimer::new())
@@ -100,7 +104,13 @@ impl Lanes {
             .keep_alive_timeout(Duration::from_secs(10));
         let started = builder.handshake(TokioIo::new(stream)).await;
         let (sender, connection) = started.map_err(|error| SendError::Lost(deepest(&error)))?;
-        self.tasks.spawn_untracked(drive(connection, Arc::downgrade(self), Arc::downgrade(lane), self.keep, self.clock.clone()));
+        self.tasks.spawn_untracked(drive(
+            connection,
+            Arc::downgrade(self),
+            Arc::downgrade(lane),
+            self.keep,
+            self.clock.clone(),
+        ));
         Ok(sender)
     }
 

@@ -20,20 +20,37 @@ pub(super) enum Chunked {
     /// Before the first digit of a size.
     Start,
     /// In a size, of which this much has been read.
-    Size { size: u64, line: u16 },
+    Size {
+        size: u64,
+        line: u16,
+    },
     /// Behind a size, in white space or extensions, up to CR.
-    Extensions { size: u64, line: u16, named: bool },
+    Extensions {
+        size: u64,
+        line: u16,
+        named: bool,
+    },
     /// Behind the CR of a size line.
-    SizeLineFeed { size: u64 },
+    SizeLineFeed {
+        size: u64,
+    },
     /// In data, with this much to come.
-    Data { left: u64 },
+    Data {
+        left: u64,
+    },
     /// Behind data.
     DataReturn,
     DataLineFeed,
     /// At the beginning of a trailer line, or of the blank line that ends the body.
-    TrailerStart { read: u16 },
-    Trailer { read: u16 },
-    TrailerLineFeed { read: u16 },
+    TrailerStart {
+        read: u16,
+    },
+    Trailer {
+        read: u16,
+    },
+    TrailerLineFeed {
+        read: u16,
+    },
     EndLineFeed,
     Ended,
 }

@@ -20,8 +20,8 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-pub(super) use body::Body;
 use self::body::READ;
+pub(super) use body::Body;
 use http::{Method, Request, Response};
 pub(super) use idle::Idle;
 use tokio::io::{AsyncRead, ReadBuf};
@@ -132,9 +132,7 @@ impl Exchange<'_> {
 /// Whether a read found the end of the connection.
 fn ended(read: io::Result<()>, filled: &[u8]) -> io::Result<()> {
     match read {
-        Ok(()) if filled.is_empty() => {
-            Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the connection was closed"))
-        }
+        Ok(()) if filled.is_empty() => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the connection was closed")),
         read => read,
     }
 }

@@ -178,7 +178,11 @@ async fn an_answer_is_read_to_its_end_and_its_connection_is_used_again_only_if_n
         (chunked("2\r\nok\r\n0\r\n\r\n"), body.clone(), true),
         (chunked("1;a=b\r\no\r\n1\r\nk\r\n0\r\nx-trailer: 1\r\n\r\n"), body.clone(), true),
         (chunked("0\r\n\r\n"), good(""), true),
-        (format!("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n{OK}"), body.clone(), true),
+        (
+            format!("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n{OK}"),
+            body.clone(),
+            true,
+        ),
         ("HTTP/1.1 204 No Content\r\ncontent-length: 5\r\n\r\n".into(), (204, Ok(String::new())), true),
         ("HTTP/1.1 304 Not Modified\r\ntransfer-encoding: chunked\r\n\r\n".into(), (304, Ok(String::new())), true),
         (one_0("content-length: 2\r\nconnection: keep-alive\r\n", "ok"), body.clone(), true),

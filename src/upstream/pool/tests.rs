@@ -1,9 +1,6 @@
 //! Which version is spoken, and over how many connections, with providers behind TLS.
 
-use std::{
-    convert::Infallible,
-    sync::atomic::AtomicUsize,
-};
+use std::{convert::Infallible, sync::atomic::AtomicUsize};
 
 use bytes::Bytes;
 use futures_util::future::join_all;
