@@ -146,11 +146,19 @@ fn head(response: &httparse::Response<'_, '_>, bytes: &[u8]) -> Result<Head, Sen
     let mut headers = HeaderMap::with_capacity(response.headers.len());
     for header in &*response.headers {
         let name = HeaderName::from_bytes(header.name.as_bytes()).map_err(not_http)?;
-        let start = header.value.as_ptr().addr() - bytes.as_ptr().addr();
-        let value = shared.slice(start..start + header.value.len());
+        let value = share(&shared, bytes, header.value);
         headers.append(name, HeaderValue::from_maybe_shared(value).map_err(not_http)?);
     }
     Ok(Head { version, status, headers })
+}
+
+/// What `part`, a part of `bytes`, is in `shared`, a copy of them.
+fn share(shared: &Bytes, bytes: &[u8], part: &[u8]) -> Bytes {
+    let start = part.as_ptr().addr().wrapping_sub(bytes.as_ptr().addr());
+    match start.checked_add(part.len()) {
+        Some(end) if end <= shared.len() => shared.slice(start..end),
+        _ => Bytes::copy_from_slice(part),
+    }
 }
 
 /// Whether a blank line ends in `piece`, which follows `held`.
