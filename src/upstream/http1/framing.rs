@@ -65,6 +65,10 @@ impl Framing {
             Self::Chunked(chunked) => {
                 let mut data = Vec::with_capacity(input.len());
                 let taken = chunked.decode(input, &mut data).map_err(BodyError::new)?;
+                // A piece may be kept for long; with chunks of a byte it would hold six times what is in it.
+                if data.len() < input.len() / 2 {
+                    data.shrink_to_fit();
+                }
                 Ok((data.into(), taken))
             }
             Self::ToClose => Ok((Bytes::copy_from_slice(input), input.len())),
