@@ -25,20 +25,19 @@ pub(super) enum Stream {
 
 impl Stream {
     /// Whether the connection is open and nothing has come over it that was not asked for. An idle connection that is
-    /// not quiet was closed, or is about to give a next call somebody else's answer.
-    pub(super) fn is_quiet(&mut self) -> bool {
+    /// not quiet was closed, or is about to give a next call somebody else's answer. What the runtime has heard costs
+    /// nothing to ask; with `surely` the kernel is asked too, in whose queue an end may wait still.
+    pub(super) fn is_quiet(&mut self, surely: bool) -> bool {
+        // Over TLS something may come that is a matter of TLS alone, such as a ticket for the next session.
+        let mut byte = [0];
+        let mut cx = Context::from_waker(noop_waker_ref());
+        let pending = self.duplex().poll_read(&mut cx, &mut ReadBuf::new(&mut byte)).is_pending();
         match self {
-            // The kernel is asked, and not the runtime, which may not have heard of the end yet.
-            Self::Plain(stream) => {
+            Self::Plain(stream) if pending && surely => {
                 let peeked = SockRef::from(&*stream).peek(&mut [MaybeUninit::uninit()]);
                 peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
             }
-            // What comes may be a matter of TLS alone, such as a ticket for the next session.
-            Self::Tls(stream) => {
-                let mut byte = [0];
-                let mut cx = Context::from_waker(noop_waker_ref());
-                Pin::new(&mut **stream).poll_read(&mut cx, &mut ReadBuf::new(&mut byte)).is_pending()
-            }
+            Self::Plain(_) | Self::Tls(_) => pending,
         }
     }
 

@@ -19,6 +19,10 @@ const MAX_IDLE: usize = 1024;
 /// How often idle connections are looked at.
 const SWEEP: Duration = Duration::from_secs(5);
 
+/// A connection that has been idle for this long may have been closed without the runtime having heard of it yet; under
+/// load connections are used again much sooner, and spared the question.
+const FRESH: Duration = Duration::from_millis(10);
+
 /// The idle connections to one origin.
 #[derive(Debug)]
 pub(in crate::upstream) struct Idle {
@@ -47,7 +51,8 @@ impl Idle {
         let now = self.clock.now();
         loop {
             let (since, mut connection) = self.shelf().connections.pop_back()?;
-            if now.saturating_duration_since(since) < self.keep && connection.is_quiet() {
+            let idle = now.saturating_duration_since(since);
+            if idle < self.keep && connection.is_quiet(idle >= FRESH) {
                 return Some(connection);
             }
         }
@@ -71,7 +76,7 @@ impl Idle {
         let now = self.clock.now();
         let mut shelf = self.shelf();
         shelf.connections.retain_mut(|(since, connection)| {
-            now.saturating_duration_since(*since) < self.keep && connection.is_quiet()
+            now.saturating_duration_since(*since) < self.keep && connection.is_quiet(true)
         });
         shelf.swept = !shelf.connections.is_empty();
         shelf.swept

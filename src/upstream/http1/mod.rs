@@ -47,8 +47,9 @@ impl Connection {
         Self { stream, answered: false }
     }
 
-    fn is_quiet(&mut self) -> bool {
-        self.stream.is_quiet()
+    /// See [`Stream::is_quiet`].
+    fn is_quiet(&mut self, surely: bool) -> bool {
+        self.stream.is_quiet(surely)
     }
 
     /// What it means that the connection was lost before any head came.

@@ -206,6 +206,7 @@ async fn an_answer_is_read_to_its_end_and_its_connection_is_used_again_only_if_n
             assert_eq!(provider.ask().await.unwrap(), expected, "{answer:?}");
             if !ends_by_closing {
                 provider.marked(1).await;
+                settled().await;
             }
             assert_eq!(provider.ask().await.unwrap(), good("ok"), "{answer:?}");
             assert_eq!(provider.accepted(), if reused { 1 } else { 2 }, "{answer:?}");
@@ -278,15 +279,16 @@ async fn a_connection_that_closes_as_it_is_used_again_is_told_from_one_that_fail
 #[tokio::test]
 async fn an_idle_connection_that_was_closed_or_spoke_up_is_not_used() {
     let spoke = vec![write("HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\n\r\n"), Mark, AwaitClose];
-    for (then, marks) in [(vec![], 1), (spoke, 2)] {
+    for (then, marks, idle) in [(vec![], 1, 0), (vec![], 1, 20), (spoke.clone(), 2, 0), (spoke, 2, 20)] {
         let first = [vec![Read, write(OK), Mark], then].concat();
         let provider = Provider::new([first, vec![Read, write(OK), AwaitClose]]).await;
         assert_eq!(provider.ask().await.unwrap(), good("ok"));
         provider.marked(marks).await;
         // The last mark comes just before the end.
         settled().await;
+        provider.clock.advance(Duration::from_millis(idle));
         assert_eq!(provider.ask().await.unwrap(), good("ok"));
-        assert_eq!(provider.accepted(), 2, "{marks} marks");
+        assert_eq!(provider.accepted(), 2, "{marks} marks, idle for {idle} ms");
     }
 }
 
