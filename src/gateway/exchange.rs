@@ -93,8 +93,9 @@ pub(super) async fn exchange(
         until,
         stream: call.stream,
     };
+    // Boxed: held by value, it would be in each of the futures around it, for as long as the provider thinks.
     let sent = match anew {
-        false => wait.head(outlet.pool.send(request)).await?,
+        false => wait.head(Box::pin(outlet.pool.send(request))).await?,
         true => wait.head(Box::pin(outlet.pool.send_anew(request))).await?,
     };
     let response = sent.map_err(|error| Failure::send(&provider.name, &error))?;

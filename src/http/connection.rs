@@ -3,7 +3,7 @@
 use std::{
     convert::Infallible,
     net::SocketAddr,
-    pin::{Pin, pin},
+    pin::Pin,
     sync::Arc,
     task::{Context, Poll},
     time::{Duration, Instant},
@@ -67,7 +67,7 @@ where
         Protocol::Http1 => {
             let service = service_fn(move |request| Box::pin(answer(request)));
             let connection = listener.http1.serve_connection(TokioIo::new(io), service);
-            Watch { listener: &listener, activity, answers: None }.drive(connection).await;
+            Watch { listener: &listener, activity, answers: None }.drive(Box::pin(connection)).await;
         }
         Protocol::Http2 => {
             let answers = Arc::new(Answers::new());
@@ -76,7 +76,8 @@ where
                 let (response, answers) = (answer(request), answers.clone());
                 Box::pin(async move { Ok::<_, Infallible>(response.await?.map(|body| answers.track(body))) })
             });
-            Box::pin(watch.drive(listener.http2.serve_connection(TokioIo::new(io), service))).await;
+            let connection = listener.http2.serve_connection(TokioIo::new(io), service);
+            Box::pin(watch.drive(Box::pin(connection))).await;
         }
     }
 }
@@ -179,12 +180,12 @@ struct Look {
 
 impl<S> Watch<'_, S> {
     /// Polls the connection to its end, and looks at it every `read_timeout`. A call so costs no timer at all; the
-    /// price is that time-outs come up to one `read_timeout` late.
-    async fn drive<C: GracefulConnection>(self, connection: C) {
+    /// price is that time-outs come up to one `read_timeout` late. The connection is boxed, because a future holds what it
+    /// is given twice.
+    async fn drive<C: GracefulConnection>(self, mut connection: Pin<Box<C>>) {
         let clock = &self.listener.clock;
         let every = self.listener.settings.read_timeout.0;
         let mut phase = self.listener.shutdown.subscribe();
-        let mut connection = pin!(connection);
         let mut last = Look::default();
         let mut alarm = clock.sleep(every);
         let mut ask: Option<Sleep> = None;

@@ -8,15 +8,14 @@ use std::{
 
 use async_compression::tokio::bufread::{BrotliDecoder, GzipDecoder, ZlibDecoder, ZstdDecoder};
 use bytes::{Bytes, BytesMut};
-use futures_util::{Stream, TryStreamExt};
+use futures_util::Stream;
 use http::{HeaderMap, HeaderValue, header};
 use http_body::{Body, Frame, SizeHint};
-use http_body_util::BodyDataStream;
 use hyper::body::Incoming;
 use tokio::io::AsyncRead;
 use tokio_util::io::{ReaderStream, StreamReader};
 
-use super::pool::Busy;
+use super::{http1, http2::Busy};
 use crate::wire::Pieces;
 
 /// A request body: the pieces of a patched envelope, sent without being joined.
@@ -28,15 +27,15 @@ pub struct OutBody {
 
 /// A response body, decoded if the provider compressed it although it was asked not to.
 #[derive(Debug)]
-pub struct UpstreamBody {
-    inner: Inner,
-    _busy: Busy,
-}
+pub struct UpstreamBody(Inner);
 
 enum Inner {
-    Plain(Incoming),
-    Decoded(Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>),
+    Http1(http1::Body),
+    Http2 { body: Incoming, _busy: Busy },
+    Decoded(Decoded),
 }
+
+type Decoded = Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>;
 
 /// A response body broke off, or could not be decoded.
 #[derive(Debug, thiserror::Error)]
@@ -48,6 +47,18 @@ impl OutBody {
         let left = pieces.len() as u64;
         let pieces: Vec<Bytes> = pieces.into_iter().filter(|piece| !piece.is_empty()).collect();
         Self { pieces: pieces.into_iter(), left }
+    }
+}
+
+impl OutBody {
+    /// Bytes still to be sent.
+    pub(super) fn len(&self) -> u64 {
+        self.left
+    }
+
+    /// What is still to be sent; no piece is empty.
+    pub(super) fn into_pieces(self) -> impl Iterator<Item = Bytes> {
+        self.pieces
     }
 }
 
@@ -72,9 +83,19 @@ impl Body for OutBody {
     }
 }
 
+impl BodyError {
+    pub(super) fn new(what: impl std::fmt::Display) -> Self {
+        Self(what.to_string())
+    }
+}
+
 impl UpstreamBody {
-    pub(super) fn new(body: Incoming, busy: Busy) -> Self {
-        Self { inner: Inner::Plain(body), _busy: busy }
+    pub(super) fn http1(body: http1::Body) -> Self {
+        Self(Inner::Http1(body))
+    }
+
+    pub(super) fn http2(body: Incoming, busy: Busy) -> Self {
+        Self(Inner::Http2 { body, _busy: busy })
     }
 
     /// Undoes the encoding that `headers` declare, and takes the declaration out of them. Bodies were asked for with
@@ -88,11 +109,10 @@ impl UpstreamBody {
             headers.remove(header::CONTENT_ENCODING);
             return Ok(self);
         }
-        let Inner::Plain(body) = self.inner else { return Ok(self) };
-        let stream = decoder(body, encoding)?;
+        let stream = decoder(self, encoding)?;
         headers.remove(header::CONTENT_ENCODING);
         headers.remove(header::CONTENT_LENGTH);
-        Ok(Self { inner: Inner::Decoded(stream), _busy: self._busy })
+        Ok(Self(Inner::Decoded(stream)))
     }
 
     /// The next piece of the body; `None` at its end.
@@ -105,11 +125,12 @@ impl UpstreamBody {
 
     /// [`UpstreamBody::next`] for hand-written bodies. Trailers are passed over: no provider says anything in them.
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
-        match &mut self.inner {
-            Inner::Plain(body) => loop {
+        match &mut self.0 {
+            Inner::Http1(body) => body.poll_next(cx),
+            Inner::Http2 { body, .. } => loop {
                 match ready!(Pin::new(&mut *body).poll_frame(cx)) {
                     None => return Poll::Ready(None),
-                    Some(Err(error)) => return Poll::Ready(Some(Err(BodyError(error.to_string())))),
+                    Some(Err(error)) => return Poll::Ready(Some(Err(BodyError::new(error)))),
                     Some(Ok(frame)) => {
                         if let Ok(data) = frame.into_data() {
                             return Poll::Ready(Some(Ok(data)));
@@ -119,24 +140,30 @@ impl UpstreamBody {
             },
             Inner::Decoded(stream) => {
                 let item = ready!(stream.as_mut().poll_next(cx));
-                Poll::Ready(item.map(|item| item.map_err(|error| BodyError(error.to_string()))))
+                Poll::Ready(item.map(|item| item.map_err(BodyError::new)))
             }
         }
     }
 
+    /// Whether a task of its own reads the body and hands it over piece by piece, so that more may be there than was
+    /// given. Otherwise everything that has come is given at once.
+    pub fn is_handed_over(&self) -> bool {
+        !matches!(self.0, Inner::Http1(_))
+    }
+
     /// Bytes still to come, where the provider said so.
     pub fn expected(&self) -> Option<u64> {
-        match &self.inner {
-            Inner::Plain(body) => body.size_hint().exact(),
+        match &self.0 {
+            Inner::Http1(body) => body.expected(),
+            Inner::Http2 { body, .. } => body.size_hint().exact(),
             Inner::Decoded(_) => None,
         }
     }
 }
 
-type Decoded = Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>;
-
-fn decoder(body: Incoming, encoding: &HeaderValue) -> Result<Decoded, BodyError> {
-    let reader = StreamReader::new(BodyDataStream::new(body).map_err(io::Error::other));
+fn decoder(mut body: UpstreamBody, encoding: &HeaderValue) -> Result<Decoded, BodyError> {
+    let encoded = futures_util::stream::poll_fn(move |cx| body.poll_next(cx).map_err(io::Error::other));
+    let reader = StreamReader::new(encoded);
     let name = encoding.to_str().unwrap_or_default().trim().to_ascii_lowercase();
     Ok(match name.as_str() {
         "gzip" | "x-gzip" => pieces(GzipDecoder::new(reader)),
@@ -154,7 +181,8 @@ fn pieces(reader: impl AsyncRead + Send + 'static) -> Decoded {
 impl std::fmt::Debug for Inner {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
-            Self::Plain(_) => "Plain",
+            Self::Http1(_) => "Http1",
+            Self::Http2 { .. } => "Http2",
             Self::Decoded(_) => "Decoded",
         })
     }

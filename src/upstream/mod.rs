@@ -1,14 +1,15 @@
 //! The only outbound HTTP. A [`Pool`] keeps warm connections to one origin; a [`Connections`] registry hands the same
 //! pool to every snapshot of the configuration, so that a reload keeps connections open.
 //!
-//! HTTP/1.1 opens a connection for each call in flight and reuses idle ones. HTTP/2 carries many calls on one
-//! connection, but a provider allows only so many streams on it (100 is common) and the client library would queue
-//! the rest; so a pool keeps several *lanes*, each with a connection of its own, and opens a lane when the others
-//! are full.
+//! HTTP/1.1 opens a connection for each call in flight and reuses idle ones; it is spoken here, by the call itself
+//! (`http1`). HTTP/2 carries many calls on one connection; it is spoken by hyper (`http2`).
 
 mod body;
 mod connect;
+mod http1;
+mod http2;
 mod pool;
+mod stream;
 mod tls;
 
 use std::{
@@ -90,4 +91,13 @@ impl Connections {
         let mut pools = self.pools.lock().unwrap_or_else(PoisonError::into_inner);
         pools.retain(|_, pool| Arc::strong_count(pool) > 1);
     }
+}
+
+/// The words of the innermost cause: "connection refused" rather than "client error".
+fn deepest(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut error = error;
+    while let Some(source) = error.source() {
+        error = source;
+    }
+    error.to_string()
 }

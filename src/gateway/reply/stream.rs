@@ -162,11 +162,12 @@ impl StreamBody {
                 Poll::Ready(Some(Ok(piece))) => self.arrived(piece),
                 Poll::Ready(Some(Err(_))) => self.broken(),
                 Poll::Ready(None) => self.finished(),
-                // What the provider's connection has read already joins the same write: a burst costs one write for
-                // many chunks, and a single chunk waits for one turn of the scheduler, not for time.
+                // What a task of the provider's connection has read already joins the same write: a burst costs one
+                // write for many chunks, and a single chunk waits for one turn of the scheduler, not for time.
                 Poll::Pending if !self.out.is_empty() => {
                     // The first output goes out with the response head.
-                    let turn = if self.begun { self.turn.poll_passed(cx) } else { Poll::Ready(()) };
+                    let gathers = self.begun && self.rest.is_handed_over();
+                    let turn = if gathers { self.turn.poll_passed(cx) } else { Poll::Ready(()) };
                     return turn.map(|()| Some(self.flush()));
                 }
                 Poll::Pending => {
