@@ -17,8 +17,8 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    accounting::{Till, settle_all},
-    auth::{DeclaredKeys, Keys, ManageError},
+    accounting::{Ledger, LedgerError, Sink, Till, settle_all},
+    auth::{DeclaredKeys, Draft, Keys, ManageError},
     config::{self, Complaint, Complaints, Environment, Flags, Loaded, Settings, Source},
     gateway::{Gateway, Outlet, Snapshot},
     http::{self, Phase, Server, Shutdown, Surface, Tls, settings::Settings as ServerSettings},
@@ -28,7 +28,7 @@ use crate::{
         settings::{HttpVersion, Timeout},
     },
     routing::{RetryBudget, Routes, Target},
-    store::{self, Db, StoreError},
+    store::{self, Db, KeyHash, StoreError},
     telemetry::{
         self, CallLog, Lines, Metrics,
         metrics::{BreakerSample, BreakerState},
@@ -43,12 +43,21 @@ const UNSETTLED: usize = 4_096;
 /// How often the configuration file is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
+/// Names the mark in the store that says that the first key was made.
+const FIRST_KEY: &str = "first_key";
+/// How long the database may take for the last rows of the ledger before they are left to the next start.
+const LAST_ROWS: Duration = Duration::from_secs(5);
+
 /// A gateway that is running.
 #[derive(Debug)]
 pub struct App {
     pub address: SocketAddr,
     pub keys: Keys,
     db: Db,
+    /// Whether the database was not there, so that nobody knows what is in it.
+    pub without_store: bool,
+    /// Where calls are written down.
+    pub ledger: Ledger,
     pub gateway: Arc<Gateway>,
     pub metrics: Arc<Metrics>,
     pub shutdown: Shutdown,
@@ -75,6 +84,8 @@ pub enum StartError {
     Listen { address: SocketAddr, cause: std::io::Error },
     #[error("{0}")]
     Store(#[from] StoreError),
+    #[error("{0}")]
+    Ledger(#[from] LedgerError),
     #[error("{0}")]
     Tls(#[from] http::tls::TlsError),
     #[error("{0}")]
@@ -115,7 +126,19 @@ impl App {
         }
         let (tasks, settling, serving) = (Tasks::new(), Tasks::new(), Tasks::new());
 
-        let db = Db::open(&settings.data_dir).await?;
+        let (db, waiting) = Db::open_or_wait(&settings.data_dir, settings.database.as_ref()).await?;
+        let without_store = waiting.is_some();
+        if let Some(waiting) = waiting {
+            tracing::error!(
+                "{}. Starting without it: keys declared in the configuration work, others are answered 503 until it \
+                 answers",
+                waiting.why
+            );
+            tasks.spawn(waiting.run(clock.clone(), tasks.stopping()));
+        }
+        let sink = Sink::Store(db.clone());
+        let ledger =
+            Ledger::start(settings.ledger.clone(), &settings.data_dir, sink, clock.clone(), metrics.clone()).await?;
         let keys = Keys::new(db.clone(), clock.clone(), &settings.auth);
         tasks.spawn(keys.clone().watch(tasks.stopping()));
 
@@ -179,6 +202,8 @@ impl App {
             address,
             keys,
             db,
+            without_store,
+            ledger,
             gateway,
             metrics,
             shutdown,
@@ -200,7 +225,8 @@ impl App {
         store::keys::count(&self.db).await
     }
 
-    /// Makes the first key of a gateway that has none, stored or declared. It may use every model.
+    /// Makes the first key of a gateway that has none, stored or declared. It may use every model. Of gateways that
+    /// start at once on one database, one makes it.
     ///
     /// # Errors
     /// When the store cannot be read or written.
@@ -208,7 +234,11 @@ impl App {
         if !self.settings.keys.is_empty() || self.stored_keys().await? > 0 {
             return Ok(None);
         }
-        let (_, secret) = self.keys.create("first", &["*".to_owned()], None).await?;
+        let now = i64::try_from(self.clock.unix_millis()).unwrap_or(i64::MAX);
+        if !store::secrets::put_first(&self.db, FIRST_KEY, &KeyHash::of(FIRST_KEY), now).await? {
+            return Ok(None);
+        }
+        let (_, secret) = self.keys.create(Draft::new("first", &["*".to_owned()], None)).await?;
         Ok(Some(secret))
     }
 
@@ -226,12 +256,14 @@ impl App {
         self.serving.shut_down(&self.clock, Duration::from_secs(2)).await;
         self.tasks.shut_down(&self.clock, Duration::from_secs(2)).await;
         // The last till goes with the gateway; settling then runs dry and ends.
-        let Self { gateway, reloads, settling, clock, lines, .. } = self;
+        let Self { db, ledger, gateway, reloads, settling, clock, lines, .. } = self;
         drop(reloads);
         drop(gateway);
         if !settling.shut_down(&clock, Duration::from_secs(5)).await {
             tracing::warn!("calls were still unsettled at the end");
         }
+        ledger.stop(LAST_ROWS).await;
+        db.close().await;
         lines.flush(Duration::from_secs(1));
     }
 }
@@ -294,9 +326,11 @@ impl Reloads {
         let changed = [
             ("listen", old.listen != new.listen),
             ("data_dir", old.data_dir != new.data_dir),
+            ("database", old.database != new.database),
             ("tls", old.tls != new.tls),
             ("server", old.server != server),
             ("log", old.log != new.log),
+            ("ledger", old.ledger != new.ledger),
             ("auth", old.auth != new.auth),
             ("retries.max_share", old.retries.max_share != new.retries.max_share),
         ];

@@ -13,6 +13,7 @@ pub mod access;
 mod cache;
 mod declared;
 mod guard;
+pub mod labels;
 mod lookups;
 pub mod manage;
 mod presented;
@@ -28,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use access::{BadPattern, ModelAccess};
 pub use declared::{BadDeclaredKey, DeclaredKeys};
-pub use manage::ManageError;
+pub use manage::{Draft, ManageError};
 pub use principal::Principal;
 pub use settings::Settings;
 

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::labels::DEFAULT_PROJECT;
 use crate::types::Secret;
 
 /// The guard against key guessing.
@@ -23,6 +24,12 @@ pub struct KeySettings {
     pub name: String,
     /// The key that clients present; any text of at least 16 characters without spaces.
     pub value: Secret,
+    /// The id of the project its calls are booked on.
+    #[serde(default = "default_project")]
+    pub project: String,
+    /// What its calls are sorted by, beside the project.
+    #[serde(default)]
+    pub tags: Vec<String>,
     /// The models it may use, by name or pattern (`gpt-5.5`, `openai/*`, `*`). An empty list means none.
     #[serde(default)]
     pub models: Vec<String>,
@@ -33,6 +40,10 @@ pub struct KeySettings {
     /// `false` refuses it without removing it.
     #[serde(default = "yes")]
     pub enabled: bool,
+}
+
+fn default_project() -> String {
+    DEFAULT_PROJECT.to_owned()
 }
 
 fn yes() -> bool {

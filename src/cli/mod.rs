@@ -4,19 +4,19 @@ mod check;
 mod config;
 mod healthcheck;
 pub mod keys;
+mod migrate;
 mod mock;
 mod prices;
+pub mod projects;
 mod screen;
 mod serve;
+pub mod store;
 
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
-use crate::{
-    config::{self as settings, Environment},
-    types::Clock,
-};
+use crate::types::Clock;
 
 /// A self-hosted, OpenAI-compatible LLM gateway in one binary.
 ///
@@ -48,8 +48,10 @@ enum Command {
     Serve(serve::Args),
     Check(check::Args),
     Config(config::Args),
-    Keys(Keys),
+    Keys(keys::KeysArgs),
+    Projects(projects::ProjectsArgs),
     Prices(prices::Args),
+    Migrate(migrate::Args),
     Mock(Box<mock::Args>),
     Healthcheck(healthcheck::Args),
 }
@@ -63,29 +65,9 @@ pub struct ConfigFile {
     config: Option<PathBuf>,
 }
 
-#[derive(Debug, clap::Args)]
-#[command(about = "Make, list, change and revoke API keys")]
-struct Keys {
-    #[command(flatten)]
-    config: ConfigFile,
-    #[command(flatten)]
-    keys: keys::KeysArgs,
-}
-
-impl Keys {
-    /// The store is where the configuration says, unless the command says.
-    fn run(self) -> Result<(), Failed> {
-        let data_dir = match &self.keys.data_dir {
-            Some(data_dir) => data_dir.clone(),
-            None => {
-                let loaded = settings::load(self.config.config.as_deref(), &Environment::process());
-                loaded.map_err(Failed::misconfigured)?.settings.data_dir
-            }
-        };
-        let (mut out, clock) = (std::io::stdout(), Clock::Real);
-        let work = keys::run(self.keys, &data_dir, &clock, &mut out);
-        serve::runtime()?.block_on(work).map_err(|error| Failed::wrong(format!("{error:#}")))
-    }
+/// Runs a command that asks the store.
+fn finish(work: impl Future<Output = anyhow::Result<()>>) -> Result<(), Failed> {
+    serve::runtime()?.block_on(work).map_err(|error| Failed::wrong(format!("{error:#}")))
 }
 
 /// A command that did not do what was asked.
@@ -132,8 +114,16 @@ impl Cli {
             Command::Serve(args) => serve::run(args),
             Command::Check(args) => check::run(&args),
             Command::Config(args) => config::run(&args),
-            Command::Keys(keys) => keys.run(),
             Command::Prices(args) => prices::run(&args),
+            Command::Keys(args) => {
+                let (place, mut out) = (args.store.place()?, std::io::stdout());
+                finish(keys::run(args.command, &place, &Clock::Real, &mut out))
+            }
+            Command::Projects(args) => {
+                let (place, mut out) = (args.store.place()?, std::io::stdout());
+                finish(projects::run(args.command, &place, &Clock::Real, &mut out))
+            }
+            Command::Migrate(args) => migrate::run(args),
             Command::Mock(args) => mock::run(&args),
             Command::Healthcheck(args) => healthcheck::run(args),
         }

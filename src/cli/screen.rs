@@ -52,13 +52,25 @@ impl Screen {
     }
 
     /// Prints the screen. A closed standard output is nobody's problem.
-    pub(super) fn show(&self, address: SocketAddr, first_key: Option<&Secret>, stored_keys: u64, ready_in: Duration) {
+    pub(super) fn show(
+        &self,
+        address: SocketAddr,
+        first_key: Option<&Secret>,
+        stored_keys: Option<u64>,
+        ready_in: Duration,
+    ) {
         let text = self.text(address, first_key, stored_keys, ready_in);
         let _ = std::io::stdout().write_all(text.as_bytes());
         let _ = std::io::stdout().flush();
     }
 
-    fn text(&self, address: SocketAddr, first_key: Option<&Secret>, stored_keys: u64, ready_in: Duration) -> String {
+    fn text(
+        &self,
+        address: SocketAddr,
+        first_key: Option<&Secret>,
+        stored_keys: Option<u64>,
+        ready_in: Duration,
+    ) -> String {
         let mut out = String::new();
         let url = self.url(address);
         // Writing to a String cannot fail.
@@ -66,7 +78,11 @@ impl Screen {
         let _ = writeln!(out, "  config     {}", self.config);
         list(&mut out, "providers", &self.providers);
         list(&mut out, "models", &self.models);
-        let _ = writeln!(out, "  keys       {stored_keys} stored, {} declared in the file", self.declared_keys);
+        let stored = match stored_keys {
+            Some(count) => format!("{count} stored"),
+            None => "stored ones unknown, the database does not answer".to_owned(),
+        };
+        let _ = writeln!(out, "  keys       {stored}, {} declared in the file", self.declared_keys);
         list(&mut out, "notes", &self.notes);
         if !self.warnings.is_empty() {
             let _ = writeln!(out, "\n{}", self.warnings.trim_end());

@@ -28,7 +28,8 @@ use super::{
 };
 use crate::{
     catalog::{Book, Catalog},
-    types::Size,
+    store::settings::DatabaseSettings,
+    types::{Secret, Size},
 };
 
 /// The longest configuration file, in bytes.
@@ -65,6 +66,8 @@ pub struct Loaded {
 pub struct Flags {
     pub listen: Option<SocketAddr>,
     pub data_dir: Option<PathBuf>,
+    /// The URL of the database; the file's other settings of it stay.
+    pub database: Option<Secret>,
 }
 
 impl Flags {
@@ -74,6 +77,10 @@ impl Flags {
         }
         if let Some(data_dir) = &self.data_dir {
             settings.data_dir.clone_from(data_dir);
+        }
+        if let Some(url) = &self.database {
+            let database = settings.database.get_or_insert_with(|| DatabaseSettings::at(url.clone()));
+            database.url.clone_from(url);
         }
     }
 }

@@ -6,11 +6,13 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::{
+    accounting::settings::Settings as LedgerSettings,
     auth::settings::{KeySettings, Settings as AuthSettings},
     catalog::PriceSettings,
     http::settings::{Settings as ServerSettings, Tls},
     providers::settings::{ProviderSettings, Timeout},
     routing::settings::{HealthSettings, ModelSettings, RetrySettings},
+    store::settings::DatabaseSettings,
     telemetry::settings::Settings as LogSettings,
     types::Period,
 };
@@ -25,12 +27,16 @@ pub struct Settings {
     pub listen: SocketAddr,
     /// Where the key store and other state live; made when missing.
     pub data_dir: PathBuf,
+    /// A PostgreSQL server in place of the database file in `data_dir`, for several gateways to share.
+    pub database: Option<DatabaseSettings>,
     /// A certificate for HTTPS; without it the listener speaks plain HTTP.
     pub tls: Option<Tls>,
     /// Limits of the listening side, and shutdown.
     pub server: ServerSettings,
     /// Logs.
     pub log: LogSettings,
+    /// The journal, and the writer that ships it to the database.
+    pub ledger: LedgerSettings,
     /// The guard against key guessing.
     pub auth: AuthSettings,
     /// Deadlines of every call, unless a provider, model or target says otherwise.
@@ -66,9 +72,11 @@ impl Default for Settings {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
             data_dir: PathBuf::from("data"),
+            database: None,
             tls: None,
             server: ServerSettings::default(),
             log: LogSettings::default(),
+            ledger: LedgerSettings::default(),
             auth: AuthSettings::default(),
             timeout: Settings::TIMEOUT,
             retries: RetrySettings::default(),

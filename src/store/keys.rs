@@ -12,9 +12,9 @@ use std::{
 
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
-use sqlx::{FromRow, Sqlite, Transaction};
+use sqlx::{Connection, FromRow};
 
-use super::{Db, StoreError};
+use super::{Db, StoreError, run::on};
 
 /// The SHA-256 of a key: all that is ever stored of one. Keys made by the gateway hold 256 random bits, so a hash
 /// without salt or stretching cannot be turned back.
@@ -31,6 +31,10 @@ pub struct KeyRow {
     pub hash: KeyHash,
     /// The last four characters of the key, by which people tell keys apart.
     pub hint: String,
+    /// The id of the project it belongs to.
+    pub project: String,
+    /// What its calls are sorted by, beside the project.
+    pub tags: Vec<String>,
     /// Names and patterns of the models it may use; empty means none.
     pub models: Vec<String>,
     pub enabled: bool,
@@ -50,6 +54,8 @@ pub struct NewKey {
     pub name: String,
     pub hash: KeyHash,
     pub hint: String,
+    pub project: String,
+    pub tags: Vec<String>,
     pub models: Vec<String>,
     pub expires: Option<Timestamp>,
     pub created: Timestamp,
@@ -59,6 +65,8 @@ pub struct NewKey {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct KeyEdit {
     pub name: Option<String>,
+    pub project: Option<String>,
+    pub tags: Option<Vec<String>>,
     pub models: Option<Vec<String>>,
     pub enabled: Option<bool>,
     /// `Some(None)` removes the expiry.
@@ -69,37 +77,45 @@ pub struct KeyEdit {
 macro_rules! select {
     ($rest:literal) => {
         concat!(
-            "select id, name, hash, hint, models, enabled, expires_at, created_at, revoked_at, version from keys ",
+            "select id, name, hash, hint, project_id, tags, models, enabled, expires_at, created_at, revoked_at, version \
+             from keys ",
             $rest
         )
     };
 }
+
+/// Takes the next number of the counter, and with it the lock that makes writers go one after another.
+const NEXT_VERSION: &str = "update changes set version = version + 1 where topic = 'keys' returning version";
 
 /// Stores a new key.
 ///
 /// # Errors
 /// When the database cannot be written.
 pub async fn create(db: &Db, key: NewKey) -> Result<KeyRow, StoreError> {
-    const INSERT: &str = "insert into keys (id, name, hash, hint, models, enabled, expires_at, created_at, version) \
-                          values ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
-    let Db::Sqlite(pool) = db;
-    let mut transaction = pool.begin().await?;
-    let version = next_version(&mut transaction).await?;
-    sqlx::query(INSERT)
-        .bind(&key.id)
-        .bind(&key.name)
-        .bind(key.hash.to_string())
-        .bind(&key.hint)
-        .bind(to_json(&key.models))
-        .bind(true)
-        .bind(key.expires.map(Timestamp::as_millisecond))
-        .bind(key.created.as_millisecond())
-        .bind(version)
-        .execute(&mut *transaction)
-        .await?;
-    transaction.commit().await?;
-    let NewKey { id, name, hash, hint, models, expires, created } = key;
-    Ok(KeyRow { id, name, hash, hint, models, enabled: true, expires, created, revoked: None, version })
+    const INSERT: &str = "insert into keys (id, name, hash, hint, models, enabled, expires_at, created_at, version, \
+                          project_id, tags) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
+    let version = on!(db, |connection| {
+        let mut transaction = connection.begin().await?;
+        let version: i64 = sqlx::query_scalar(NEXT_VERSION).fetch_one(&mut *transaction).await?;
+        sqlx::query(INSERT)
+            .bind(&key.id)
+            .bind(&key.name)
+            .bind(key.hash.to_string())
+            .bind(&key.hint)
+            .bind(to_json(&key.models))
+            .bind(true)
+            .bind(key.expires.map(Timestamp::as_millisecond))
+            .bind(key.created.as_millisecond())
+            .bind(version)
+            .bind(&key.project)
+            .bind(to_json(&key.tags))
+            .execute(&mut *transaction)
+            .await?;
+        transaction.commit().await?;
+        Ok(version)
+    })?;
+    let NewKey { id, name, hash, hint, project, tags, models, expires, created } = key;
+    Ok(KeyRow { id, name, hash, hint, project, tags, models, enabled: true, expires, created, revoked: None, version })
 }
 
 /// The key with this hash, revoked ones included.
@@ -107,10 +123,8 @@ pub async fn create(db: &Db, key: NewKey) -> Result<KeyRow, StoreError> {
 /// # Errors
 /// When the database cannot be read.
 pub async fn find_by_hash(db: &Db, hash: &KeyHash) -> Result<Option<KeyRow>, StoreError> {
-    let Db::Sqlite(pool) = db;
-    let row: Option<KeyRow> =
-        sqlx::query_as(select!("where hash = $1")).bind(hash.to_string()).fetch_optional(pool).await?;
-    Ok(row)
+    const BY_HASH: &str = select!("where hash = $1");
+    on!(db, |connection| { Ok(sqlx::query_as(BY_HASH).bind(hash.to_string()).fetch_optional(connection).await?) })
 }
 
 /// The keys that a person may mean by `text`: the one with this id; else the live ones of this name; else the live ones
@@ -122,15 +136,16 @@ pub async fn find(db: &Db, text: &str) -> Result<Vec<KeyRow>, StoreError> {
     const ID: &str = select!("where id = $1");
     const NAME: &str = select!("where name = $1 and revoked_at is null order by id limit 10");
     const HINT: &str = select!("where hint = $1 and revoked_at is null order by id limit 10");
-    let Db::Sqlite(pool) = db;
-    let wanted = [(ID, text.to_ascii_uppercase()), (NAME, text.to_owned()), (HINT, text.to_owned())];
-    for (sql, value) in wanted {
-        let rows: Vec<KeyRow> = sqlx::query_as(sql).bind(value).fetch_all(pool).await?;
-        if !rows.is_empty() {
-            return Ok(rows);
+    on!(db, |connection| {
+        let wanted = [(ID, text.to_ascii_uppercase()), (NAME, text.to_owned()), (HINT, text.to_owned())];
+        for (sql, value) in wanted {
+            let rows: Vec<KeyRow> = sqlx::query_as(sql).bind(value).fetch_all(&mut *connection).await?;
+            if !rows.is_empty() {
+                return Ok(rows);
+            }
         }
-    }
-    Ok(Vec::new())
+        Ok(Vec::new())
+    })
 }
 
 /// One page of all keys, oldest first: those after the id `after`.
@@ -138,13 +153,11 @@ pub async fn find(db: &Db, text: &str) -> Result<Vec<KeyRow>, StoreError> {
 /// # Errors
 /// When the database cannot be read.
 pub async fn list(db: &Db, after: Option<&str>, limit: u32) -> Result<Vec<KeyRow>, StoreError> {
-    let Db::Sqlite(pool) = db;
-    let rows = sqlx::query_as(select!("where id > $1 order by id limit $2"))
-        .bind(after.unwrap_or(""))
-        .bind(i64::from(limit))
-        .fetch_all(pool)
-        .await?;
-    Ok(rows)
+    const PAGE: &str = select!("where id > $1 order by id limit $2");
+    on!(db, |connection| {
+        let page = sqlx::query_as(PAGE).bind(after.unwrap_or("")).bind(i64::from(limit));
+        Ok(page.fetch_all(connection).await?)
+    })
 }
 
 /// How many keys there are, revoked ones included.
@@ -152,9 +165,10 @@ pub async fn list(db: &Db, after: Option<&str>, limit: u32) -> Result<Vec<KeyRow
 /// # Errors
 /// When the database cannot be read.
 pub async fn count(db: &Db) -> Result<u64, StoreError> {
-    let Db::Sqlite(pool) = db;
-    let count: i64 = sqlx::query_scalar("select count(*) from keys").fetch_one(pool).await?;
-    Ok(count.unsigned_abs())
+    on!(db, |connection| {
+        let count: i64 = sqlx::query_scalar("select count(*) from keys").fetch_one(connection).await?;
+        Ok(count.unsigned_abs())
+    })
 }
 
 /// Changes a key. `None` when there is no key with this id.
@@ -164,6 +178,8 @@ pub async fn count(db: &Db) -> Result<u64, StoreError> {
 pub async fn update(db: &Db, id: &str, edit: KeyEdit) -> Result<Option<KeyRow>, StoreError> {
     change(db, id, |row| {
         row.name = edit.name.unwrap_or_else(|| std::mem::take(&mut row.name));
+        row.project = edit.project.unwrap_or_else(|| std::mem::take(&mut row.project));
+        row.tags = edit.tags.unwrap_or_else(|| std::mem::take(&mut row.tags));
         row.models = edit.models.unwrap_or_else(|| std::mem::take(&mut row.models));
         row.enabled = edit.enabled.unwrap_or(row.enabled);
         row.expires = edit.expires.unwrap_or(row.expires);
@@ -185,9 +201,8 @@ pub async fn revoke(db: &Db, id: &str, at: Timestamp) -> Result<Option<KeyRow>, 
 /// # Errors
 /// When the database cannot be read.
 pub async fn change_marker(db: &Db) -> Result<i64, StoreError> {
-    let Db::Sqlite(pool) = db;
-    let version = sqlx::query_scalar("select version from changes where topic = 'keys'").fetch_one(pool).await?;
-    Ok(version)
+    const SEEN: &str = "select version from changes where topic = 'keys'";
+    on!(db, |connection| { Ok(sqlx::query_scalar(SEEN).fetch_one(connection).await?) })
 }
 
 /// The rows changed after the change `seen`, in the order of their changes, at most `limit`.
@@ -195,45 +210,37 @@ pub async fn change_marker(db: &Db) -> Result<i64, StoreError> {
 /// # Errors
 /// When the database cannot be read.
 pub async fn changed_since(db: &Db, seen: i64, limit: u32) -> Result<Vec<KeyRow>, StoreError> {
-    let Db::Sqlite(pool) = db;
-    let rows = sqlx::query_as(select!("where version > $1 order by version limit $2"))
-        .bind(seen)
-        .bind(i64::from(limit))
-        .fetch_all(pool)
-        .await?;
-    Ok(rows)
+    const CHANGED: &str = select!("where version > $1 order by version limit $2");
+    on!(db, |connection| { Ok(sqlx::query_as(CHANGED).bind(seen).bind(i64::from(limit)).fetch_all(connection).await?) })
 }
 
 async fn change(db: &Db, id: &str, edit: impl FnOnce(&mut KeyRow)) -> Result<Option<KeyRow>, StoreError> {
+    const BY_ID: &str = select!("where id = $1");
     const UPDATE: &str = "update keys set name = $2, models = $3, enabled = $4, expires_at = $5, revoked_at = $6, \
-                          version = $7 where id = $1";
-    let Db::Sqlite(pool) = db;
-    let mut transaction = pool.begin().await?;
-    // First, because it takes the write lock: what is read below cannot change before it is written.
-    let version = next_version(&mut transaction).await?;
-    let row: Option<KeyRow> =
-        sqlx::query_as(select!("where id = $1")).bind(id).fetch_optional(&mut *transaction).await?;
-    let Some(mut row) = row else { return Ok(None) };
-    edit(&mut row);
-    row.version = version;
-    sqlx::query(UPDATE)
-        .bind(&row.id)
-        .bind(&row.name)
-        .bind(to_json(&row.models))
-        .bind(row.enabled)
-        .bind(row.expires.map(Timestamp::as_millisecond))
-        .bind(row.revoked.map(Timestamp::as_millisecond))
-        .bind(row.version)
-        .execute(&mut *transaction)
-        .await?;
-    transaction.commit().await?;
-    Ok(Some(row))
-}
-
-async fn next_version(transaction: &mut Transaction<'_, Sqlite>) -> Result<i64, sqlx::Error> {
-    sqlx::query_scalar("update changes set version = version + 1 where topic = 'keys' returning version")
-        .fetch_one(&mut **transaction)
-        .await
+                          version = $7, project_id = $8, tags = $9 where id = $1";
+    on!(db, |connection| {
+        let mut transaction = connection.begin().await?;
+        // First, because it takes the write lock: what is read below cannot change before it is written.
+        let version: i64 = sqlx::query_scalar(NEXT_VERSION).fetch_one(&mut *transaction).await?;
+        let row: Option<KeyRow> = sqlx::query_as(BY_ID).bind(id).fetch_optional(&mut *transaction).await?;
+        let Some(mut row) = row else { return Ok(None) };
+        edit(&mut row);
+        row.version = version;
+        sqlx::query(UPDATE)
+            .bind(&row.id)
+            .bind(&row.name)
+            .bind(to_json(&row.models))
+            .bind(row.enabled)
+            .bind(row.expires.map(Timestamp::as_millisecond))
+            .bind(row.revoked.map(Timestamp::as_millisecond))
+            .bind(row.version)
+            .bind(&row.project)
+            .bind(to_json(&row.tags))
+            .execute(&mut *transaction)
+            .await?;
+        transaction.commit().await?;
+        Ok(Some(row))
+    })
 }
 
 impl KeyHash {
@@ -246,7 +253,7 @@ impl KeyHash {
         self.0[0]
     }
 
-    fn from_hex(text: &str) -> Option<Self> {
+    pub(super) fn from_hex(text: &str) -> Option<Self> {
         let mut bytes = [0; 32];
         let digits = text.as_bytes();
         if digits.len() != 64 {
@@ -294,8 +301,10 @@ where
         let hash = KeyHash::from_hex(&hash)
             .ok_or_else(|| sqlx::Error::ColumnDecode { index: "hash".into(), source: "not 64 hex digits".into() })?;
         let id: String = row.try_get("id")?;
-        let models: String = row.try_get("models")?;
+        let (models, tags): (String, String) = (row.try_get("models")?, row.try_get("tags")?);
         Ok(Self {
+            project: row.try_get("project_id")?,
+            tags: from_json(&id, &tags),
             models: from_json(&id, &models),
             id,
             name: row.try_get("name")?,
@@ -310,19 +319,19 @@ where
     }
 }
 
-fn to_json(models: &[String]) -> String {
-    serde_json::Value::from(models).to_string()
+pub(super) fn to_json(texts: &[String]) -> String {
+    serde_json::Value::from(texts).to_string()
 }
 
-/// A list that cannot be read, because somebody edited the table by hand, grants nothing.
-fn from_json(id: &str, text: &str) -> Vec<String> {
+/// A list that cannot be read, because somebody edited the table by hand, is empty: it grants nothing.
+pub(super) fn from_json(id: &str, text: &str) -> Vec<String> {
     serde_json::from_str(text).unwrap_or_else(|error| {
-        tracing::warn!(key = id, %error, "the models of a stored key cannot be read: it may use none");
+        tracing::warn!(id, %error, "a stored list cannot be read: it counts as empty");
         Vec::new()
     })
 }
 
 /// Milliseconds outside of what a date can hold mean the nearest date.
-fn timestamp(millis: i64) -> Timestamp {
+pub(super) fn timestamp(millis: i64) -> Timestamp {
     Timestamp::from_millisecond(millis).unwrap_or(if millis < 0 { Timestamp::MIN } else { Timestamp::MAX })
 }

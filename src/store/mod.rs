@@ -2,20 +2,36 @@
 //! text for all databases: ids are text, times are Unix milliseconds, lists are JSON text that no query looks into, and
 //! every value is bound, never spliced in.
 
+pub mod audit;
 pub mod keys;
 pub mod ledger;
+mod postgres;
+pub mod projects;
+mod run;
+mod schema;
+pub mod secrets;
+pub mod settings;
 mod sqlite;
+mod waiting;
 
 use std::path::{Path, PathBuf};
 
-use sqlx::{SqlitePool, migrate::MigrateError};
+use sqlx::{PgPool, SqlitePool, migrate::MigrateError};
 
+pub use audit::AuditRow;
 pub use keys::{KeyEdit, KeyHash, KeyRow, NewKey};
+pub use projects::ProjectRow;
+pub use schema::Step;
+pub use settings::DatabaseSettings;
+pub use waiting::Waiting;
 
 /// An open database. Cheap to clone.
 #[derive(Clone, Debug)]
 pub enum Db {
+    /// A file in the data directory, for one gateway.
     Sqlite(SqlitePool),
+    /// A server, which any number of gateways may share.
+    Postgres(PgPool),
 }
 
 /// Why the database could not be opened or asked.
@@ -34,30 +50,101 @@ pub enum StoreError {
     )]
     Open { path: PathBuf, source: sqlx::Error },
 
-    #[error(
-        "the database {} was written by a newer version (its migration {found} is not known here). Run that version or \
-         a later one, or restore a backup from before the upgrade",
-        path.display()
-    )]
-    NewerSchema { path: PathBuf, found: i64 },
+    #[error("the URL of the database cannot be used: {0}. Write postgres://user:password@host:5432/database")]
+    Url(String),
 
-    #[error("cannot bring the database {} up to date: {source}", path.display())]
-    Migrate { path: PathBuf, source: MigrateError },
+    #[error("the database {at} cannot be reached: {why}. Check that it runs, and its host and port")]
+    Unreachable { at: String, why: String },
+
+    #[error("the database {at} refuses: {source}. Check the user, the password, the database's name and sslmode")]
+    Refused { at: String, source: sqlx::Error },
+
+    #[error(
+        "the database {at} was changed by a newer version: it needs one that knows migration {needed}, and this one \
+         knows those up to {known}. Run the newer version, or restore a backup from before the upgrade"
+    )]
+    NewerSchema { at: String, needed: i64, known: i64 },
+
+    #[error(
+        "the database {at} lacks {}: {}. Run `switchboard migrate`, or set `database.migrate: auto`",
+        if steps.len() == 1 { "a migration" } else { "migrations" },
+        steps.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+    )]
+    Pending { at: String, steps: Vec<Step> },
+
+    #[error("cannot bring the database {at} up to date: {source}")]
+    Migrate { at: String, source: MigrateError },
+
+    /// A question that has no answer: what is wrong with it, and what to ask instead.
+    #[error("{0}")]
+    BadQuery(String),
 
     #[error("the database did not answer in time")]
     NoAnswer,
 
     #[error("the database did not answer as it should: {0}")]
-    Query(#[from] sqlx::Error),
+    Query(sqlx::Error),
 }
 
 impl Db {
-    /// Opens the SQLite database in `data_dir`, making both when missing, and brings its tables up to date.
+    /// Opens the database of these settings and brings its tables up to date: the PostgreSQL server that is named,
+    /// else the SQLite file in `data_dir`, which is made when missing.
     ///
     /// # Errors
-    /// When the directory or the file cannot be written, or the database was written by a newer version.
-    pub async fn open(data_dir: &Path) -> Result<Self, StoreError> {
-        sqlite::open(data_dir).await.map(Self::Sqlite)
+    /// When the database cannot be reached or written, or was changed by a newer version; when migrations are missing
+    /// that the operator wants to apply by hand.
+    pub async fn open(data_dir: &Path, database: Option<&DatabaseSettings>) -> Result<Self, StoreError> {
+        match database {
+            None => Ok(Self::Sqlite(sqlite::open(data_dir).await?)),
+            Some(settings) => {
+                let server = postgres::Server::new(settings)?;
+                server.prepare().await?;
+                Ok(Self::Postgres(server.pool()))
+            }
+        }
+    }
+
+    /// As [`Db::open`], but a server that is not there is no error: its functions fail until it is, and [`Waiting`]
+    /// must be run to bring its tables up to date then.
+    ///
+    /// # Errors
+    /// As [`Db::open`], but for an absent server.
+    pub async fn open_or_wait(
+        data_dir: &Path,
+        database: Option<&DatabaseSettings>,
+    ) -> Result<(Self, Option<Waiting>), StoreError> {
+        let Some(settings) = database else { return Ok((Self::open(data_dir, None).await?, None)) };
+        let server = postgres::Server::new(settings)?;
+        let pool = server.pool();
+        match server.prepare().await {
+            Ok(_) => Ok((Self::Postgres(pool), None)),
+            Err(why @ StoreError::Unreachable { .. }) => {
+                Ok((Self::Postgres(pool.clone()), Some(Waiting { server, pool, why })))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The migrations that are still to be applied. Nothing is changed, and no file is made.
+    ///
+    /// # Errors
+    /// As [`Db::open`].
+    pub async fn pending(data_dir: &Path, database: Option<&DatabaseSettings>) -> Result<Vec<Step>, StoreError> {
+        match database {
+            None => sqlite::pending(data_dir).await,
+            Some(settings) => Box::pin(postgres::Server::new(settings)?.pending()).await,
+        }
+    }
+
+    /// Applies the migrations that are missing, and says which they were.
+    ///
+    /// # Errors
+    /// As [`Db::open`].
+    pub async fn migrate(data_dir: &Path, database: Option<&DatabaseSettings>) -> Result<Vec<Step>, StoreError> {
+        match database {
+            None => sqlite::migrate(data_dir).await,
+            Some(settings) => Box::pin(postgres::Server::new(settings)?.migrate()).await,
+        }
     }
 
     /// Whether there is a database in `data_dir`.
@@ -69,9 +156,23 @@ impl Db {
     pub async fn close(&self) {
         match self {
             Self::Sqlite(pool) => pool.close().await,
+            Self::Postgres(pool) => pool.close().await,
+        }
+    }
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        match error {
+            sqlx::Error::PoolTimedOut => Self::NoAnswer,
+            error => Self::Query(error),
         }
     }
 }
 
 #[cfg(test)]
 mod conformance;
+#[cfg(test)]
+mod outages;
+#[cfg(test)]
+pub(crate) mod testing;

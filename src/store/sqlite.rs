@@ -3,13 +3,16 @@
 use std::{io, path::Path, time::Duration};
 
 use sqlx::{
-    Connection, SqlitePool,
-    migrate::{MigrateError, Migrator},
+    Connection, SqliteConnection, SqlitePool,
+    migrate::{Migrate, MigrateError, Migrator},
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 use tokio::fs::{DirBuilder, OpenOptions};
 
-use super::StoreError;
+use super::{
+    StoreError,
+    schema::{self, Found, Step},
+};
 use crate::types::Clock;
 
 /// The name of the database file in the data directory.
@@ -25,24 +28,49 @@ static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
 
 pub(super) async fn open(data_dir: &Path) -> Result<SqlitePool, StoreError> {
     let path = data_dir.join(FILE);
-    make_private(data_dir, &path)
+    let pool = open_file(data_dir, &path).await?;
+    apply_missing(&pool, &path).await?;
+    Ok(pool)
+}
+
+/// As [`open`], then says what was done and closes the database again.
+pub(super) async fn migrate(data_dir: &Path) -> Result<Vec<Step>, StoreError> {
+    let path = data_dir.join(FILE);
+    let pool = open_file(data_dir, &path).await?;
+    let applied = apply_missing(&pool, &path).await;
+    pool.close().await;
+    applied
+}
+
+/// The migrations that are still to be applied. Makes no file.
+pub(super) async fn pending(data_dir: &Path) -> Result<Vec<Step>, StoreError> {
+    let path = data_dir.join(FILE);
+    let found = match path.exists() {
+        false => Found::default(),
+        true => {
+            let options = SqliteConnectOptions::new().filename(&path).busy_timeout(PATIENCE);
+            let opened = SqliteConnection::connect_with(&options).await;
+            let mut connection = opened.map_err(|source| StoreError::Open { path: path.clone(), source })?;
+            let found = find(&mut connection).await.map_err(|error| in_file(&path, error))?;
+            connection.close().await?;
+            found
+        }
+    };
+    Ok(schema::steps(&schema::pending(&found, &MIGRATIONS, &path.display().to_string())?))
+}
+
+async fn open_file(data_dir: &Path, path: &Path) -> Result<SqlitePool, StoreError> {
+    make_private(data_dir, path)
         .await
         .map_err(|source| StoreError::Directory { path: data_dir.to_path_buf(), source })?;
-
     // With a write-ahead log readers never wait for a writer. FULL: a revocation that was reported as done must
     // survive a power cut.
     let options = SqliteConnectOptions::new()
-        .filename(&path)
+        .filename(path)
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Full)
         .busy_timeout(PATIENCE);
-    let pool = connect(options).await.map_err(|source| StoreError::Open { path: path.clone(), source })?;
-
-    match migrate(&pool).await {
-        Ok(()) => Ok(pool),
-        Err(MigrateError::VersionMissing(found)) => Err(StoreError::NewerSchema { path, found }),
-        Err(source) => Err(StoreError::Migrate { path, source }),
-    }
+    connect(options).await.map_err(|source| StoreError::Open { path: path.to_path_buf(), source })
 }
 
 /// Opens the pool. Turning a fresh database over to write-ahead logging takes a lock that SQLite does not wait for,
@@ -92,12 +120,35 @@ async fn make_private(data_dir: &Path, path: &Path) -> io::Result<()> {
 
 /// Two processes may start at once on a fresh directory. Holding the write lock from the first look at the tables to
 /// the commit makes the second one find the work done.
-async fn migrate(pool: &SqlitePool) -> Result<(), MigrateError> {
+async fn apply_missing(pool: &SqlitePool, path: &Path) -> Result<Vec<Step>, StoreError> {
+    let wrong = |error| in_file(path, error);
     let mut connection = pool.acquire().await?;
-    let mut transaction = connection.begin_with("begin immediate").await?;
-    MIGRATIONS.run(&mut *transaction).await?;
-    transaction.commit().await?;
-    Ok(())
+    let mut transaction = connection.begin_with("begin immediate").await.map_err(|error| wrong(error.into()))?;
+    let found = find(&mut transaction).await.map_err(wrong)?;
+    let missing = schema::pending(&found, &MIGRATIONS, &path.display().to_string())?;
+    schema::apply(&mut *transaction, &missing).await.map_err(wrong)?;
+    transaction.commit().await.map_err(|error| wrong(error.into()))?;
+    Ok(schema::steps(&missing))
+}
+
+/// What the database says of its tables. Changes nothing.
+async fn find(connection: &mut SqliteConnection) -> Result<Found, MigrateError> {
+    const EXISTS: &str = "select count(*) from sqlite_master where type = 'table' and name = $1";
+    let tables: i64 = sqlx::query_scalar(EXISTS).bind(schema::TABLE).fetch_one(&mut *connection).await?;
+    if tables == 0 {
+        return Ok(Found::default());
+    }
+    let applied = connection.list_applied_migrations(schema::TABLE).await?;
+    let has_floor = applied.iter().any(|one| one.version == schema::FLOOR_SINCE);
+    let floor = match has_floor {
+        true => sqlx::query_scalar("select version from schema_floor").fetch_one(&mut *connection).await?,
+        false => 0,
+    };
+    Ok(Found { applied, floor })
+}
+
+fn in_file(path: &Path, source: MigrateError) -> StoreError {
+    StoreError::Migrate { at: path.display().to_string(), source }
 }
 
 #[cfg(test)]
@@ -110,7 +161,7 @@ mod tests {
         use std::os::unix::fs::PermissionsExt;
         let parent = tempfile::tempdir().unwrap();
         let dir = parent.path().join("a/b");
-        let db = Db::open(&dir).await.unwrap();
+        let db = Db::open(&dir, None).await.unwrap();
         let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode(&dir), 0o700);
         let files: Vec<_> = std::fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().path()).collect();
@@ -126,7 +177,7 @@ mod tests {
         let parent = tempfile::tempdir().unwrap();
         for round in 0..5 {
             let dir = parent.path().join(round.to_string());
-            let opened = futures_util::future::join_all((0..6).map(|_| Db::open(&dir))).await;
+            let opened = futures_util::future::join_all((0..6).map(|_| Db::open(&dir, None))).await;
             for db in opened {
                 db.unwrap();
             }
@@ -136,15 +187,20 @@ mod tests {
     #[tokio::test]
     async fn a_database_of_a_newer_version_is_refused() {
         let dir = tempfile::tempdir().unwrap();
-        let db = Db::open(dir.path()).await.unwrap();
-        let Db::Sqlite(pool) = &db;
+        let db = Db::open(dir.path(), None).await.unwrap();
+        let Db::Sqlite(pool) = &db else { unreachable!() };
         let newer = "insert into _sqlx_migrations (version, description, success, checksum, execution_time) \
                      values (9999, 'later', true, x'00', 0)";
         sqlx::query(newer).execute(pool).await.unwrap();
+        // It only added something: the version before goes on beside it.
+        Db::open(dir.path(), None).await.unwrap().close().await;
+
+        sqlx::query("update schema_floor set version = 9999").execute(pool).await.unwrap();
         db.close().await;
-        let error = Db::open(dir.path()).await.unwrap_err();
-        assert!(matches!(error, StoreError::NewerSchema { found: 9999, .. }), "{error:?}");
-        assert!(error.to_string().contains("newer version"), "{error}");
+        for error in [Db::open(dir.path(), None).await.unwrap_err(), Db::pending(dir.path(), None).await.unwrap_err()] {
+            assert!(matches!(error, StoreError::NewerSchema { needed: 9999, .. }), "{error:?}");
+            assert!(error.to_string().contains("newer version"), "{error}");
+        }
     }
 
     #[tokio::test]
@@ -152,14 +208,14 @@ mod tests {
         let parent = tempfile::tempdir().unwrap();
         let file = parent.path().join("file");
         std::fs::write(&file, "not a directory").unwrap();
-        let error = Db::open(&file).await.unwrap_err();
+        let error = Db::open(&file, None).await.unwrap_err();
         assert!(matches!(error, StoreError::Directory { .. }), "{error:?}");
         assert!(error.to_string().contains("data_dir"), "{error}");
 
         let dir = parent.path().join("dir");
         std::fs::create_dir(&dir).unwrap();
         std::fs::write(dir.join(FILE), "this is not a database, but a text of some length").unwrap();
-        let error = Db::open(&dir).await.unwrap_err();
+        let error = Db::open(&dir, None).await.unwrap_err();
         assert!(error.to_string().contains(FILE), "{error}");
     }
 }

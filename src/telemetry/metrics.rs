@@ -120,6 +120,28 @@ metrics! {
         pub auth_failures: IntCounterVec = "auth_failures_total" ["code"];
         /// Calls that have ended or will end and whose settlement is not yet written.
         pub settlements_pending: IntGauge = "settlements_pending";
+        /// Rows that the store took, those of earlier gateways included.
+        pub ledger_rows_written: IntCounter = "ledger_rows_written_total";
+        /// Calls written as lost: they were under way when a gateway died.
+        pub ledger_rows_lost: IntCounter = "ledger_rows_lost_total";
+        /// Rows that the store refused for what is in them, and that were set aside.
+        pub ledger_rows_refused: IntCounter = "ledger_rows_refused_total";
+        /// Rows given up because the store, the journal and memory had no room for them.
+        pub ledger_rows_dropped: IntCounter = "ledger_rows_dropped_total";
+        /// Records that the journal could not take: what they say was in memory alone.
+        pub ledger_unjournaled: IntCounter = "ledger_unjournaled_total";
+        /// Rows of ended calls that are not in the store yet.
+        pub ledger_rows_waiting: IntGauge = "ledger_rows_waiting";
+        /// For how long the oldest of those has waited.
+        pub ledger_oldest_row_seconds: IntGauge = "ledger_oldest_row_seconds";
+        /// What the journal takes on the disk, what dead gateways left included.
+        pub ledger_journal_bytes: IntGauge = "ledger_journal_bytes";
+        /// Files of the journal.
+        pub ledger_journal_segments: IntGauge = "ledger_journal_segments";
+        /// Whether the journal takes new calls (1) or not (0).
+        pub ledger_journal_up: IntGauge = "ledger_journal_up";
+        /// Whether the store took the ledger's rows at the last attempt (1) or not (0).
+        pub ledger_store_up: IntGauge = "ledger_store_up";
         /// Log lines given up because whoever reads the log was too slow.
         pub log_lines_dropped: IntCounter = "log_lines_dropped_total";
     }

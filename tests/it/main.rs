@@ -9,6 +9,7 @@
 )]
 
 mod bad_input;
+mod database;
 mod failover;
 mod harness;
 mod http2;

@@ -1,0 +1,211 @@
+//! Inserts into SQLite: statements of many rows each. Going through its thread costs more than a row does.
+//!
+//! The parameters are plain `?`: for named ones the driver looks up each name in a list of all of them.
+
+use std::sync::{Arc, LazyLock};
+
+use sqlx::{
+    Arguments, AssertSqlSafe, Connection, Encode, Sqlite, SqliteConnection, Transaction, Type, error::BoxDynError,
+    sqlite::SqliteArguments,
+};
+
+use super::{
+    super::{
+        AttemptRow, CallRow,
+        rollup::{self, Group, Rollup},
+        stored::{ATTEMPT_COLUMNS, REQUEST_COLUMNS, attempt_detail, call_detail, is_last, tags_text},
+        sums::Sums,
+    },
+    only_new,
+};
+use crate::types::{Outcome, UsageSource};
+
+/// How many rows a statement has: as many of the longest as there are rows for, then of the shorter ones. The texts are
+/// few, so that each connection keeps them prepared. SQLite takes 32,766 parameters.
+const ROWS: [usize; 4] = [128, 16, 4, 1];
+
+/// One insert, for each number of rows.
+struct Statements([String; ROWS.len()]);
+
+/// An attempt with its call.
+type Attempt<'a> = (&'a CallRow, &'a AttemptRow);
+
+static REQUESTS: LazyLock<Statements> =
+    LazyLock::new(|| Statements::new("requests", &REQUEST_COLUMNS, "on conflict do nothing"));
+static NEW_REQUESTS: LazyLock<Statements> =
+    LazyLock::new(|| Statements::new("requests", &REQUEST_COLUMNS, "on conflict do nothing returning at, id"));
+static ATTEMPTS: LazyLock<Statements> = LazyLock::new(|| Statements::new("attempts", &ATTEMPT_COLUMNS, ""));
+static ROLLUPS: LazyLock<[Statements; 3]> = LazyLock::new(|| Rollup::EVERY.map(Statements::of_rollup));
+
+/// The words for outcomes, shared: binding one copies no text.
+static OUTCOMES: LazyLock<[Arc<str>; Outcome::ALL.len()]> =
+    LazyLock::new(|| Outcome::ALL.map(|outcome| outcome.as_str().into()));
+static SOURCES: LazyLock<[Arc<str>; UsageSource::ALL.len()]> =
+    LazyLock::new(|| UsageSource::ALL.map(|source| source.as_str().into()));
+
+/// Inserts a sorted batch, all or nothing, and says how many calls were new.
+pub(super) async fn insert(connection: &mut SqliteConnection, batch: &[&CallRow]) -> Result<usize, sqlx::Error> {
+    // The write lock is taken first: a transaction that read before it would fail when another one wrote meanwhile.
+    let mut transaction = connection.begin_with("begin immediate").await?;
+    if insert_requests(&mut transaction, batch).await? == batch.len() {
+        insert_rest(&mut transaction, batch).await?;
+        transaction.commit().await?;
+        return Ok(batch.len());
+    }
+    // Some were there already, which is rare: once more, asking which.
+    transaction.rollback().await?;
+    let mut transaction = connection.begin_with("begin immediate").await?;
+    let new = insert_new_requests(&mut transaction, batch).await?;
+    insert_rest(&mut transaction, &new).await?;
+    transaction.commit().await?;
+    Ok(new.len())
+}
+
+async fn insert_requests(transaction: &mut Transaction<'_, Sqlite>, batch: &[&CallRow]) -> Result<usize, sqlx::Error> {
+    let mut inserted = 0;
+    for (sql, rows) in REQUESTS.over(batch) {
+        let arguments = arguments(rows, REQUEST_COLUMNS.len(), |row, call| bind_request(row, call))?;
+        let done = sqlx::query_with(AssertSqlSafe(sql), arguments).execute(&mut **transaction).await?;
+        inserted += usize::try_from(done.rows_affected()).unwrap_or(usize::MAX);
+    }
+    Ok(inserted)
+}
+
+async fn insert_new_requests<'a>(
+    transaction: &mut Transaction<'_, Sqlite>,
+    batch: &[&'a CallRow],
+) -> Result<Vec<&'a CallRow>, sqlx::Error> {
+    let mut inserted: Vec<(i64, String)> = Vec::new();
+    for (sql, rows) in NEW_REQUESTS.over(batch) {
+        let arguments = arguments(rows, REQUEST_COLUMNS.len(), |row, call| bind_request(row, call))?;
+        inserted.extend(sqlx::query_as_with(AssertSqlSafe(sql), arguments).fetch_all(&mut **transaction).await?);
+    }
+    Ok(only_new(batch, inserted))
+}
+
+/// Inserts the attempts of calls that are new, and adds them to the roll-ups.
+async fn insert_rest(transaction: &mut Transaction<'_, Sqlite>, new: &[&CallRow]) -> Result<(), sqlx::Error> {
+    let attempts: Vec<Attempt<'_>> =
+        new.iter().flat_map(|call| call.attempts.iter().map(|attempt| (*call, attempt))).collect();
+    for (sql, rows) in ATTEMPTS.over(&attempts) {
+        let arguments = arguments(rows, ATTEMPT_COLUMNS.len(), bind_attempt)?;
+        sqlx::query_with(AssertSqlSafe(sql), arguments).execute(&mut **transaction).await?;
+    }
+    for ((_, groups), statements) in rollup::of_calls(new).iter().zip(ROLLUPS.iter()) {
+        for (sql, rows) in statements.over(groups) {
+            let arguments = arguments(rows, rollup::columns().len(), bind_group)?;
+            sqlx::query_with(AssertSqlSafe(sql), arguments).execute(&mut **transaction).await?;
+        }
+    }
+    Ok(())
+}
+
+/// The parameters of a statement for these rows.
+fn arguments<T>(rows: &[T], columns: usize, bind: impl Fn(&mut Binder, &T)) -> Result<SqliteArguments, sqlx::Error> {
+    let mut binder = Binder { arguments: SqliteArguments::default(), error: None };
+    binder.arguments.reserve(rows.len() * columns, 0);
+    rows.iter().for_each(|row| bind(&mut binder, row));
+    match binder.error {
+        None => Ok(binder.arguments),
+        Some(error) => Err(sqlx::Error::Encode(error)),
+    }
+}
+
+/// In the order of [`REQUEST_COLUMNS`].
+fn bind_request(row: &mut Binder, call: &CallRow) {
+    let who = &call.who;
+    row.number(call.at);
+    row.text(&call.id);
+    for text in [&who.project, &who.key_id, &call.model, &call.operation, &OUTCOMES[call.outcome.index()]] {
+        row.shared(text);
+    }
+    row.add(who.end_user.clone());
+    row.add(tags_text(call));
+    row.add(who.workflow.clone());
+    row.add(who.session.clone());
+    row.add(who.step.clone());
+    row.add(call_detail(call));
+}
+
+/// In the order of [`ATTEMPT_COLUMNS`].
+fn bind_attempt(row: &mut Binder, (call, attempt): &Attempt<'_>) {
+    row.number(call.at);
+    row.text(&call.id);
+    row.number(attempt.number.into());
+    row.number(is_last(call, attempt));
+    row.number(attempt.at);
+    for text in [&attempt.target, &attempt.provider, &attempt.upstream_model] {
+        row.shared(text);
+    }
+    row.number(attempt.provider_key.into());
+    row.shared(&OUTCOMES[attempt.outcome.index()]);
+    row.shared(&SOURCES[attempt.usage_source as usize]);
+    row.add(attempt.cost.map(|cost| cost.0));
+    row.add(attempt.reported_cost.map(|cost| cost.0));
+    for (_, count) in attempt.usage.buckets() {
+        row.number(count.cast_signed());
+    }
+    row.add(attempt_detail(attempt));
+}
+
+/// In the order of a roll-up's columns.
+fn bind_group(row: &mut Binder, (group, sums): &(Group<'_>, Sums)) {
+    row.number(group.hour);
+    for text in group.texts() {
+        row.text(text);
+    }
+    for measure in sums.values() {
+        row.number(measure);
+    }
+}
+
+/// The parameters of a statement while they are put together.
+struct Binder {
+    arguments: SqliteArguments,
+    error: Option<BoxDynError>,
+}
+
+impl Binder {
+    fn number(&mut self, number: i64) {
+        self.add(number);
+    }
+
+    /// Copies no text.
+    fn shared(&mut self, text: &Arc<str>) {
+        self.add(Arc::clone(text));
+    }
+
+    fn text(&mut self, text: &str) {
+        self.add(Arc::<str>::from(text));
+    }
+
+    fn add<'t>(&mut self, value: impl Encode<'t, Sqlite> + Type<Sqlite>) {
+        if let Err(error) = self.arguments.add(value) {
+            self.error.get_or_insert(error);
+        }
+    }
+}
+
+impl Statements {
+    fn new(table: &str, columns: &[&str], tail: &str) -> Self {
+        let row = format!("({})", vec!["?"; columns.len()].join(", "));
+        let columns = columns.join(", ");
+        Self(ROWS.map(|rows| {
+            format!("insert into {table} ({columns}) values {} {tail}", vec![row.as_str(); rows].join(", "))
+        }))
+    }
+
+    fn of_rollup(rollup: Rollup) -> Self {
+        Self::new(rollup.table(), &rollup::columns(), &rollup.on_conflict("min"))
+    }
+
+    /// Divides `rows` over the statements.
+    fn over<'a, T>(&'static self, mut rows: &'a [T]) -> impl Iterator<Item = (&'static str, &'a [T])> {
+        std::iter::from_fn(move || {
+            let (count, sql) = ROWS.into_iter().zip(&self.0).find(|(count, _)| *count <= rows.len())?;
+            let (now, later) = rows.split_at(count);
+            rows = later;
+            Some((sql.as_str(), now))
+        })
+    }
+}
