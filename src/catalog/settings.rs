@@ -20,7 +20,7 @@ pub struct PriceSettings {
     /// What a target costs: by `provider/model`, or `provider/*` for all models of a provider.
     pub models: BTreeMap<String, Entry>,
     /// What is charged for targets whose price is unknown. Left out: their calls have no cost, and are marked.
-    pub ceiling: Option<CardEntry>,
+    pub ceiling: Option<Box<CardEntry>>,
     /// A file of prices by vendor and model, which come before the catalogue's.
     pub file: Option<PathBuf>,
     /// Where such a file is fetched. Left out: nothing is fetched.
