@@ -72,7 +72,7 @@ async fn announce(app: &App, screen: screen::Screen, clock: &Clock, started: Ins
         }
     };
     let ready_in = clock.now() - started;
-    let screen = screen.with_unpriced(app.gateway.snapshot.load().unpriced());
+    let screen = screen.with_unpriced(&app.gateway.snapshot.load().unpriced());
     screen.show(app.address, first_key.as_ref(), keys, ready_in);
     Ok(())
 }
