@@ -2,13 +2,13 @@
 //! takes to be summed over many.
 //!
 //! ```text
-//! cargo bench --bench ledger -- DATABASE write [CALLS]
+//! cargo bench --bench ledger -- DATABASE write [CALLS [BATCH]]
 //! cargo bench --bench ledger -- DATABASE fill CALLS
 //! cargo bench --bench ledger -- DATABASE usage
 //! ```
 //!
 //! DATABASE is a `postgres://` URL or a folder for SQLite; take an empty one. `write` writes CALLS (100,000) for each
-//! batch size. `fill` makes thirty days of calls in the database itself, with short receipts, which is quicker and takes
+//! batch size, fewer for the smallest. `fill` makes thirty days of calls in the database itself, with short receipts, which is quicker and takes
 //! about 600 bytes for each. `usage` asks what a dashboard asks, and prints the time of each answer.
 
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a bench that cannot go on has nothing to say but that")]
@@ -27,6 +27,9 @@ use switchboard::{
     types::{Clock, Nanos, Outcome, RequestId, Secret, Usage, UsageSource},
 };
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// 2026-11-01 00:00 UTC.
 const START: i64 = 1_793_491_200_000;
 const HOUR: i64 = 3_600_000;
@@ -43,11 +46,12 @@ async fn main() {
     let db = open(database).await;
     prepare(&db, START).await.unwrap();
     match rest {
-        ["write"] => write_all(&db, 100_000).await,
-        ["write", calls] => write_all(&db, calls.parse().unwrap()).await,
+        ["write"] => write_all(&db, 100_000, &[1, 10, 100, 1_000, 5_000]).await,
+        ["write", calls] => write_all(&db, calls.parse().unwrap(), &[1, 10, 100, 1_000, 5_000]).await,
+        ["write", calls, batch] => write_all(&db, calls.parse().unwrap(), &[batch.parse().unwrap()]).await,
         ["fill", calls] => fill(&db, calls.parse().unwrap()).await,
         ["usage"] => ask(&db).await,
-        _ => println!("write [CALLS], fill CALLS or usage"),
+        _ => println!("write [CALLS [BATCH]], fill CALLS or usage"),
     }
 }
 
@@ -61,10 +65,11 @@ async fn open(database: &str) -> Db {
 }
 
 /// Writes `count` calls in batches of several sizes, without and with end users and tags.
-async fn write_all(db: &Db, count: usize) {
+async fn write_all(db: &Db, count: usize, batches: &[usize]) {
     println!("{:<28} {:>6} {:>12} {:>16}", "calls", "batch", "calls/s", "own CPU µs/call");
+    let mut first = 0;
     for (kind, who) in [("plain", plain as fn(usize) -> Who), ("two tags, 10,000 users", tagged)] {
-        for batch in [1, 10, 100, 1_000, 5_000] {
+        for &batch in batches {
             let count = if batch == 1 {
                 count / 50
             } else if batch == 10 {
@@ -72,7 +77,8 @@ async fn write_all(db: &Db, count: usize) {
             } else {
                 count
             };
-            let calls: Vec<CallRow> = (0..count).map(|n| call(n, who(n))).collect();
+            let calls: Vec<CallRow> = (0..count).map(|n| call(first + n, who(n))).collect();
+            first += count;
             let (cpu, started) = (cpu_time(), Clock::Real.now());
             for batch in calls.chunks(batch) {
                 assert_eq!(write(db, batch).await.unwrap().inserted, batch.len());
@@ -95,7 +101,7 @@ fn tagged(n: usize) -> Who {
 }
 
 fn call(n: usize, who: Who) -> CallRow {
-    let at = START + fastrand::i64(..HOUR);
+    let at = START + i64::try_from(n).unwrap() * 40;
     let model = format!("model-{}", n % 4);
     let attempt = AttemptRow {
         number: 1,

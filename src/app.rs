@@ -128,16 +128,7 @@ impl App {
         }
         let (tasks, settling, serving) = (Tasks::new(), Tasks::new(), Tasks::new());
 
-        let (db, waiting) = Db::open_or_wait(&settings.data_dir, settings.database.as_ref()).await?;
-        let without_store = waiting.is_some();
-        if let Some(waiting) = waiting {
-            tracing::error!(
-                "{}. Starting without it: keys declared in the configuration work, others are answered 503 until it \
-                 answers",
-                waiting.why
-            );
-            tasks.spawn(waiting.run(clock.clone(), tasks.stopping()));
-        }
+        let (db, without_store) = open_store(&settings, &clock, &tasks).await?;
         let sink = Sink::Store(db.clone());
         let ledger =
             Ledger::start(settings.ledger.clone(), &settings.data_dir, sink, clock.clone(), metrics.clone()).await?;
@@ -491,6 +482,18 @@ fn surface(gateway: &Arc<Gateway>, keys: &Keys, settings: &ServerSettings, shutd
 
 async fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
     TcpListener::bind(address).await.map_err(|cause| StartError::Listen { address, cause })
+}
+
+/// The database, and whether it is still awaited: a server that is not there is tried until it answers.
+async fn open_store(settings: &Settings, clock: &Clock, tasks: &Tasks) -> Result<(Db, bool), StoreError> {
+    let (db, waiting) = Db::open_or_wait(&settings.data_dir, settings.database.as_ref()).await?;
+    let Some(waiting) = waiting else { return Ok((db, false)) };
+    tracing::error!(
+        "{}. Starting without it: keys declared in the configuration work, others are answered 503 until it answers",
+        waiting.why
+    );
+    tasks.spawn(waiting.run(clock.clone(), tasks.stopping()));
+    Ok((db, true))
 }
 
 /// Where the built-in mock provider is, if a provider wants it. It is started when the first one does, at the start or at

@@ -1,6 +1,6 @@
 //! Opens a PostgreSQL database: its URL, a bounded pool, migrations under a lock that all replicas share.
 
-use std::{io::ErrorKind, time::Duration};
+use std::{fmt, io::ErrorKind, time::Duration};
 
 use sqlx::{
     ConnectOptions, Connection, Executor, PgConnection, PgPool,
@@ -33,7 +33,7 @@ const MIGRATE_TIMEOUT: Duration = Duration::from_secs(600);
 const MIGRATION_LOCK: i64 = 0x7362_6d69_6772_6174;
 
 /// A server, and how to talk to it.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct Server {
     options: PgConnectOptions,
     settings: DatabaseSettings,
@@ -174,6 +174,13 @@ impl Server {
     }
 }
 
+/// The options hold the password, and would print it.
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server").field("at", &self.at).finish_non_exhaustive()
+    }
+}
+
 /// What the database says of its tables. Changes nothing.
 async fn find(connection: &mut PgConnection) -> Result<Found, StoreError> {
     let exists: bool = sqlx::query_scalar("select to_regclass($1) is not null")
@@ -211,7 +218,8 @@ async fn limit(connection: &mut PgConnection, statement_millis: u128) -> Result<
 async fn ping(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     let clock = Clock::Real;
     let deadline = clock.now() + PING_TIMEOUT;
-    clock.timeout_at(deadline, connection.ping()).await.unwrap_or(Err(sqlx::Error::PoolTimedOut))
+    let silence = || std::io::Error::new(ErrorKind::TimedOut, "the server does not answer");
+    clock.timeout_at(deadline, connection.ping()).await.unwrap_or_else(|_| Err(sqlx::Error::Io(silence())))
 }
 
 /// `postgres://switchboard@db:5432/switchboard`.

@@ -32,14 +32,13 @@ macro_rules! on {
         }
     };
     (@ $pool:ident, $patience:expr, $connection:ident, $work:block) => {
-        // On the heap: the caller's future holds the work for either database otherwise, and that is large.
-        $crate::store::run::within($patience, Box::pin(async {
+        $crate::store::run::within($patience, async {
             let mut held = $crate::store::run::Held::take($pool).await?;
             let $connection = held.connection();
             let outcome: Result<_, $crate::store::StoreError> = async { $work }.await;
             held.finished();
             outcome
-        }))
+        })
         .await
     };
 }
@@ -76,12 +75,18 @@ impl<D: Database> Drop for Held<D> {
     }
 }
 
+/// Runs `work`, which stands on the heap: every future that asks the store would hold the whole of it otherwise, for
+/// either database, and be large. The database is real, so its time is, too.
+///
 /// # Errors
-/// Those of `work`, and [`StoreError::NoAnswer`] after `patience`. The database is real, so its time is, too.
-pub(super) async fn within<T>(
+/// Those of `work`, and [`StoreError::NoAnswer`] after `patience`.
+pub(super) fn within<T>(
     patience: Duration,
     work: impl Future<Output = Result<T, StoreError>>,
-) -> Result<T, StoreError> {
-    let clock = Clock::Real;
-    clock.timeout_at(clock.now() + patience, work).await.unwrap_or(Err(StoreError::NoAnswer))
+) -> impl Future<Output = Result<T, StoreError>> {
+    let work = Box::pin(work);
+    async move {
+        let clock = Clock::Real;
+        clock.timeout_at(clock.now() + patience, work).await.unwrap_or(Err(StoreError::NoAnswer))
+    }
 }

@@ -137,6 +137,8 @@ enum Step {
     Wait(u64),
     Kill,
     Restart,
+    /// The disk takes so many bytes more.
+    Disk(u64),
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -155,8 +157,8 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// Runs a life of gateways, and says how every call should have ended.
-async fn live(house: &House, steps: &[Step]) -> BTreeMap<String, Outcome> {
+/// Runs a life of gateways; gives how every call should have ended, and the last gateway.
+async fn live(house: &House, steps: &[Step]) -> (BTreeMap<String, Outcome>, Ledger) {
     let mut expected = BTreeMap::new();
     let mut under_way: Vec<String> = Vec::new();
     let mut ledger = house.start().await;
@@ -167,6 +169,8 @@ async fn live(house: &House, steps: &[Step]) -> BTreeMap<String, Outcome> {
     };
     for step in steps {
         match *step {
+            // No more than the last quarter of memory has room for.
+            Step::Open(_) | Step::Refuse(_) if under_way.len() > 40 || !ledger.admits() => {}
             Step::Open(count) => {
                 for id in fresh(count) {
                     ledger.open(&id);
@@ -188,6 +192,7 @@ async fn live(house: &House, steps: &[Step]) -> BTreeMap<String, Outcome> {
             }
             Step::Fault(fault) => house.script.told().faults.push_back(fault),
             Step::Always(fault) => house.script.told().always = fault,
+            Step::Disk(bytes) => ledger.disk_takes(bytes),
             Step::Wait(millis) => {
                 for _ in 0..millis / 50 {
                     house.clock.advance(Duration::from_millis(50));
@@ -208,8 +213,7 @@ async fn live(house: &House, steps: &[Step]) -> BTreeMap<String, Outcome> {
         }
         turn().await;
     }
-    house.kill(ledger).await;
-    expected
+    (expected, ledger)
 }
 
 fn runtime() -> tokio::runtime::Runtime {
@@ -223,8 +227,30 @@ proptest! {
     fn every_call_is_in_the_store_once_whatever_happens(steps in prop::collection::vec(step(), 1..60)) {
         runtime().block_on(async {
             let house = House::new();
-            let expected = live(&house, &steps).await;
+            let (expected, ledger) = live(&house, &steps).await;
+            house.kill(ledger).await;
             house.settle_down().await;
+            prop_assert_eq!(house.shipped(), expected);
+            Ok(())
+        })?;
+    }
+
+    #[test]
+    fn a_disk_that_fills_costs_no_row_of_a_call_that_ends(
+        steps in prop::collection::vec(prop_oneof![
+            3 => step().prop_filter("the process lives", |step| !matches!(step, Step::Kill | Step::Restart)),
+            1 => prop_oneof![Just(0), 0_u64..20_000, Just(u64::MAX)].prop_map(Step::Disk),
+        ], 1..60)
+    ) {
+        runtime().block_on(async {
+            let mut house = House::new();
+            house.settings.max_memory = Size::kib(256);
+            let (expected, ledger) = live(&house, &steps).await;
+            house.script.told().faults.clear();
+            house.script.told().always = None;
+            prop_assert_eq!(house.stop(&ledger).await, Remaining::default());
+            prop_assert_eq!(house.metrics.ledger_rows_dropped.get(), 0);
+            let expected: BTreeMap<_, _> = expected.into_iter().filter(|(_, end)| *end == Outcome::Ok).collect();
             prop_assert_eq!(house.shipped(), expected);
             Ok(())
         })?;
