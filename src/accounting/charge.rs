@@ -10,6 +10,7 @@ use tokio::sync::mpsc::{self, OwnedPermit};
 
 use super::{
     attempt::{AttemptRecord, Destination},
+    estimate::{KEPT_BY_STREAM, KEPT_TO_COUNT},
     settlement::{Books, Settlement},
 };
 use crate::{
@@ -128,7 +129,7 @@ impl Charge {
             record.status = status;
             record.overhead = overhead;
             if streamed {
-                record.asked.keep_little();
+                record.asked.keep(KEPT_BY_STREAM);
                 record.first_output = Some(now.saturating_duration_since(self.arrived));
                 if let Some(attempt) = record.attempts.last_mut() {
                     attempt.first_token = Some(now.saturating_duration_since(attempt.started));
@@ -200,6 +201,11 @@ impl Charge {
             record.overhead = now.saturating_duration_since(self.ready).saturating_sub(self.waited);
         }
         record.duration = now.saturating_duration_since(self.arrived);
+        // What waits to be settled must not hold large requests.
+        match record.attempts.iter().any(AttemptRecord::is_uncounted) {
+            true => record.asked.keep(KEPT_TO_COUNT),
+            false => record.asked.let_go(),
+        }
         permit.send(record);
     }
 

@@ -28,8 +28,10 @@ pub const MEDIA: u64 = 1_000;
 const MESSAGE: u64 = 4;
 /// As much of a request's text is counted; the rest is taken to be like it. In bytes.
 const SAMPLE: usize = 64 * 1024;
-/// As much of a request is kept for as long as a stream takes, in bytes. Larger ones keep a beginning of this length.
-const KEPT: usize = 16 * 1024;
+/// As much of a request is kept for as long as a stream takes, in bytes.
+pub(super) const KEPT_BY_STREAM: usize = 16 * 1024;
+/// As much of a request is kept until its settlement has been counted, in bytes.
+pub(super) const KEPT_TO_COUNT: usize = 128 * 1024;
 
 /// What a call asked, as far as counting its tokens needs it. Shares the request's bytes.
 #[derive(Clone, Debug, Default)]
@@ -84,12 +86,17 @@ impl Asked {
         (self.content_bytes + self.tools_bytes).div_ceil(4) + MEDIA * self.media
     }
 
-    /// Lets go of a large request: only its beginning is kept.
-    pub(super) fn keep_little(&mut self) {
-        if self.content.len() + self.tools.len() > KEPT {
-            let half = |bytes: &Bytes| Bytes::copy_from_slice(&bytes[..bytes.len().min(KEPT / 2)]);
+    /// Lets go of a request that is larger than `most`: only its beginning is kept.
+    pub(super) fn keep(&mut self, most: usize) {
+        if self.content.len() + self.tools.len() > most {
+            let half = |bytes: &Bytes| Bytes::copy_from_slice(&bytes[..bytes.len().min(most / 2)]);
             (self.content, self.tools) = (half(&self.content), half(&self.tools));
         }
+    }
+
+    /// Lets go of the request, of which nothing has to be counted.
+    pub(super) fn let_go(&mut self) {
+        (self.content, self.tools) = (Bytes::new(), Bytes::new());
     }
 
     /// What is to be counted of it, and of an answer.
@@ -366,8 +373,8 @@ mod tests {
                 let (counted, source) = input(&call, "gpt-4o");
                 let off = counted.abs_diff(expected) * 100 / expected;
                 assert!(off < 3 && source == UsageSource::Counted, "{lines} {kept}: {counted} for {expected}");
-                call.keep_little();
-                assert!(call.content.len() <= KEPT);
+                call.keep(KEPT_BY_STREAM);
+                assert!(call.content.len() <= KEPT_BY_STREAM);
             }
         }
     }
@@ -402,7 +409,7 @@ mod tests {
         let bodies = [r#"{"messages":[{"content":"\ud800\ud800"}]}"#, r#"{"input":{}}"#, r#"{"messages":7}"#, "{}"];
         for body in bodies {
             let mut call = asked(body);
-            call.keep_little();
+            call.keep(16);
             let (usage, _) = by_text(&call, None, "gpt-4o");
             assert!(usage.input < 40, "{body}: {usage:?}");
         }

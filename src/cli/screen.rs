@@ -76,7 +76,7 @@ impl Screen {
 
     /// With the targets whose price is unknown, which only a running gateway knows.
     #[must_use]
-    pub(super) fn with_unpriced(self, unpriced: Vec<Arc<str>>) -> Self {
+    pub(super) fn with_unpriced(self, unpriced: &[Arc<str>]) -> Self {
         Self { unpriced: unpriced.iter().map(ToString::to_string).collect(), ..self }
     }
 

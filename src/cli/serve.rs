@@ -71,7 +71,7 @@ async fn announce(app: &App, screen: screen::Screen, clock: &Clock, started: Ins
         made.stored_keys = Some(app.stored_keys().await.map_err(Failed::wrong)?);
     }
     made.ready_in = clock.now() - started;
-    let screen = screen.with_unpriced(app.gateway.snapshot.load().unpriced());
+    let screen = screen.with_unpriced(&app.gateway.snapshot.load().unpriced());
     screen.show(&made);
     Ok(())
 }

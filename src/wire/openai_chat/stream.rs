@@ -68,8 +68,9 @@ impl StreamObserver {
 
     /// Looks at the next frame.
     pub fn observe(&mut self, frame: &Frame) -> Seen {
-        if let Some(chunk) = frame.sole_data().filter(|data| self.has_output && is_plain_chunk(data)) {
-            self.said.add(self.shape, chunk);
+        let plain = frame.sole_data().filter(|_| self.has_output).and_then(plain_choices);
+        if let Some(choices) = plain {
+            self.said.add(self.shape, choices);
             return Seen::Output;
         }
         let Some(data) = frame.data() else { return Seen::Silent };
@@ -170,14 +171,12 @@ impl StreamObserver {
     }
 }
 
-/// Whether a chunk, by the look of it, carries nothing but another piece of the answer.
-fn is_plain_chunk(data: &[u8]) -> bool {
-    data.first() == Some(&b'{')
-        && data.last() == Some(&b'}')
-        && CHOICES.find(data).is_some()
-        && is_void(&FINISH_REASON, data)
-        && is_void(&USAGE, data)
-        && is_void(&ERROR, data)
+/// A chunk from its choices on, if by the look of it it carries nothing but another piece of the answer.
+fn plain_choices(data: &[u8]) -> Option<&[u8]> {
+    let is_object = data.first() == Some(&b'{') && data.last() == Some(&b'}');
+    let choices = CHOICES.find(data).filter(|_| is_object)?;
+    let is_plain = is_void(&FINISH_REASON, data) && is_void(&USAGE, data) && is_void(&ERROR, data);
+    data.get(choices..).filter(|_| is_plain)
 }
 
 /// Whether this word, in its quotes, occurs only as the name of a member that is null or an empty string.
