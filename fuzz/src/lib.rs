@@ -7,7 +7,8 @@ use switchboard::{
     wire::{
         envelope::{Edit, Envelope, Problem},
         openai_chat::{
-            Hidden, Shape, StreamObserver, classify, hide_usage, is_error_object, read_reply, read_usage, render_provider,
+            Hidden, Shape, StreamObserver, classify, hide_usage, is_error_object, read_reply, read_usage,
+            render_provider,
         },
         sse::{Frame, FrameReader},
         tap::Tap,

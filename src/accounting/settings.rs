@@ -21,7 +21,7 @@ pub struct Settings {
 
 /// What happens to new calls when their rows cannot be kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
+#[serde(rename_all = "lowercase")]
 pub enum WhenFull {
     /// They are answered 503.
     Refuse,
