@@ -17,10 +17,11 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    accounting::{Till, settle_all},
-    auth::{DeclaredKeys, Keys, ManageError},
+    accounting::{Books, Ledger, LedgerError, Sink, Till, settle_all},
+    auth::{DeclaredKeys, Draft, Keys, ManageError},
+    catalog::Catalog,
     config::{self, Complaint, Complaints, Environment, Flags, Loaded, Settings, Source},
-    gateway::{Gateway, Outlet, Snapshot},
+    gateway::{Gateway, Outlet, Prices, Snapshot},
     http::{self, Phase, Server, Shutdown, Surface, Tls, settings::Settings as ServerSettings},
     mock::{Behaviour, Mock},
     providers::{
@@ -28,7 +29,7 @@ use crate::{
         settings::{HttpVersion, Timeout},
     },
     routing::{RetryBudget, Routes, Target},
-    store::{self, Db, StoreError},
+    store::{self, Db, KeyHash, StoreError},
     telemetry::{
         self, CallLog, Lines, Metrics,
         metrics::{BreakerSample, BreakerState},
@@ -43,12 +44,24 @@ const UNSETTLED: usize = 4_096;
 /// How often the configuration file is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
+/// Names the mark in the store that says that the first key was made.
+const FIRST_KEY: &str = "first_key";
+
+/// How long the database may take for the last rows of the ledger before they are left to the next start.
+const LAST_ROWS: Duration = Duration::from_secs(5);
+
 /// A gateway that is running.
 #[derive(Debug)]
 pub struct App {
     pub address: SocketAddr,
+    /// Where the admin API is, if it has an address of its own.
+    pub admin_address: Option<SocketAddr>,
     pub keys: Keys,
     db: Db,
+    /// Whether the database was not there, so that nobody knows what is in it.
+    pub without_store: bool,
+    /// Where calls are written down.
+    pub ledger: Ledger,
     pub gateway: Arc<Gateway>,
     pub metrics: Arc<Metrics>,
     pub shutdown: Shutdown,
@@ -68,13 +81,12 @@ pub struct App {
 pub enum StartError {
     #[error("{0}")]
     Config(Complaints),
-    #[error(
-        "cannot listen on {address}: {cause}. Choose another address with `listen` in the configuration or `--listen`, \
-         or stop what is there"
-    )]
-    Listen { address: SocketAddr, cause: std::io::Error },
+    #[error("cannot listen on {address}: {cause}. Choose another address with {setting}, or stop what is there")]
+    Listen { address: SocketAddr, setting: &'static str, cause: std::io::Error },
     #[error("{0}")]
     Store(#[from] StoreError),
+    #[error("{0}")]
+    Ledger(#[from] LedgerError),
     #[error("{0}")]
     Tls(#[from] http::tls::TlsError),
     #[error("{0}")]
@@ -115,16 +127,16 @@ impl App {
         }
         let (tasks, settling, serving) = (Tasks::new(), Tasks::new(), Tasks::new());
 
-        let (db, waiting) = Db::open_or_wait(&settings.data_dir, settings.database.as_ref()).await?;
-        if let Some(waiting) = waiting {
-            tracing::error!(
-                "{}. Starting without it: keys declared in the configuration work, others are answered 503 until it \
-                 answers",
-                waiting.why
-            );
-            tasks.spawn(waiting.run(clock.clone(), tasks.stopping()));
-        }
+        let (db, without_store) = open_store(&settings, &clock, &tasks).await?;
+        let sink = Sink::Store(db.clone());
+        let ledger =
+            Ledger::start(settings.ledger.clone(), &settings.data_dir, sink, clock.clone(), metrics.clone()).await?;
         let keys = Keys::new(db.clone(), clock.clone(), &settings.auth);
+        if !without_store {
+            // From here on the watch follows it, as it does when the store answers later.
+            keys.load_admin_key().await?;
+        }
+        keys.declare_admin_key(settings.admin.key.as_ref());
         tasks.spawn(keys.clone().watch(tasks.stopping()));
 
         let mock = OnceCell::new();
@@ -136,8 +148,14 @@ impl App {
         metrics.config_in_force(&snapshot.hash);
 
         let places = settings.server.max_in_flight.saturating_add(UNSETTLED);
-        let (till, settlements) = Till::new(places, clock.clone(), metrics.clone());
-        settling.spawn(settle_all(settlements, metrics.clone(), CallLog::new(&settings.log, &lines)));
+        let books = Arc::new(Books {
+            metrics: metrics.clone(),
+            log: CallLog::new(&settings.log, &lines),
+            ledger: ledger.clone(),
+            instance: instance(),
+        });
+        let (till, settlements) = Till::new(places, clock.clone(), books.clone());
+        settling.spawn(settle_all(settlements, books));
         let gateway = Arc::new(Gateway {
             snapshot: ArcSwap::from_pointee(snapshot),
             till,
@@ -149,10 +167,13 @@ impl App {
         show_breakers(&metrics, &gateway);
 
         let shutdown = Shutdown::new();
-        let surface = surface(&gateway, &keys, &settings.server, &shutdown);
+        let surface = surface(&gateway, &keys, &db, &settings.server, &shutdown);
         let tls = settings.tls.as_ref().map(Tls::load).transpose()?;
-        let listener = listen(settings.listen).await?;
-        let address = listener.local_addr().map_err(|cause| StartError::Listen { address: settings.listen, cause })?;
+        let (listener, address) = listen(settings.listen, "`listen` in the configuration or `--listen`").await?;
+        let (admin_listener, admin_address) = match settings.admin.listen {
+            Some(address) => listen(address, "`admin.listen`").await.map(|(socket, at)| (Some(socket), Some(at)))?,
+            None => (None, None),
+        };
         let server = Server {
             settings: settings.server.clone(),
             clock: clock.clone(),
@@ -161,7 +182,13 @@ impl App {
             shutdown: shutdown.clone(),
             tls,
         };
-        serving.spawn(server.serve(listener, http::router(surface)));
+        match admin_listener {
+            Some(admin_listener) => {
+                serving.spawn(server.clone().serve(admin_listener, http::router(surface.clone(), http::Side::Admin)));
+                serving.spawn(server.serve(listener, http::router(surface, http::Side::Calls)));
+            }
+            None => serving.spawn(server.serve(listener, http::router(surface, http::Side::Both))),
+        }
         tasks.spawn(cut_at_the_end(shutdown.clone(), gateway.cut.clone(), tasks.stopping()));
 
         let reloads = Arc::new(Reloads {
@@ -185,8 +212,11 @@ impl App {
         }
         Ok(Self {
             address,
+            admin_address,
             keys,
             db,
+            without_store,
+            ledger,
             gateway,
             metrics,
             shutdown,
@@ -208,7 +238,8 @@ impl App {
         store::keys::count(&self.db).await
     }
 
-    /// Makes the first key of a gateway that has none, stored or declared. It may use every model.
+    /// Makes the first key of a gateway that has none, stored or declared. It may use every model. Of gateways that
+    /// start at once on one database, one makes it.
     ///
     /// # Errors
     /// When the store cannot be read or written.
@@ -216,8 +247,20 @@ impl App {
         if !self.settings.keys.is_empty() || self.stored_keys().await? > 0 {
             return Ok(None);
         }
-        let (_, secret) = self.keys.create("first", &["*".to_owned()], None).await?;
+        let now = i64::try_from(self.clock.unix_millis()).unwrap_or(i64::MAX);
+        if !store::secrets::put_first(&self.db, FIRST_KEY, &KeyHash::of(FIRST_KEY), now).await? {
+            return Ok(None);
+        }
+        let (_, secret) = self.keys.create(Draft::new("first", &["*".to_owned()], None)).await?;
         Ok(Some(secret))
+    }
+
+    /// Makes the admin key of a gateway that has none, declared or stored.
+    ///
+    /// # Errors
+    /// When the store cannot be read or written.
+    pub async fn first_admin_key(&self) -> Result<Option<Secret>, ManageError> {
+        self.keys.first_admin_key().await
     }
 
     /// Loads the configuration again and puts it in force, or changes nothing and says why in the log.
@@ -234,12 +277,14 @@ impl App {
         self.serving.shut_down(&self.clock, Duration::from_secs(2)).await;
         self.tasks.shut_down(&self.clock, Duration::from_secs(2)).await;
         // The last till goes with the gateway; settling then runs dry and ends.
-        let Self { gateway, reloads, settling, clock, lines, .. } = self;
+        let Self { db, ledger, gateway, reloads, settling, clock, lines, .. } = self;
         drop(reloads);
         drop(gateway);
         if !settling.shut_down(&clock, Duration::from_secs(5)).await {
             tracing::warn!("calls were still unsettled at the end");
         }
+        ledger.stop(LAST_ROWS).await;
+        db.close().await;
         lines.flush(Duration::from_secs(1));
     }
 }
@@ -281,6 +326,7 @@ impl Reloads {
                 tracing::info!(version = snapshot.hash, "configuration reloaded: {}", loaded.summary());
                 self.gateway.snapshot.store(Arc::new(snapshot));
                 self.keys.declare(declared);
+                self.keys.declare_admin_key(loaded.settings.admin.key.as_ref());
                 drop(previous);
                 self.connections.prune();
                 true
@@ -306,7 +352,9 @@ impl Reloads {
             ("tls", old.tls != new.tls),
             ("server", old.server != server),
             ("log", old.log != new.log),
+            ("ledger", old.ledger != new.ledger),
             ("auth", old.auth != new.auth),
+            ("admin.listen", old.admin.listen != new.admin.listen),
             ("retries.max_share", old.retries.max_share != new.retries.max_share),
         ];
         for (name, _) in changed.iter().filter(|(_, changed)| *changed) {
@@ -393,7 +441,8 @@ impl Parts<'_> {
             uris.push(provider.uri(operation).map_err(|error| complain("base_url", error.to_string()))?);
         }
         let uris = uris.try_into().map_err(|_| complain("base_url", "it leads nowhere".into()))?;
-        Ok(Outlet { pool, uris, metrics: self.metrics.target(&target.label) })
+        let prices = Prices::new(Catalog::embedded(), provider.name.clone(), provider.kind, target.fixed_model());
+        Ok(Outlet { pool, uris, metrics: self.metrics.target(&target.label), prices: Arc::new(prices) })
     }
 }
 
@@ -405,6 +454,15 @@ pub fn check(loaded: &Loaded) -> Result<(), Complaints> {
     let connections = Connections::new(Clock::Real, Tasks::new());
     let parts = Parts { connections: &connections, metrics: &Metrics::new(), mock: "http://127.0.0.1:9/v1" };
     parts.assemble(loaded, None).map(|_| ())
+}
+
+/// The name of this gateway in its rows: that of the machine, or of the container.
+fn instance() -> Arc<str> {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    match name.trim() {
+        "" => "switchboard".into(),
+        name => name.into(),
+    }
 }
 
 /// The deadlines of a provider, with those of last resort for what nobody has set.
@@ -434,10 +492,17 @@ fn too_few_descriptors(server: &http::settings::Settings, limit: Option<u64>) ->
 }
 
 /// What the routes may reach.
-fn surface(gateway: &Arc<Gateway>, keys: &Keys, settings: &ServerSettings, shutdown: &Shutdown) -> Arc<Surface> {
+fn surface(
+    gateway: &Arc<Gateway>,
+    keys: &Keys,
+    db: &Db,
+    settings: &ServerSettings,
+    shutdown: &Shutdown,
+) -> Arc<Surface> {
     Arc::new(Surface {
         gateway: gateway.clone(),
         keys: keys.clone(),
+        db: db.clone(),
         metrics: gateway.metrics.clone(),
         clock: gateway.clock.clone(),
         in_flight: Arc::new(Semaphore::new(settings.max_in_flight.min(Semaphore::MAX_PERMITS))),
@@ -446,8 +511,24 @@ fn surface(gateway: &Arc<Gateway>, keys: &Keys, settings: &ServerSettings, shutd
     })
 }
 
-async fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
-    TcpListener::bind(address).await.map_err(|cause| StartError::Listen { address, cause })
+/// A socket at `address`, and where it really is. `setting` is named when there can be none.
+async fn listen(address: SocketAddr, setting: &'static str) -> Result<(TcpListener, SocketAddr), StartError> {
+    let failed = |cause| StartError::Listen { address, setting, cause };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    Ok((listener, address))
+}
+
+/// The database, and whether it is still awaited: a server that is not there is tried until it answers.
+async fn open_store(settings: &Settings, clock: &Clock, tasks: &Tasks) -> Result<(Db, bool), StoreError> {
+    let (db, waiting) = Db::open_or_wait(&settings.data_dir, settings.database.as_ref()).await?;
+    let Some(waiting) = waiting else { return Ok((db, false)) };
+    tracing::error!(
+        "{}. Starting without it: keys declared in the configuration work, others are answered 503 until it answers",
+        waiting.why
+    );
+    tasks.spawn(waiting.run(clock.clone(), tasks.stopping()));
+    Ok((db, true))
 }
 
 /// Where the built-in mock provider is, if a provider wants it. It is started when the first one does, at the start or at
@@ -464,9 +545,7 @@ async fn mock_address<'m>(
 
 /// Starts the built-in mock provider on a free port of this machine.
 async fn start_mock(clock: &Clock, tasks: &Tasks) -> Result<String, StartError> {
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
-    let listener = listen(address).await?;
-    let address = listener.local_addr().map_err(|cause| StartError::Listen { address, cause })?;
+    let (listener, address) = listen(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), "the mock").await?;
     let mock = Mock::new(Behaviour::default(), clock.clone());
     let (stop, its_tasks) = (tasks.stopping(), tasks.clone());
     tasks.spawn(async move { mock.serve(listener, stop, &its_tasks).await });

@@ -24,18 +24,33 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("routing", &["types", "error", "providers"]),
     (
         "gateway",
-        &["types", "error", "wire", "catalog", "telemetry", "upstream", "providers", "accounting", "auth", "routing"],
+        &[
+            "types",
+            "error",
+            "wire",
+            "catalog",
+            "store::ledger",
+            "telemetry",
+            "upstream",
+            "providers",
+            "accounting",
+            "auth",
+            "routing",
+        ],
     ),
-    // The surface knows no provider and opens no connection: it names the operation and joins the pieces of a body.
+    // The surface knows no provider and opens no connection: it names the operation and joins the pieces of a body. The
+    // admin API asks the store, through the questions of `accounting::report`.
     (
         "http",
         &[
             "types",
             "error",
             "wire",
+            "store",
             "telemetry",
             "upstream::Gathered",
             "providers::Operation",
+            "accounting::report",
             "auth",
             "routing",
             "gateway",
@@ -47,10 +62,13 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         &[
             "types",
             "error",
+            "catalog",
             "store::settings",
             "telemetry::settings",
             "providers",
+            "accounting::settings",
             "auth::settings",
+            "auth::labels",
             "routing::settings",
             "routing::pattern",
             "routing::Routes",
@@ -58,6 +76,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "http::settings",
         ],
     ),
+    // Prices of the operator's are fetched and held against the schema of price files.
+    ("refresh", &["types", "catalog", "upstream", "config::Complaints", "config::read_prices"]),
     // The composition root: what is put together is seen here and nowhere else.
     (
         "app",
@@ -66,6 +86,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "error",
             "wire",
             "mock",
+            "catalog",
             "store",
             "telemetry",
             "upstream",
@@ -76,11 +97,27 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "gateway",
             "http",
             "config",
+            "refresh",
         ],
     ),
     (
         "cli",
-        &["types", "error", "mock", "store", "upstream", "auth", "routing::settings", "http::Phase", "config", "app"],
+        &[
+            "types",
+            "error",
+            "mock",
+            "catalog",
+            "store",
+            "upstream",
+            "accounting::reconcile",
+            "accounting::report",
+            "auth",
+            "routing::settings",
+            "http::Phase",
+            "http::openapi",
+            "config",
+            "app",
+        ],
     ),
     ("main", &["cli"]),
 ];

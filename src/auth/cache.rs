@@ -112,6 +112,8 @@ mod tests {
             name: key.to_owned(),
             hash: KeyHash::of(key),
             hint: String::new(),
+            project: "default".to_owned(),
+            tags: Vec::new(),
             models: Vec::new(),
             enabled,
             expires: None,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::{
     access::ModelAccess,
+    labels::{check_project, check_tags, sorted},
     manage::check_name,
     presented::{MAX_LENGTH, is_well_formed},
     principal::{Known, Principal, Standing},
@@ -53,6 +54,12 @@ impl DeclaredKeys {
             if let Err(message) = check_value(key.value.expose()) {
                 complain("value", message);
             }
+            if let Err(message) = check_project(&key.project) {
+                complain("project", message);
+            }
+            if let Err(message) = check_tags(&key.tags) {
+                complain("tags", message);
+            }
             match known(key) {
                 Ok(known) => {
                     if keys.insert(KeyHash::of(key.value.expose()), Arc::new(known)).is_some() {
@@ -80,6 +87,8 @@ fn known(key: &KeySettings) -> Result<Known, super::access::BadPattern> {
     let principal = Principal {
         id: format!("declared:{}", key.name).into(),
         name: key.name.as_str().into(),
+        project: key.project.as_str().into(),
+        tags: sorted(&key.tags),
         models: ModelAccess::new(&key.models)?,
         expires: key.expires,
     };
@@ -108,6 +117,8 @@ mod tests {
         KeySettings {
             name: name.to_owned(),
             value: Secret::new(value),
+            project: "default".to_owned(),
+            tags: Vec::new(),
             models: vec!["*".to_owned()],
             expires: None,
             enabled: true,
@@ -125,10 +136,21 @@ mod tests {
             key("d", "0123456789-canary-1"),
             bad_models,
             key("", "0123456789-canary-6"),
+            KeySettings { project: "A B".to_owned(), ..key("f", "0123456789-canary-7") },
+            KeySettings { tags: vec![String::new()], ..key("g", "0123456789-canary-8") },
         ];
         let complaints = DeclaredKeys::new(&settings).unwrap_err();
         let places: Vec<(usize, &str)> = complaints.iter().map(|bad| (bad.index, bad.field)).collect();
-        let wanted = [(1, "name"), (2, "value"), (3, "value"), (4, "value"), (5, "models"), (6, "name")];
+        let wanted = [
+            (1, "name"),
+            (2, "value"),
+            (3, "value"),
+            (4, "value"),
+            (5, "models"),
+            (6, "name"),
+            (7, "project"),
+            (8, "tags"),
+        ];
         assert_eq!(places, wanted);
         let told = format!("{complaints:?} {}", complaints.iter().map(ToString::to_string).collect::<String>());
         assert!(!told.contains("canary"), "{told}");

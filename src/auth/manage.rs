@@ -4,14 +4,29 @@ use jiff::Timestamp;
 use rand::{TryRng, rngs::SysRng};
 use ulid::Ulid;
 
-use super::{Keys, access::ModelAccess};
+use super::{
+    Keys,
+    access::ModelAccess,
+    labels::{DEFAULT_PROJECT, check_project, check_tags},
+};
 use crate::{
-    store::{KeyEdit, KeyHash, KeyRow, NewKey, StoreError, keys},
+    store::{KeyEdit, KeyHash, KeyRow, NewKey, StoreError, keys, projects},
     types::Secret,
 };
 
 /// What every key made here begins with, so that people and secret scanners recognise one.
 pub const PREFIX: &str = "sk-sb-";
+
+/// A key that somebody wants.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Draft {
+    pub name: String,
+    pub models: Vec<String>,
+    pub expires: Option<Timestamp>,
+    /// The id of an existing project.
+    pub project: String,
+    pub tags: Vec<String>,
+}
 
 /// Why a key could not be made or changed. Each is a sentence for the person who asked.
 #[derive(Debug, thiserror::Error)]
@@ -34,23 +49,23 @@ impl Keys {
     /// Makes a key and stores its hash. The secret is nowhere but in the answer: show it once.
     ///
     /// # Errors
-    /// For a name or pattern that cannot be, an expiry in the past, and when the store cannot be written.
-    pub async fn create(
-        &self,
-        name: &str,
-        models: &[String],
-        expires: Option<Timestamp>,
-    ) -> Result<(KeyRow, Secret), ManageError> {
-        self.check(Some(name), Some(models), expires)?;
+    /// For a name, tag or pattern that cannot be, a project that is not, an expiry in the past, and when the store
+    /// cannot be written.
+    pub async fn create(&self, draft: Draft) -> Result<(KeyRow, Secret), ManageError> {
+        let Draft { name, models, expires, project, tags } = draft;
+        self.check(Some(&name), Some(&models), expires)?;
+        self.check_labels(Some(&project), Some(&tags)).await?;
         let created = self.now();
-        let secret = random_key()?;
+        let secret = random_key(PREFIX)?;
         let key = secret.expose();
         let row = NewKey {
             id: Ulid::from_parts(self.clock().unix_millis(), fastrand::u128(..)).to_string(),
-            name: name.to_owned(),
+            name,
             hash: KeyHash::of(key),
             hint: key[key.len() - HINT_LENGTH..].to_owned(),
-            models: models.to_vec(),
+            project,
+            tags,
+            models,
             expires,
             created,
         };
@@ -86,6 +101,7 @@ impl Keys {
     /// As [`Keys::find`] and [`Keys::create`], and for a revoked key.
     pub async fn update(&self, text: &str, edit: KeyEdit) -> Result<KeyRow, ManageError> {
         self.check(edit.name.as_deref(), edit.models.as_deref(), edit.expires.flatten())?;
+        self.check_labels(edit.project.as_deref(), edit.tags.as_deref()).await?;
         let found = self.find(text).await?;
         if found.revoked.is_some() {
             return Err(ManageError::Revoked(found.id));
@@ -134,12 +150,34 @@ impl Keys {
         }
     }
 
-    fn now(&self) -> Timestamp {
+    async fn check_labels(&self, project: Option<&str>, tags: Option<&[String]>) -> Result<(), ManageError> {
+        if let Some(tags) = tags {
+            check_tags(tags).map_err(ManageError::Invalid)?;
+        }
+        let Some(id) = project else { return Ok(()) };
+        check_project(id).map_err(ManageError::Invalid)?;
+        let why = match projects::get(self.db(), id).await? {
+            Some(project) if project.archived.is_none() => return Ok(()),
+            Some(_) => "is archived",
+            None => "does not exist; make it with `switchboard projects create`",
+        };
+        Err(ManageError::Invalid(format!("the project `{id}` {why}")))
+    }
+
+    pub(super) fn now(&self) -> Timestamp {
         // To the millisecond, as it is stored. No clock shows a date that a timestamp cannot hold.
         i64::try_from(self.clock().unix_millis())
             .ok()
             .and_then(|millis| Timestamp::from_millisecond(millis).ok())
             .unwrap_or(Timestamp::MAX)
+    }
+}
+
+impl Draft {
+    /// A key of the default project, without tags.
+    pub fn new(name: &str, models: &[String], expires: Option<Timestamp>) -> Self {
+        let project = DEFAULT_PROJECT.to_owned();
+        Self { name: name.to_owned(), models: models.to_vec(), expires, project, tags: Vec::new() }
     }
 }
 
@@ -161,18 +199,18 @@ pub(super) fn check_name(name: &str) -> Result<(), String> {
 const HINT_LENGTH: usize = 4;
 
 /// 43 characters of 62 hold 256 bits. They are letters and digits only, so that a double click takes the whole.
-fn random_key() -> Result<Secret, rand::rngs::SysError> {
+pub(super) fn random_key(prefix: &str) -> Result<Secret, rand::rngs::SysError> {
     const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
-    const LENGTH: usize = PREFIX.len() + 43;
-    let mut key = String::with_capacity(LENGTH);
-    key.push_str(PREFIX);
-    while key.len() < LENGTH {
+    let length = prefix.len() + 43;
+    let mut key = String::with_capacity(length);
+    key.push_str(prefix);
+    while key.len() < length {
         let mut random = [0; 64];
         SysRng.try_fill_bytes(&mut random)?;
         // 248 is the largest multiple of 62 in a byte; taking what lies above would favour the first characters.
         let characters =
             random.iter().filter(|&&byte| byte < 248).map(|&byte| char::from(ALPHABET[usize::from(byte % 62)]));
-        key.extend(characters.take(LENGTH - key.len()));
+        key.extend(characters.take(length - key.len()));
     }
     Ok(Secret::new(key))
 }

@@ -10,9 +10,11 @@
 //! that cannot be asked is a 503, never a 401: clients throw away a key that is called wrong.
 
 pub mod access;
+pub mod admin;
 mod cache;
 mod declared;
 mod guard;
+pub mod labels;
 mod lookups;
 pub mod manage;
 mod presented;
@@ -27,12 +29,14 @@ use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
 pub use access::{BadPattern, ModelAccess};
+pub use admin::{Operator, Permission};
 pub use declared::{BadDeclaredKey, DeclaredKeys};
-pub use manage::ManageError;
+pub use manage::{Draft, ManageError};
 pub use principal::Principal;
 pub use settings::Settings;
 
 use self::{
+    admin::AdminKeys,
     cache::KeyCache,
     guard::Guard,
     lookups::Lookups,
@@ -67,6 +71,7 @@ struct Shared {
     cache: KeyCache,
     lookups: Lookups,
     guard: Guard,
+    admin: AdminKeys,
     /// The number of the last change in the store that the cache has taken over; `None` before the first look.
     seen: Mutex<Option<i64>>,
 }
@@ -81,6 +86,7 @@ impl Keys {
             declared: ArcSwap::default(),
             cache: KeyCache::new(),
             lookups: Lookups::new(),
+            admin: AdminKeys::default(),
             seen: Mutex::default(),
         };
         Self { shared: Arc::new(shared) }
@@ -94,18 +100,22 @@ impl Keys {
     /// The caller of a request with these headers, from this client address.
     ///
     /// # Errors
-    /// 401 without a key or with one that may not be used, 429 after too many wrong keys from the address, 503 when the
-    /// key is not known here and the store cannot be asked.
+    /// 401 without a key or with one that may not be used, 403 for the admin key, 429 after too many wrong keys from the
+    /// address, 503 when the key is not known here and the store cannot be asked.
     pub async fn authenticate(&self, headers: &HeaderMap, address: IpAddr) -> Result<Arc<Principal>, Error> {
         let key = match presented_key(headers) {
             Ok(key) => key,
             Err(NoKey::Missing) => return Err(missing_key()),
-            Err(NoKey::Malformed) => return Err(self.wrong_key(address)),
+            Err(NoKey::Malformed) => return Err(self.wrong_key(address, invalid_key())),
         };
         let hash = KeyHash::of(key);
+        // First of all: whatever else this key may be, calls with it would bypass the limits of a key.
+        if self.shared.admin.is(&hash) {
+            return Err(admin::not_here());
+        }
         let known = match self.known(&hash) {
             Some(known) => known,
-            None => self.look_up(&hash, address).await?.ok_or_else(|| self.wrong_key(address))?,
+            None => self.look_up(&hash, address).await?.ok_or_else(|| self.wrong_key(address, invalid_key()))?,
         };
         known.admit(&self.shared.clock)
     }
@@ -146,7 +156,8 @@ impl Keys {
     }
 
     async fn take_over_changes(&self) -> Result<(), StoreError> {
-        let Shared { db, cache, seen, .. } = &*self.shared;
+        let Shared { db, cache, seen, admin, .. } = &*self.shared;
+        admin.refresh(db).await?;
         // Held to the end: of two looks at once, the older could otherwise have the last word.
         let mut seen = seen.lock().await;
         let marker = keys::change_marker(db).await?;
@@ -195,13 +206,14 @@ impl Keys {
         Ok(Some(known))
     }
 
-    fn wrong_key(&self, address: IpAddr) -> Error {
+    /// Counts a wrong key: `wrong` while the address may go on, then a 429.
+    fn wrong_key(&self, address: IpAddr, wrong: Error) -> Error {
         match self.shared.guard.wrong_key(address) {
-            Ok(()) => Error::client(StatusCode::UNAUTHORIZED, "invalid_api_key", INVALID),
+            Ok(()) => wrong,
             Err(wait) => {
                 let seconds = wait.as_secs() + 1;
                 let message = format!(
-                    "Too many wrong API keys came from your address. Correct the key, then try again in {seconds} s; a \
+                    "Too many wrong keys came from your address. Correct the key, then try again in {seconds} s; a \
                      right key is accepted at any time."
                 );
                 Error::client(StatusCode::TOO_MANY_REQUESTS, "too_many_wrong_keys", message)
@@ -225,6 +237,10 @@ const INVALID: &str = "This API key is not known to the gateway. Check that it w
                        the gateway for one (`switchboard keys create`).";
 const UNAVAILABLE: &str = "The key could not be checked because the gateway's key store did not answer. The key may well \
                            be right: keep it and try again.";
+
+fn invalid_key() -> Error {
+    Error::client(StatusCode::UNAUTHORIZED, "invalid_api_key", INVALID)
+}
 
 fn missing_key() -> Error {
     Error::client(StatusCode::UNAUTHORIZED, "missing_api_key", MISSING)

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::StatusCode;
 use jiff::Timestamp;
 
-use super::access::ModelAccess;
+use super::{access::ModelAccess, labels::sorted};
 use crate::{error::Error, store::KeyRow, types::Clock};
 
 /// The caller, as one key names it. Never changed: an edit of the key makes a new one, and calls in flight keep theirs.
@@ -15,6 +15,10 @@ pub struct Principal {
     pub id: Arc<str>,
     /// The key's name, for people.
     pub name: Arc<str>,
+    /// The id of the project that the key belongs to.
+    pub project: Arc<str>,
+    /// The key's tags, in order, each once.
+    pub tags: Arc<[Arc<str>]>,
     /// The models it may use.
     pub models: ModelAccess,
     /// When the key stops working.
@@ -49,8 +53,14 @@ impl Known {
             KeyRow { enabled: false, .. } => Standing::Disabled,
             _ => Standing::Good,
         };
-        let principal =
-            Principal { id: row.id.as_str().into(), name: row.name.as_str().into(), models, expires: row.expires };
+        let principal = Principal {
+            id: row.id.as_str().into(),
+            name: row.name.as_str().into(),
+            project: row.project.as_str().into(),
+            tags: sorted(&row.tags),
+            models,
+            expires: row.expires,
+        };
         Self { principal: Arc::new(principal), standing }
     }
 

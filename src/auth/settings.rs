@@ -1,9 +1,12 @@
-//! What the operator may set about callers: keys declared in the file, and the guard against guessing.
+//! What the operator may set about callers: keys declared in the file, the admin key, and the guard against guessing.
+
+use std::net::SocketAddr;
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::labels::DEFAULT_PROJECT;
 use crate::types::Secret;
 
 /// The guard against key guessing.
@@ -23,6 +26,12 @@ pub struct KeySettings {
     pub name: String,
     /// The key that clients present; any text of at least 16 characters without spaces.
     pub value: Secret,
+    /// The id of the project its calls are booked on.
+    #[serde(default = "project")]
+    pub project: String,
+    /// What its calls are sorted by, beside the project.
+    #[serde(default)]
+    pub tags: Vec<String>,
     /// The models it may use, by name or pattern (`gpt-5.5`, `openai/*`, `*`). An empty list means none.
     #[serde(default)]
     pub models: Vec<String>,
@@ -33,6 +42,21 @@ pub struct KeySettings {
     /// `false` refuses it without removing it.
     #[serde(default = "yes")]
     pub enabled: bool,
+}
+
+/// The admin API.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct AdminSettings {
+    /// The key of the admin API. Left out: that in `SWITCHBOARD_ADMIN_KEY`, or one that is made at the first start.
+    pub key: Option<Secret>,
+    /// An address of its own for the admin API, which is then not served at `listen`.
+    #[schemars(with = "Option<String>", extend("format" = "socket-address"))]
+    pub listen: Option<SocketAddr>,
+}
+
+fn project() -> String {
+    DEFAULT_PROJECT.to_owned()
 }
 
 fn yes() -> bool {

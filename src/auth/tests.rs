@@ -46,7 +46,15 @@ async fn present(keys: &Keys, key: &Secret) -> Result<Arc<Principal>, &'static s
 }
 
 fn declared(name: &str, value: &str) -> KeySettings {
-    KeySettings { name: name.to_owned(), value: Secret::new(value), models: all(), expires: None, enabled: true }
+    KeySettings {
+        name: name.to_owned(),
+        value: Secret::new(value),
+        project: "default".to_owned(),
+        tags: Vec::new(),
+        models: all(),
+        expires: None,
+        enabled: true,
+    }
 }
 
 /// Lets the watch notice a change within a second of held time. The first interval may pass before the watch has begun
@@ -69,7 +77,7 @@ async fn one_second(setup: &Setup) {
 #[tokio::test]
 async fn a_stored_key_names_its_caller() {
     let Setup { keys, dir: _dir, .. } = setup().await;
-    let (row, secret) = keys.create("ci", &["openai/*".to_owned()], None).await.unwrap();
+    let (row, secret) = keys.create(Draft::new("ci", &["openai/*".to_owned()], None)).await.unwrap();
     let principal = present(&keys, &secret).await.unwrap();
     assert_eq!((&*principal.id, &*principal.name), (row.id.as_str(), "ci"));
     assert!(principal.models.allows("openai/gpt-5.5") && !principal.models.allows("gpt-5.5"));
@@ -80,9 +88,9 @@ async fn a_stored_key_names_its_caller() {
 async fn a_refusal_says_why_and_never_the_key() {
     let Setup { keys, clock, dir: _dir } = setup().await;
     let soon = keys_now(&clock) + Duration::from_secs(60);
-    let (_, expiring) = keys.create("expiring", &all(), Some(soon)).await.unwrap();
-    let (disabled, disabled_key) = keys.create("disabled", &all(), None).await.unwrap();
-    let (revoked, revoked_key) = keys.create("revoked", &all(), None).await.unwrap();
+    let (_, expiring) = keys.create(Draft::new("expiring", &all(), Some(soon))).await.unwrap();
+    let (disabled, disabled_key) = keys.create(Draft::new("disabled", &all(), None)).await.unwrap();
+    let (revoked, revoked_key) = keys.create(Draft::new("revoked", &all(), None)).await.unwrap();
     for key in [&expiring, &disabled_key, &revoked_key] {
         present(&keys, key).await.unwrap();
     }
@@ -115,7 +123,7 @@ fn keys_now(clock: &Clock) -> Timestamp {
 #[tokio::test]
 async fn declared_keys_win_and_are_swapped_whole() {
     let Setup { keys, dir: _dir, .. } = setup().await;
-    let (_, stored) = keys.create("stored", &all(), None).await.unwrap();
+    let (_, stored) = keys.create(Draft::new("stored", &all(), None)).await.unwrap();
     assert_eq!(&*present(&keys, &stored).await.unwrap().name, "stored");
 
     let mine = Secret::new("an operator's own key".replace(' ', "-"));
@@ -138,7 +146,7 @@ async fn what_another_process_changes_holds_within_a_second() {
     let setup = setup().await;
     let tasks = Tasks::new();
     let other = process(setup.dir.path(), &setup.clock).await;
-    let (row, secret) = setup.keys.create("ci", &["a".to_owned()], None).await.unwrap();
+    let (row, secret) = setup.keys.create(Draft::new("ci", &["a".to_owned()], None)).await.unwrap();
     setup.keys.refresh().await.unwrap();
     tasks.spawn(setup.keys.clone().watch(tasks.stopping()));
     assert!(present(&setup.keys, &secret).await.unwrap().models.allows("a"));
@@ -168,12 +176,13 @@ async fn many_changes_are_all_taken_over() {
     let setup = setup().await;
     let other = process(setup.dir.path(), &setup.clock).await;
     setup.keys.refresh().await.unwrap();
-    let (_, secret) = setup.keys.create("first", &all(), None).await.unwrap();
+    let (_, secret) = setup.keys.create(Draft::new("first", &all(), None)).await.unwrap();
     present(&setup.keys, &secret).await.unwrap();
     let Db::Sqlite(pool) = other.db() else { unreachable!() };
     // More changes than two pages hold, then the one that matters, then as many again.
     let many = "with recursive n(i) as (select 1 union all select i + 1 from n where i < $1) \
-                insert into keys select 'id' || (i + v), '', printf('%064x', i + v), '', '[]', true, null, 0, null, \
+                insert into keys (id, name, hash, hint, models, enabled, expires_at, created_at, revoked_at, version) \
+                select 'id' || (i + v), '', printf('%064x', i + v), '', '[]', true, null, 0, null, \
                 i + v from n, (select version as v from changes)";
     let count = "update changes set version = (select max(version) from keys)";
     for batch in 0..2 {
@@ -192,7 +201,7 @@ async fn many_changes_are_all_taken_over() {
 #[tokio::test]
 async fn a_database_put_back_to_an_earlier_state_is_believed() {
     let Setup { keys, dir: _dir, .. } = setup().await;
-    let (row, secret) = keys.create("ci", &all(), None).await.unwrap();
+    let (row, secret) = keys.create(Draft::new("ci", &all(), None)).await.unwrap();
     keys.update("ci", KeyEdit::default()).await.unwrap();
     present(&keys, &secret).await.unwrap();
     let Db::Sqlite(pool) = keys.db() else { unreachable!() };
@@ -206,8 +215,8 @@ async fn a_database_put_back_to_an_earlier_state_is_believed() {
 async fn without_the_store_known_keys_work_and_others_are_503() {
     let Setup { keys, clock, dir: _dir } = setup().await;
     let soon = keys_now(&clock) + Duration::from_secs(60);
-    let (_, known) = keys.create("known", &all(), Some(soon)).await.unwrap();
-    let (_, new) = keys.create("new", &all(), None).await.unwrap();
+    let (_, known) = keys.create(Draft::new("known", &all(), Some(soon))).await.unwrap();
+    let (_, new) = keys.create(Draft::new("new", &all(), None)).await.unwrap();
     let mine = Secret::new("0123456789abcdef");
     keys.declare(DeclaredKeys::new(&[declared("mine", mine.expose())]).unwrap());
     present(&keys, &known).await.unwrap();
@@ -228,7 +237,7 @@ async fn without_the_store_known_keys_work_and_others_are_503() {
 #[tokio::test]
 async fn a_store_that_hangs_costs_a_call_its_deadline_and_no_more() {
     let Setup { keys, clock, dir: _dir } = setup().await;
-    let (_, secret) = keys.create("ci", &all(), None).await.unwrap();
+    let (_, secret) = keys.create(Draft::new("ci", &all(), None)).await.unwrap();
     let Db::Sqlite(pool) = keys.db() else { unreachable!() };
     let mut held = Vec::new();
     for _ in 0..5 {
@@ -246,8 +255,8 @@ async fn a_store_that_hangs_costs_a_call_its_deadline_and_no_more() {
 #[tokio::test]
 async fn wrong_keys_are_counted_by_address_and_a_right_key_always_passes() {
     let Setup { keys, clock, dir: _dir } = setup().await;
-    let (_, known) = keys.create("known", &all(), None).await.unwrap();
-    let (_, fresh) = keys.create("fresh", &all(), None).await.unwrap();
+    let (_, known) = keys.create(Draft::new("known", &all(), None)).await.unwrap();
+    let (_, fresh) = keys.create(Draft::new("fresh", &all(), None)).await.unwrap();
     present(&keys, &known).await.unwrap();
     let wrong = |n: u32| Secret::new(format!("sk-sb-wrong-{n}"));
     for n in 0..5 {
@@ -271,7 +280,7 @@ async fn wrong_keys_are_counted_by_address_and_a_right_key_always_passes() {
 #[tokio::test]
 async fn only_unknown_keys_count_as_wrong() {
     let Setup { keys, dir: _dir, .. } = setup().await;
-    let (row, secret) = keys.create("ci", &all(), None).await.unwrap();
+    let (row, secret) = keys.create(Draft::new("ci", &all(), None)).await.unwrap();
     keys.revoke(&row.id).await.unwrap();
     for _ in 0..20 {
         assert_eq!(present(&keys, &secret).await, Err("revoked_api_key"));
@@ -287,7 +296,7 @@ async fn no_lookup_in_flight_outlives_a_revocation() {
     let (keys, other) = (process(dir.path(), &Clock::Real).await, process(dir.path(), &Clock::Real).await);
     keys.refresh().await.unwrap();
     for round in 0..30 {
-        let (row, secret) = other.create(&format!("key {round}"), &all(), None).await.unwrap();
+        let (row, secret) = other.create(Draft::new(&format!("key {round}"), &all(), None)).await.unwrap();
         let lookups = join_all((0..16).map(|_| present(&keys, &secret)));
         let revocation = async {
             for _ in 0..round {
@@ -308,7 +317,7 @@ async fn no_lookup_in_flight_outlives_a_revocation() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_crowd_with_one_new_key_asks_the_store_once() {
     let Setup { keys, dir: _dir, .. } = setup().await;
-    let (_, secret) = keys.create("ci", &all(), None).await.unwrap();
+    let (_, secret) = keys.create(Draft::new("ci", &all(), None)).await.unwrap();
     let callers = join_all((0..200).map(|_| present(&keys, &secret))).await;
     let first = callers[0].as_ref().unwrap();
     assert!(callers.iter().all(|caller| Arc::ptr_eq(caller.as_ref().unwrap(), first)));
@@ -317,7 +326,7 @@ async fn a_crowd_with_one_new_key_asks_the_store_once() {
 #[tokio::test]
 async fn debug_shows_no_secret() {
     let Setup { keys, dir: _dir, .. } = setup().await;
-    let (row, secret) = keys.create("ci", &all(), None).await.unwrap();
+    let (row, secret) = keys.create(Draft::new("ci", &all(), None)).await.unwrap();
     let settings = declared("mine", "canary-0123456789");
     let table = DeclaredKeys::new(std::slice::from_ref(&settings)).unwrap();
     let principal = present(&keys, &secret).await.unwrap();
@@ -329,7 +338,7 @@ async fn debug_shows_no_secret() {
 #[tokio::test]
 async fn the_database_holds_no_key() {
     let Setup { keys, dir, .. } = setup().await;
-    let (_, secret) = keys.create("ci", &all(), None).await.unwrap();
+    let (_, secret) = keys.create(Draft::new("ci", &all(), None)).await.unwrap();
     present(&keys, &secret).await.unwrap();
     keys.db().close().await;
     let needle = &secret.expose().as_bytes()[6..];
@@ -344,7 +353,7 @@ async fn keys_are_long_plain_and_all_different() {
     let Setup { keys, dir: _dir, .. } = setup().await;
     let mut made = std::collections::HashSet::new();
     for n in 0..50 {
-        let (row, secret) = keys.create("many", &all(), None).await.unwrap();
+        let (row, secret) = keys.create(Draft::new("many", &all(), None)).await.unwrap();
         let key = secret.expose();
         let random = key.strip_prefix("sk-sb-").unwrap();
         assert_eq!(random.len(), 43);

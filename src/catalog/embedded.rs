@@ -31,20 +31,62 @@ macro_rules! files {
 }
 
 /// By name.
-static FILES: [File; 1] = files!["openai"];
+static FILES: [File; 50] = files![
+    "aihubmix",
+    "anthropic",
+    "azure",
+    "azure_ai",
+    "baseten",
+    "bedrock",
+    "cerebras",
+    "cloudflare",
+    "cohere",
+    "crusoe",
+    "dashscope",
+    "dashscope_cn",
+    "databricks",
+    "deepgram",
+    "deepinfra",
+    "deepseek",
+    "digitalocean",
+    "fireworks",
+    "friendli",
+    "gemini",
+    "gmi",
+    "groq",
+    "huggingface",
+    "hyperbolic",
+    "inception",
+    "meta",
+    "minimax",
+    "mistral",
+    "moonshot",
+    "nebius",
+    "novita",
+    "nscale",
+    "openai",
+    "openrouter",
+    "ovhcloud",
+    "perplexity",
+    "sambanova",
+    "scaleway",
+    "tencent",
+    "together",
+    "vercel_ai_gateway",
+    "vertex",
+    "volcengine",
+    "voyage",
+    "wandb",
+    "watsonx",
+    "xai",
+    "xiaomi_mimo",
+    "zai",
+    "zhipu"
+];
 
-/// The vendor whose prices hold for a kind of provider: most often it is called the same.
-fn vendor_of(kind: &str) -> &str {
-    match kind {
-        "anthropic_openai" => "anthropic",
-        "gemini_openai" => "gemini",
-        kind => kind,
-    }
-}
-
-/// The price of `model` at the vendor of `kind`, if the catalogue has it.
-pub(super) fn find(kind: &str, model: &str) -> Option<Price> {
-    let file = file(vendor_of(kind))?;
+/// The price of `model` at a vendor, if the catalogue has it.
+pub(super) fn find(vendor: &str, model: &str) -> Option<Price> {
+    let file = file(vendor)?;
     matches(file.vendor, model, |name| {
         let (model, raw) = file.index().get(name)?;
         read(file.vendor, model, raw)
@@ -63,6 +105,12 @@ pub fn models(vendor: &str) -> impl Iterator<Item = (&'static str, Price)> {
         let own = index.iter().filter(|(name, (model, _))| *name == model);
         own.filter_map(move |(name, (_, raw))| Some((*name, read(vendor, name, raw)?)))
     })
+}
+
+/// Every vendor with the text of its file.
+#[cfg(test)]
+pub(super) fn texts() -> impl Iterator<Item = (&'static str, &'static str)> {
+    FILES.iter().map(|file| (file.vendor, file.text))
 }
 
 fn file(vendor: &str) -> Option<&'static File> {

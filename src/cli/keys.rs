@@ -1,34 +1,30 @@
 //! `switchboard keys`: make, list, change and revoke the keys in the store. A running gateway follows within a second.
 
-use std::{
-    io::Write,
-    path::{Path, PathBuf},
-    str::FromStr,
-};
+use std::{io::Write, str::FromStr};
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 use jiff::{Span, Timestamp, civil::Date, tz::TimeZone};
 use serde_json::{Value, json};
 
+use super::store::{Place, StoreArgs};
 use crate::{
-    auth::{Keys, Settings},
+    auth::{Draft, Keys, Settings, labels::DEFAULT_PROJECT},
     store::{self, Db, KeyEdit, KeyRow},
     types::Clock,
 };
 
 /// Make, list, change and revoke API keys.
 ///
-/// Keys are kept in the data directory as hashes; a running gateway follows a change within a second. Keys declared in
+/// Keys are kept in the gateway's database as hashes; a running gateway follows a change within a second. Keys declared in
 /// the configuration file are not among them: change those in the file.
 #[derive(Debug, Args)]
 pub struct KeysArgs {
     #[command(subcommand)]
     pub command: KeysCommand,
 
-    /// The directory of the key store. Unset: `data_dir` of the configuration.
-    #[arg(long, global = true, value_name = "DIR", env = "SWITCHBOARD_DATA_DIR")]
-    pub data_dir: Option<PathBuf>,
+    #[command(flatten)]
+    pub store: StoreArgs,
 }
 
 /// What to do with keys. A KEY is told by its id, its name or its last four characters.
@@ -45,6 +41,12 @@ pub enum KeysCommand {
         /// When it stops working: 30d, 12h, 2027-01-31 (at 00:00 UTC), 2027-01-31T12:00:00Z, or never.
         #[arg(long, default_value = "never")]
         expires: Expires,
+        /// The id of the project that its calls are booked on.
+        #[arg(long, default_value = DEFAULT_PROJECT)]
+        project: String,
+        /// A tag that its calls are sorted by; may be given several times.
+        #[arg(long = "tag", value_name = "TAG")]
+        tags: Vec<String>,
         /// Print one JSON object, for scripts.
         #[arg(long)]
         json: bool,
@@ -61,19 +63,34 @@ pub enum KeysCommand {
     Enable { key: String },
     /// Refuse a key until it is enabled again.
     Disable { key: String },
-    /// Change a key's name, models or expiry.
+    /// Change a key's name, project, tags, models or expiry.
     #[command(group(clap::ArgGroup::new("change").required(true).multiple(true)))]
     Edit {
         key: String,
         /// Its new name.
         #[arg(long, group = "change")]
         name: Option<String>,
+        /// The project that its calls are booked on from now on.
+        #[arg(long, group = "change")]
+        project: Option<String>,
+        /// Its tags from now on, in place of those before; may be given several times.
+        #[arg(long = "tag", value_name = "TAG", group = "change")]
+        tags: Option<Vec<String>>,
         /// The models it may use from now on, in place of those before.
         #[arg(long, value_delimiter = ',', group = "change")]
         models: Option<Vec<String>>,
         /// When it stops working: 30d from now, a date, or never.
         #[arg(long, group = "change")]
         expires: Option<Expires>,
+    },
+    /// Say whether there is an admin key, or make a new one.
+    ///
+    /// The admin key opens the admin API, and makes no calls. A gateway whose configuration has one (`admin.key`, or
+    /// SWITCHBOARD_ADMIN_KEY) takes that one instead.
+    Admin {
+        /// Make a new key in place of the stored one. It is shown once; running gateways follow within a second.
+        #[arg(long)]
+        rotate: bool,
     },
 }
 
@@ -85,22 +102,21 @@ pub enum Expires {
     At(Timestamp),
 }
 
-/// Runs the command on the store in `--data-dir`, else in `data_dir`, and writes what it has to say to `out`.
+/// Runs the command on the store at `place`, and writes what it has to say to `out`.
 ///
 /// # Errors
 /// What went wrong, in a sentence for the person at the terminal.
-pub async fn run(args: KeysArgs, data_dir: &Path, clock: &Clock, out: &mut impl Write) -> Result<()> {
-    let data_dir = args.data_dir.as_deref().unwrap_or(data_dir);
-    if !matches!(args.command, KeysCommand::Create { .. }) && !Db::exists(data_dir) {
+pub async fn run(command: KeysCommand, place: &Place, clock: &Clock, out: &mut impl Write) -> Result<()> {
+    if !matches!(command, KeysCommand::Create { .. } | KeysCommand::Admin { rotate: true }) && !place.exists() {
         bail!(
             "there is no key store in {} yet; name the gateway's data directory with --data-dir, or make a first key \
              with `switchboard keys create`",
-            data_dir.display()
+            place.data_dir.display()
         );
     }
-    let db = Db::open(data_dir, None).await?;
+    let db = place.open().await?;
     let keys = Keys::new(db.clone(), clock.clone(), &Settings::default());
-    let outcome = execute(args.command, &keys, &db, clock, out).await;
+    let outcome = execute(command, &keys, &db, clock, out).await;
     db.close().await;
     outcome
 }
@@ -108,8 +124,9 @@ pub async fn run(args: KeysArgs, data_dir: &Path, clock: &Clock, out: &mut impl 
 async fn execute(command: KeysCommand, keys: &Keys, db: &Db, clock: &Clock, out: &mut impl Write) -> Result<()> {
     let now = Timestamp::try_from(clock.wall()).context("the clock of this machine shows no possible date")?;
     match command {
-        KeysCommand::Create { name, models, expires, json } => {
-            let (row, secret) = keys.create(&name, &models, expires.resolve(now)?).await?;
+        KeysCommand::Create { name, models, expires, project, tags, json } => {
+            let draft = Draft { name, models, expires: expires.resolve(now)?, project, tags };
+            let (row, secret) = keys.create(draft).await?;
             if json {
                 let mut object = to_json(&row, now);
                 object["key"] = secret.expose().into();
@@ -141,16 +158,33 @@ async fn execute(command: KeysCommand, keys: &Keys, db: &Db, clock: &Clock, out:
             let edit = KeyEdit { enabled: Some(false), ..KeyEdit::default() };
             describe(&keys.update(&key, edit).await?, now, out)?;
         }
-        KeysCommand::Edit { key, name, models, expires } => {
+        KeysCommand::Edit { key, name, project, tags, models, expires } => {
             let expires = expires.map(|expires| expires.resolve(now)).transpose()?;
-            let edit = KeyEdit { name, models, expires, enabled: None };
+            let edit = KeyEdit { name, project, tags, models, expires, enabled: None };
             describe(&keys.update(&key, edit).await?, now, out)?;
         }
+        KeysCommand::Admin { rotate: true } => {
+            writeln!(out, "{}\n", keys.rotate_admin_key().await?.expose())?;
+            writeln!(
+                out,
+                "This is the admin key. Keep it now: only its hash is stored, and it cannot be shown again. The one \
+                 before stops working within a second."
+            )?;
+        }
+        KeysCommand::Admin { rotate: false } => writeln!(
+            out,
+            "{}",
+            if keys.has_stored_admin_key().await? {
+                "There is an admin key in the store. `switchboard keys admin --rotate` makes a new one."
+            } else {
+                "There is no admin key in the store. `switchboard keys admin --rotate` makes one."
+            }
+        )?,
     }
     Ok(())
 }
 
-async fn all(db: &Db) -> Result<Vec<KeyRow>> {
+pub(super) async fn all(db: &Db) -> Result<Vec<KeyRow>> {
     const PAGE: u32 = 500;
     let mut rows: Vec<KeyRow> = Vec::new();
     loop {
@@ -166,6 +200,10 @@ fn describe(row: &KeyRow, now: Timestamp, out: &mut impl Write) -> Result<()> {
     writeln!(out, "  id       {}", row.id)?;
     writeln!(out, "  name     {}", row.name)?;
     writeln!(out, "  key      …{}", row.hint)?;
+    writeln!(out, "  project  {}", row.project)?;
+    if !row.tags.is_empty() {
+        writeln!(out, "  tags     {}", row.tags.join(", "))?;
+    }
     writeln!(out, "  models   {}", models(row))?;
     writeln!(out, "  state    {}", state(row, now))?;
     writeln!(out, "  expires  {}", date(row.expires))?;
@@ -177,7 +215,7 @@ fn write_table(rows: &[KeyRow], now: Timestamp, out: &mut impl Write) -> Result<
         writeln!(out, "There are no keys in the store. Make one with `switchboard keys create`.")?;
         return Ok(());
     }
-    let head = ["ID", "NAME", "KEY", "STATE", "EXPIRES", "CREATED", "MODELS"].map(str::to_owned);
+    let head = ["ID", "NAME", "KEY", "PROJECT", "STATE", "EXPIRES", "CREATED", "MODELS"].map(str::to_owned);
     let body = rows.iter().map(|row| {
         let KeyRow { id, name, hint, .. } = row;
         let created = date(Some(row.created));
@@ -185,15 +223,16 @@ fn write_table(rows: &[KeyRow], now: Timestamp, out: &mut impl Write) -> Result<
             id.clone(),
             name.clone(),
             format!("…{hint}"),
+            row.project.clone(),
             state(row, now).to_owned(),
             date(row.expires),
             created,
             models(row),
         ]
     });
-    let lines: Vec<[String; 7]> = std::iter::once(head).chain(body).collect();
+    let lines: Vec<[String; 8]> = std::iter::once(head).chain(body).collect();
     let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
-    let widths: [usize; 7] = std::array::from_fn(width);
+    let widths: [usize; 8] = std::array::from_fn(width);
     for line in &lines {
         let cells: Vec<String> = line.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}")).collect();
         writeln!(out, "{}", cells.join("  ").trim_end())?;
@@ -206,6 +245,8 @@ fn to_json(row: &KeyRow, now: Timestamp) -> Value {
         "id": row.id,
         "name": row.name,
         "hint": row.hint,
+        "project": row.project,
+        "tags": row.tags,
         "models": row.models,
         "state": state(row, now),
         "enabled": row.enabled,
@@ -229,7 +270,7 @@ fn models(row: &KeyRow) -> String {
 }
 
 /// To the second, which is what people read; JSON has the whole.
-fn date(at: Option<Timestamp>) -> String {
+pub(super) fn date(at: Option<Timestamp>) -> String {
     at.map_or_else(|| "never".to_owned(), |at| at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string())
 }
 
@@ -275,6 +316,8 @@ impl FromStr for Expires {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use clap::Parser;
 
     use super::*;
@@ -288,7 +331,8 @@ mod tests {
     async fn keys(data_dir: &Path, clock: &Clock, args: &[&str]) -> Result<String> {
         let cli = Cli::try_parse_from(std::iter::once(&"keys").chain(args))?;
         let mut out = Vec::new();
-        run(cli.keys, data_dir, clock, &mut out).await?;
+        let place = Place { data_dir: data_dir.to_owned(), database: None };
+        run(cli.keys.command, &place, clock, &mut out).await?;
         Ok(String::from_utf8(out)?)
     }
 
@@ -297,7 +341,9 @@ mod tests {
         let (dir, clock) = (tempfile::tempdir().unwrap(), Clock::Real);
         let run = async |args: &[&str]| keys(dir.path(), &clock, args).await;
 
-        let made = run(&["create", "--name", "ci", "--models", "openai/*,gpt-5.5", "--expires", "30d"]).await.unwrap();
+        let made = run(&["create", "--name", "ci", "--models", "openai/*,gpt-5.5", "--expires", "30d", "--tag", "eu"])
+            .await
+            .unwrap();
         let key = made.lines().next().unwrap().to_owned();
         assert!(key.starts_with("sk-sb-"), "{made}");
         assert!(made.contains("openai/*, gpt-5.5"), "{made}");
@@ -314,7 +360,7 @@ mod tests {
         let listed: Value = serde_json::from_str(&run(&["list", "--json"]).await.unwrap()).unwrap();
         let row = &listed[0];
         assert_eq!((&row["name"], &row["models"], &row["state"]), (&json!("ci two"), &json!(["*"]), &json!("active")));
-        assert_eq!(row["expires"], Value::Null);
+        assert_eq!((&row["expires"], &row["project"], &row["tags"]), (&Value::Null, &json!("default"), &json!(["eu"])));
         assert!(!listed.to_string().contains(&key));
 
         // A key that leaked can be revoked by itself, and is not echoed.
@@ -346,13 +392,16 @@ mod tests {
             (&["create", "--name", "a", "--models", "*", "--expires", "9999y"], "too far away"),
             (&["edit", "a"], "required"),
             (&["revoke", "nobody"], "no key has"),
-            (&["list", "--data-dir", other.to_str().unwrap()], "no key store"),
+            (&["create", "--name", "a", "--models", "*", "--project", "nobody"], "projects create"),
+            (&["create", "--name", "a", "--models", "*", "--tag", "a b"], "visible ASCII"),
         ];
         keys(dir.path(), &clock, &["create", "--name", "a", "--models", "*"]).await.unwrap();
         for (args, reason) in cases {
             let error = keys(dir.path(), &clock, args).await.unwrap_err().to_string();
             assert!(error.contains(reason), "{args:?}: {error}");
         }
+        let error = keys(&other, &clock, &["list"]).await.unwrap_err().to_string();
+        assert!(error.contains("no key store"), "{error}");
         assert!(!other.exists(), "a wrong directory is not made");
     }
 

@@ -4,18 +4,24 @@ mod check;
 mod config;
 mod healthcheck;
 pub mod keys;
+mod migrate;
 mod mock;
+mod openapi;
+mod prices;
+pub mod projects;
+pub mod reconcile;
+pub mod requests;
 mod screen;
 mod serve;
+pub mod store;
+mod table;
+pub mod usage;
 
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
-use crate::{
-    config::{self as settings, Environment},
-    types::Clock,
-};
+use crate::types::Clock;
 
 /// A self-hosted, OpenAI-compatible LLM gateway in one binary.
 ///
@@ -39,6 +45,8 @@ First steps:
       What is wrong with the file, with line, column and the nearest name.
   switchboard keys create --name my-app --models '*'
       A key for an application.
+  switchboard usage --by key,model
+      What was used this month and what it cost.
   switchboard mock --help
       A provider that fails on demand, to test applications against.";
 
@@ -47,13 +55,20 @@ enum Command {
     Serve(serve::Args),
     Check(check::Args),
     Config(config::Args),
-    Keys(Keys),
+    Keys(keys::KeysArgs),
+    Projects(projects::ProjectsArgs),
+    Usage(usage::UsageArgs),
+    Request(requests::RequestArgs),
+    Reconcile(Box<reconcile::ReconcileArgs>),
+    Openapi(openapi::Args),
+    Migrate(migrate::Args),
+    Prices(prices::Args),
     Mock(Box<mock::Args>),
     Healthcheck(healthcheck::Args),
 }
 
 /// Which configuration a command works on.
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 pub struct ConfigFile {
     /// The configuration file. Unset: $SWITCHBOARD_CONFIG, ./switchboard.yaml, /etc/switchboard/switchboard.yaml, or
     /// none at all.
@@ -61,29 +76,9 @@ pub struct ConfigFile {
     config: Option<PathBuf>,
 }
 
-#[derive(Debug, clap::Args)]
-#[command(about = "Make, list, change and revoke API keys")]
-struct Keys {
-    #[command(flatten)]
-    config: ConfigFile,
-    #[command(flatten)]
-    keys: keys::KeysArgs,
-}
-
-impl Keys {
-    /// The store is where the configuration says, unless the command says.
-    fn run(self) -> Result<(), Failed> {
-        let data_dir = match &self.keys.data_dir {
-            Some(data_dir) => data_dir.clone(),
-            None => {
-                let loaded = settings::load(self.config.config.as_deref(), &Environment::process());
-                loaded.map_err(Failed::misconfigured)?.settings.data_dir
-            }
-        };
-        let (mut out, clock) = (std::io::stdout(), Clock::Real);
-        let work = keys::run(self.keys, &data_dir, &clock, &mut out);
-        serve::runtime()?.block_on(work).map_err(|error| Failed::wrong(format!("{error:#}")))
-    }
+/// Runs a command that asks the store.
+fn finish(work: impl Future<Output = anyhow::Result<()>>) -> Result<(), Failed> {
+    serve::runtime()?.block_on(work).map_err(|error| Failed::wrong(format!("{error:#}")))
 }
 
 /// A command that did not do what was asked.
@@ -130,9 +125,39 @@ impl Cli {
             Command::Serve(args) => serve::run(args),
             Command::Check(args) => check::run(&args),
             Command::Config(args) => config::run(&args),
-            Command::Keys(keys) => keys.run(),
+            Command::Keys(args) => {
+                let (place, mut out) = (args.store.place()?, std::io::stdout());
+                finish(keys::run(args.command, &place, &Clock::Real, &mut out))
+            }
+            Command::Projects(args) => {
+                let (place, mut out) = (args.store.place()?, std::io::stdout());
+                finish(projects::run(args.command, &place, &Clock::Real, &mut out))
+            }
+            Command::Usage(args) => {
+                let (place, mut out) = (args.store.clone().place()?, std::io::stdout());
+                finish(usage::run(args, &place, &Clock::Real, &mut out))
+            }
+            Command::Request(args) => {
+                let (place, mut out) = (args.store.clone().place()?, std::io::stdout());
+                finish(requests::run(args, &place, &mut out))
+            }
+            Command::Reconcile(args) => {
+                let (place, mut out) = (args.store.clone().place()?, std::io::stdout());
+                let work = reconcile::run(*args, &place, &mut out);
+                match serve::runtime()?.block_on(work) {
+                    Ok(true) => Ok(()),
+                    Ok(false) => Err(Failed::wrong("the provider and the ledger differ by more than --tolerance")),
+                    Err(error) => Err(Failed::misconfigured(format!("{error:#}"))),
+                }
+            }
+            Command::Openapi(args) => openapi::run(&args),
+            Command::Migrate(args) => migrate::run(args),
+            Command::Prices(args) => prices::run(&args),
             Command::Mock(args) => mock::run(&args),
             Command::Healthcheck(args) => healthcheck::run(args),
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

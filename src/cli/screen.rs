@@ -1,7 +1,7 @@
 //! What `serve` prints when it is ready: one screen that says what is bound, what was found, what is missing, and what
 //! to paste next.
 
-use std::{fmt::Write, io::Write as _, net::SocketAddr, time::Duration};
+use std::{fmt::Write, io::Write as _, net::SocketAddr, sync::Arc, time::Duration};
 
 use crate::{
     config::{Loaded, Source},
@@ -20,9 +20,31 @@ pub(super) struct Screen {
     models: Vec<String>,
     notes: Vec<String>,
     warnings: String,
+    /// Targets whose price is unknown.
+    unpriced: Vec<String>,
     declared_keys: usize,
     example_model: String,
     https: bool,
+}
+
+/// What is known once the gateway runs.
+#[derive(Debug)]
+pub(super) struct Made {
+    pub(super) address: SocketAddr,
+    /// Where the admin API is, if it has an address of its own.
+    pub(super) admin_address: Option<SocketAddr>,
+    /// The API key and the admin key that were made, because there was none.
+    pub(super) first_key: Option<Secret>,
+    pub(super) admin_key: Option<Secret>,
+    /// `None`: the database does not answer.
+    pub(super) stored_keys: Option<u64>,
+    pub(super) ready_in: Duration,
+}
+
+impl Made {
+    pub(super) fn new(address: SocketAddr, admin_address: Option<SocketAddr>) -> Self {
+        Self { address, admin_address, first_key: None, admin_key: None, stored_keys: None, ready_in: Duration::ZERO }
+    }
 }
 
 impl Screen {
@@ -45,29 +67,45 @@ impl Screen {
             models: models.collect(),
             notes: loaded.notes.clone(),
             warnings: if loaded.warnings.0.is_empty() { String::new() } else { loaded.warnings.to_string() },
+            unpriced: Vec::new(),
             declared_keys: settings.keys.len(),
             example_model: example(&settings.models.keys().map(String::as_str).collect::<Vec<_>>()),
             https: settings.tls.is_some(),
         }
     }
 
+    /// With the targets whose price is unknown, which only a running gateway knows.
+    #[must_use]
+    pub(super) fn with_unpriced(self, unpriced: Vec<Arc<str>>) -> Self {
+        Self { unpriced: unpriced.iter().map(ToString::to_string).collect(), ..self }
+    }
+
     /// Prints the screen. A closed standard output is nobody's problem.
-    pub(super) fn show(&self, address: SocketAddr, first_key: Option<&Secret>, stored_keys: u64, ready_in: Duration) {
-        let text = self.text(address, first_key, stored_keys, ready_in);
+    pub(super) fn show(&self, made: &Made) {
+        let text = self.text(made);
         let _ = std::io::stdout().write_all(text.as_bytes());
         let _ = std::io::stdout().flush();
     }
 
-    fn text(&self, address: SocketAddr, first_key: Option<&Secret>, stored_keys: u64, ready_in: Duration) -> String {
+    fn text(&self, made: &Made) -> String {
+        let Made { address, admin_address, first_key, admin_key, stored_keys, ready_in } = made;
         let mut out = String::new();
-        let url = self.url(address);
+        let url = self.url(*address);
         // Writing to a String cannot fail.
         let _ = writeln!(out, "\nSwitchboard {} listens on {url}\n", env!("CARGO_PKG_VERSION"));
         let _ = writeln!(out, "  config     {}", self.config);
         list(&mut out, "providers", &self.providers);
         list(&mut out, "models", &self.models);
-        let _ = writeln!(out, "  keys       {stored_keys} stored, {} declared in the file", self.declared_keys);
+        let stored = match stored_keys {
+            Some(count) => format!("{count} stored"),
+            None => "stored ones unknown, the database does not answer".to_owned(),
+        };
+        let _ = writeln!(out, "  keys       {stored}, {} declared in the file", self.declared_keys);
         list(&mut out, "notes", &self.notes);
+        if !self.unpriced.is_empty() {
+            let _ = writeln!(out, "\nNo price is known for these targets, so what their calls cost will be unknown:\n");
+            list(&mut out, "unpriced", &self.unpriced);
+        }
         if !self.warnings.is_empty() {
             let _ = writeln!(out, "\n{}", self.warnings.trim_end());
         }
@@ -78,6 +116,13 @@ impl Screen {
             }
             None => "$SWITCHBOARD_KEY",
         };
+        if let Some(key) = admin_key {
+            let _ = writeln!(
+                out,
+                "\nAn admin key was made, for /admin/v1. It makes no calls, and is shown this once:\n\n  {}",
+                key.expose()
+            );
+        }
         let _ = writeln!(
             out,
             "\nTry it:\n\n  curl {url}/v1/chat/completions \\\n    -H \"Authorization: Bearer {key}\" \\\n    -H \"Content-Type: \
@@ -88,6 +133,9 @@ impl Screen {
             let _ = writeln!(out, "More keys: switchboard keys create --name my-app --models '*'");
         }
         let _ = writeln!(out, "Metrics: {url}/metrics   Health: {url}/healthz, {url}/readyz");
+        if let Some(address) = admin_address {
+            let _ = writeln!(out, "Admin API: {}/admin/v1", self.url(*address));
+        }
         let _ = writeln!(out, "Ready in {} ms.\n", ready_in.as_millis());
         out
     }

@@ -1,6 +1,6 @@
 //! `switchboard serve`: start, say what is bound, run until told to stop.
 
-use std::{net::SocketAddr, path::PathBuf, time::Instant};
+use std::{net::SocketAddr, time::Instant};
 
 use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::{
@@ -8,7 +8,7 @@ use tokio::{
     signal::unix::{Signal, SignalKind, signal},
 };
 
-use super::{ConfigFile, Failed, screen};
+use super::{ConfigFile, Failed, screen, store::PlaceArgs};
 use crate::{
     app::{App, StartError},
     config::{self, Environment, Flags},
@@ -27,9 +27,8 @@ pub(super) struct Args {
     /// The address to listen on, in place of the configuration's `listen`.
     #[arg(long, value_name = "ADDRESS:PORT", env = "SWITCHBOARD_LISTEN")]
     listen: Option<SocketAddr>,
-    /// Where state is kept, in place of the configuration's `data_dir`.
-    #[arg(long, value_name = "DIR", env = "SWITCHBOARD_DATA_DIR")]
-    data_dir: Option<PathBuf>,
+    #[command(flatten)]
+    place: PlaceArgs,
 }
 
 pub(super) fn run(args: Args) -> Result<(), Failed> {
@@ -37,7 +36,7 @@ pub(super) fn run(args: Args) -> Result<(), Failed> {
     let started = clock.now();
     let env = Environment::process();
     let mut loaded = config::load(args.config.config.as_deref(), &env).map_err(Failed::misconfigured)?;
-    loaded.flags = Flags { listen: args.listen, data_dir: args.data_dir };
+    loaded.flags = Flags { listen: args.listen, ..args.place.flags() };
     raise_open_files();
     runtime()?.block_on(async move {
         // Before anything can be asked of the gateway: without a handler a signal would end the process on the spot.
@@ -65,10 +64,15 @@ pub(super) fn runtime() -> Result<Runtime, Failed> {
 }
 
 async fn announce(app: &App, screen: screen::Screen, clock: &Clock, started: Instant) -> Result<(), Failed> {
-    let first_key = app.first_key().await.map_err(Failed::wrong)?;
-    let keys = app.stored_keys().await.map_err(Failed::wrong)?;
-    let ready_in = clock.now() - started;
-    screen.show(app.address, first_key.as_ref(), keys, ready_in);
+    let mut made = screen::Made::new(app.address, app.admin_address);
+    if !app.without_store {
+        made.first_key = app.first_key().await.map_err(Failed::wrong)?;
+        made.admin_key = app.first_admin_key().await.map_err(Failed::wrong)?;
+        made.stored_keys = Some(app.stored_keys().await.map_err(Failed::wrong)?);
+    }
+    made.ready_in = clock.now() - started;
+    let screen = screen.with_unpriced(app.gateway.snapshot.load().unpriced());
+    screen.show(&made);
     Ok(())
 }
 
@@ -117,6 +121,6 @@ async fn run_until_stopped(app: App, signals: Signals) -> Result<(), Failed> {
 fn failed(error: StartError) -> Failed {
     match error {
         StartError::Config(_) | StartError::Tls(_) | StartError::Log(_) => Failed::misconfigured(error),
-        StartError::Listen { .. } | StartError::Store(_) => Failed::wrong(error),
+        StartError::Listen { .. } | StartError::Store(_) | StartError::Ledger(_) => Failed::wrong(error),
     }
 }

@@ -2,6 +2,8 @@
 
 use std::{fmt, path::PathBuf};
 
+pub(super) use crate::types::nearest;
+
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
@@ -116,19 +118,6 @@ pub(super) fn quoted(word: &str) -> String {
         shown.push('…');
     }
     format!("`{shown}`")
-}
-
-/// The one of `names` that `word` was probably meant to be.
-pub(super) fn nearest<'n>(word: &str, names: impl IntoIterator<Item = &'n str>) -> Option<&'n str> {
-    // Longer words are not names of ours, and the measure's cost grows with the product of the lengths.
-    if word.len() > 64 {
-        return None;
-    }
-    let word = word.to_ascii_lowercase().replace('-', "_");
-    let measured = names.into_iter().map(|name| (strsim::damerau_levenshtein(&word, &name.replace('-', "_")), name));
-    let (distance, name) = measured.min_by_key(|(distance, _)| *distance)?;
-    // One slip in a short word, one in three letters of a long one.
-    (distance <= (name.len().min(word.len()) / 3).max(1)).then_some(name)
 }
 
 /// ``did you mean `x`?``, or the names to choose from.

@@ -66,6 +66,19 @@ pub(super) fn fill_keys(settings: &mut Settings, env: &Environment) -> Vec<Strin
     notes
 }
 
+/// The variable that holds the admin key when the file does not.
+pub(super) const ADMIN_KEY_VARIABLE: &str = "SWITCHBOARD_ADMIN_KEY";
+
+/// Takes the admin key from its variable when the file has none, and says so.
+pub(super) fn fill_admin_key(settings: &mut Settings, env: &Environment) -> Option<String> {
+    if settings.admin.key.is_some() {
+        return None;
+    }
+    let (variable, key) = env.first(&[ADMIN_KEY_VARIABLE])?;
+    settings.admin.key = Some(Secret::new(key));
+    Some(format!("the admin key is in {variable}"))
+}
+
 /// What a gateway without providers or models is told: it would answer every call with "no such model".
 pub(super) fn example(providers: &BTreeMap<String, ProviderSettings>) -> String {
     let name = providers.keys().next().map_or("openai", String::as_str);

@@ -6,7 +6,9 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::{
-    auth::settings::{KeySettings, Settings as AuthSettings},
+    accounting::settings::Settings as LedgerSettings,
+    auth::settings::{AdminSettings, KeySettings, Settings as AuthSettings},
+    catalog::PriceSettings,
     http::settings::{Settings as ServerSettings, Tls},
     providers::settings::{ProviderSettings, Timeout},
     routing::settings::{HealthSettings, ModelSettings, RetrySettings},
@@ -33,8 +35,12 @@ pub struct Settings {
     pub server: ServerSettings,
     /// Logs.
     pub log: LogSettings,
+    /// The journal, and the writer that ships it to the database.
+    pub ledger: LedgerSettings,
     /// The guard against key guessing.
     pub auth: AuthSettings,
+    /// The admin API.
+    pub admin: AdminSettings,
     /// Deadlines of every call, unless a provider, model or target says otherwise.
     pub timeout: Timeout,
     /// Retries.
@@ -47,6 +53,8 @@ pub struct Settings {
     pub models: BTreeMap<String, ModelSettings>,
     /// Other names for models: `gpt-4: gpt-5.5`.
     pub aliases: BTreeMap<String, String>,
+    /// Prices that differ from the built-in catalogue's, or are missing in it.
+    pub prices: PriceSettings,
     /// Keys declared here; more may be made with `switchboard keys create`.
     pub keys: Vec<KeySettings>,
 }
@@ -70,13 +78,16 @@ impl Default for Settings {
             tls: None,
             server: ServerSettings::default(),
             log: LogSettings::default(),
+            ledger: LedgerSettings::default(),
             auth: AuthSettings::default(),
+            admin: AdminSettings::default(),
             timeout: Settings::TIMEOUT,
             retries: RetrySettings::default(),
             health: HealthSettings::default(),
             providers: BTreeMap::new(),
             models: BTreeMap::new(),
             aliases: BTreeMap::new(),
+            prices: PriceSettings::default(),
             keys: Vec::new(),
         }
     }

@@ -1,5 +1,6 @@
 //! The surface: sockets, routes, and the translation between HTTP and the gateway. It knows no provider.
 
+mod admin;
 mod connection;
 mod extract;
 mod io;
@@ -17,19 +18,22 @@ use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 
+pub use admin::document as openapi;
 pub use connection::PeerAddr;
-pub use routes::router;
+pub use routes::{Side, router};
 pub use serve::Server;
 pub use shutdown::{Phase, Shutdown};
 pub use tls::Tls;
 
-use crate::{auth::Keys, gateway::Gateway, telemetry::Metrics, types::Clock};
+use crate::{auth::Keys, gateway::Gateway, store::Db, telemetry::Metrics, types::Clock};
 
 /// What handlers may reach.
 #[derive(Debug)]
 pub struct Surface {
     pub gateway: Arc<Gateway>,
     pub keys: Keys,
+    /// Read by the admin API alone: no call waits for it.
+    pub db: Db,
     pub metrics: Arc<Metrics>,
     pub clock: Clock,
     pub settings: settings::Settings,

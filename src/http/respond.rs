@@ -5,6 +5,7 @@ use std::{fmt, sync::Arc};
 use axum::{body::Body, extract::State, response::Response};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use http_body::Body as _;
+use serde::Serialize;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::Surface;
@@ -96,9 +97,9 @@ fn stray(surface: &Surface, error: &Error) -> Response {
     response
 }
 
-/// JSON that is not an error.
-pub(super) fn json(value: &serde_json::Value) -> Response {
-    let mut response = Response::new(Body::from(value.to_string()));
+/// JSON that is not an error. Nothing that is answered holds a map whose keys are no texts, which could not be written.
+pub(super) fn json(value: &impl Serialize) -> Response {
+    let mut response = Response::new(Body::from(serde_json::to_vec(value).unwrap_or_default()));
     response.headers_mut().insert(header::CONTENT_TYPE, JSON);
     response
 }

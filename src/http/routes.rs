@@ -8,7 +8,17 @@ use axum::{
     routing::{MethodRouter, get, post},
 };
 
-use super::{Surface, ops, respond, v1};
+use super::{Surface, admin, ops, respond, v1};
+
+/// What a listener serves beside the operations' routes (health and metrics), which are on every one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// Calls of clients.
+    Calls,
+    /// The admin API.
+    Admin,
+    Both,
+}
 
 /// Endpoints of the OpenAI API, below `/v1` or not.
 fn api() -> [(&'static str, MethodRouter<Arc<Surface>>); 5] {
@@ -22,14 +32,19 @@ fn api() -> [(&'static str, MethodRouter<Arc<Surface>>); 5] {
     ]
 }
 
-/// All routes of the gateway.
-pub fn router(surface: Arc<Surface>) -> Router {
+/// The routes of a listener.
+pub fn router(surface: Arc<Surface>, side: Side) -> Router {
     let mut router = Router::new()
         .route("/healthz", get(ops::healthz))
         .route("/readyz", get(ops::readyz))
         .route("/metrics", get(ops::metrics));
-    for (path, endpoint) in api() {
-        router = router.route(path, endpoint.clone()).route(&format!("/v1{path}"), endpoint);
+    if side != Side::Admin {
+        for (path, endpoint) in api() {
+            router = router.route(path, endpoint.clone()).route(&format!("/v1{path}"), endpoint);
+        }
+    }
+    if side != Side::Calls {
+        router = admin::add_to(router);
     }
     router.fallback(respond::not_found).method_not_allowed_fallback(respond::method_not_allowed).with_state(surface)
 }

@@ -31,6 +31,10 @@ pub struct KeyRow {
     pub hash: KeyHash,
     /// The last four characters of the key, by which people tell keys apart.
     pub hint: String,
+    /// The id of the project it belongs to.
+    pub project: String,
+    /// What its calls are sorted by, beside the project.
+    pub tags: Vec<String>,
     /// Names and patterns of the models it may use; empty means none.
     pub models: Vec<String>,
     pub enabled: bool,
@@ -50,6 +54,8 @@ pub struct NewKey {
     pub name: String,
     pub hash: KeyHash,
     pub hint: String,
+    pub project: String,
+    pub tags: Vec<String>,
     pub models: Vec<String>,
     pub expires: Option<Timestamp>,
     pub created: Timestamp,
@@ -59,6 +65,8 @@ pub struct NewKey {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct KeyEdit {
     pub name: Option<String>,
+    pub project: Option<String>,
+    pub tags: Option<Vec<String>>,
     pub models: Option<Vec<String>>,
     pub enabled: Option<bool>,
     /// `Some(None)` removes the expiry.
@@ -69,7 +77,8 @@ pub struct KeyEdit {
 macro_rules! select {
     ($rest:literal) => {
         concat!(
-            "select id, name, hash, hint, models, enabled, expires_at, created_at, revoked_at, version from keys ",
+            "select id, name, hash, hint, project_id, tags, models, enabled, expires_at, created_at, revoked_at, version \
+             from keys ",
             $rest
         )
     };
@@ -83,8 +92,8 @@ const NEXT_VERSION: &str = "update changes set version = version + 1 where topic
 /// # Errors
 /// When the database cannot be written.
 pub async fn create(db: &Db, key: NewKey) -> Result<KeyRow, StoreError> {
-    const INSERT: &str = "insert into keys (id, name, hash, hint, models, enabled, expires_at, created_at, version) \
-                          values ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
+    const INSERT: &str = "insert into keys (id, name, hash, hint, models, enabled, expires_at, created_at, version, \
+                          project_id, tags) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
     let version = on!(db, |connection| {
         let mut transaction = connection.begin().await?;
         let version: i64 = sqlx::query_scalar(NEXT_VERSION).fetch_one(&mut *transaction).await?;
@@ -98,13 +107,15 @@ pub async fn create(db: &Db, key: NewKey) -> Result<KeyRow, StoreError> {
             .bind(key.expires.map(Timestamp::as_millisecond))
             .bind(key.created.as_millisecond())
             .bind(version)
+            .bind(&key.project)
+            .bind(to_json(&key.tags))
             .execute(&mut *transaction)
             .await?;
         transaction.commit().await?;
         Ok(version)
     })?;
-    let NewKey { id, name, hash, hint, models, expires, created } = key;
-    Ok(KeyRow { id, name, hash, hint, models, enabled: true, expires, created, revoked: None, version })
+    let NewKey { id, name, hash, hint, project, tags, models, expires, created } = key;
+    Ok(KeyRow { id, name, hash, hint, project, tags, models, enabled: true, expires, created, revoked: None, version })
 }
 
 /// The key with this hash, revoked ones included.
@@ -167,6 +178,8 @@ pub async fn count(db: &Db) -> Result<u64, StoreError> {
 pub async fn update(db: &Db, id: &str, edit: KeyEdit) -> Result<Option<KeyRow>, StoreError> {
     change(db, id, |row| {
         row.name = edit.name.unwrap_or_else(|| std::mem::take(&mut row.name));
+        row.project = edit.project.unwrap_or_else(|| std::mem::take(&mut row.project));
+        row.tags = edit.tags.unwrap_or_else(|| std::mem::take(&mut row.tags));
         row.models = edit.models.unwrap_or_else(|| std::mem::take(&mut row.models));
         row.enabled = edit.enabled.unwrap_or(row.enabled);
         row.expires = edit.expires.unwrap_or(row.expires);
@@ -204,7 +217,7 @@ pub async fn changed_since(db: &Db, seen: i64, limit: u32) -> Result<Vec<KeyRow>
 async fn change(db: &Db, id: &str, edit: impl FnOnce(&mut KeyRow)) -> Result<Option<KeyRow>, StoreError> {
     const BY_ID: &str = select!("where id = $1");
     const UPDATE: &str = "update keys set name = $2, models = $3, enabled = $4, expires_at = $5, revoked_at = $6, \
-                          version = $7 where id = $1";
+                          version = $7, project_id = $8, tags = $9 where id = $1";
     on!(db, |connection| {
         let mut transaction = connection.begin().await?;
         // First, because it takes the write lock: what is read below cannot change before it is written.
@@ -221,6 +234,8 @@ async fn change(db: &Db, id: &str, edit: impl FnOnce(&mut KeyRow)) -> Result<Opt
             .bind(row.expires.map(Timestamp::as_millisecond))
             .bind(row.revoked.map(Timestamp::as_millisecond))
             .bind(row.version)
+            .bind(&row.project)
+            .bind(to_json(&row.tags))
             .execute(&mut *transaction)
             .await?;
         transaction.commit().await?;
@@ -238,7 +253,13 @@ impl KeyHash {
         self.0[0]
     }
 
-    fn from_hex(text: &str) -> Option<Self> {
+    /// Whether both are the same, in a time that does not depend on where they differ.
+    pub fn matches(&self, other: &Self) -> bool {
+        let differing = self.0.iter().zip(other.0).fold(0, |differing, (one, other)| differing | (one ^ other));
+        std::hint::black_box(differing) == 0
+    }
+
+    pub(super) fn from_hex(text: &str) -> Option<Self> {
         let mut bytes = [0; 32];
         let digits = text.as_bytes();
         if digits.len() != 64 {
@@ -286,8 +307,10 @@ where
         let hash = KeyHash::from_hex(&hash)
             .ok_or_else(|| sqlx::Error::ColumnDecode { index: "hash".into(), source: "not 64 hex digits".into() })?;
         let id: String = row.try_get("id")?;
-        let models: String = row.try_get("models")?;
+        let (models, tags): (String, String) = (row.try_get("models")?, row.try_get("tags")?);
         Ok(Self {
+            project: row.try_get("project_id")?,
+            tags: from_json(&id, &tags),
             models: from_json(&id, &models),
             id,
             name: row.try_get("name")?,
@@ -302,19 +325,19 @@ where
     }
 }
 
-fn to_json(models: &[String]) -> String {
-    serde_json::Value::from(models).to_string()
+pub(super) fn to_json(texts: &[String]) -> String {
+    serde_json::Value::from(texts).to_string()
 }
 
-/// A list that cannot be read, because somebody edited the table by hand, grants nothing.
-fn from_json(id: &str, text: &str) -> Vec<String> {
+/// A list that cannot be read, because somebody edited the table by hand, is empty: it grants nothing.
+pub(super) fn from_json(id: &str, text: &str) -> Vec<String> {
     serde_json::from_str(text).unwrap_or_else(|error| {
-        tracing::warn!(key = id, %error, "the models of a stored key cannot be read: it may use none");
+        tracing::warn!(id, %error, "a stored list cannot be read: it counts as empty");
         Vec::new()
     })
 }
 
 /// Milliseconds outside of what a date can hold mean the nearest date.
-fn timestamp(millis: i64) -> Timestamp {
+pub(super) fn timestamp(millis: i64) -> Timestamp {
     Timestamp::from_millisecond(millis).unwrap_or(if millis < 0 { Timestamp::MIN } else { Timestamp::MAX })
 }

@@ -2,11 +2,14 @@
 //! text for all databases: ids are text, times are Unix milliseconds, lists are JSON text that no query looks into, and
 //! every value is bound, never spliced in.
 
+pub mod audit;
 pub mod keys;
 pub mod ledger;
 mod postgres;
+pub mod projects;
 mod run;
 mod schema;
+pub mod secrets;
 pub mod settings;
 mod sqlite;
 mod waiting;
@@ -15,7 +18,9 @@ use std::path::{Path, PathBuf};
 
 use sqlx::{PgPool, SqlitePool, migrate::MigrateError};
 
+pub use audit::AuditRow;
 pub use keys::{KeyEdit, KeyHash, KeyRow, NewKey};
+pub use projects::ProjectRow;
 pub use schema::Step;
 pub use settings::DatabaseSettings;
 pub use waiting::Waiting;
@@ -127,7 +132,7 @@ impl Db {
     pub async fn pending(data_dir: &Path, database: Option<&DatabaseSettings>) -> Result<Vec<Step>, StoreError> {
         match database {
             None => sqlite::pending(data_dir).await,
-            Some(settings) => postgres::Server::new(settings)?.pending().await,
+            Some(settings) => Box::pin(postgres::Server::new(settings)?.pending()).await,
         }
     }
 
@@ -138,7 +143,7 @@ impl Db {
     pub async fn migrate(data_dir: &Path, database: Option<&DatabaseSettings>) -> Result<Vec<Step>, StoreError> {
         match database {
             None => sqlite::migrate(data_dir).await,
-            Some(settings) => postgres::Server::new(settings)?.migrate().await,
+            Some(settings) => Box::pin(postgres::Server::new(settings)?.migrate()).await,
         }
     }
 
@@ -167,5 +172,7 @@ impl From<sqlx::Error> for StoreError {
 
 #[cfg(test)]
 mod conformance;
+#[cfg(test)]
+mod outages;
 #[cfg(test)]
 pub(crate) mod testing;

@@ -1,6 +1,6 @@
 //! Opens a PostgreSQL database: its URL, a bounded pool, migrations under a lock that all replicas share.
 
-use std::{str::FromStr, time::Duration};
+use std::{fmt, io::ErrorKind, time::Duration};
 
 use sqlx::{
     ConnectOptions, Connection, Executor, PgConnection, PgPool,
@@ -32,26 +32,8 @@ const MIGRATE_TIMEOUT: Duration = Duration::from_secs(600);
 /// The advisory lock that a migrating gateway holds: `sb` and a number nobody else would choose.
 const MIGRATION_LOCK: i64 = 0x7362_6d69_6772_6174;
 
-/// Parameters of the URL that are understood. A misspelled `sslmode` must not mean "without".
-const PARAMETERS: [&str; 14] = [
-    "sslmode",
-    "sslrootcert",
-    "sslcert",
-    "sslkey",
-    "host",
-    "hostaddr",
-    "port",
-    "dbname",
-    "user",
-    "password",
-    "application_name",
-    "options",
-    "statement-cache-capacity",
-    "ssl-mode",
-];
-
 /// A server, and how to talk to it.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct Server {
     options: PgConnectOptions,
     settings: DatabaseSettings,
@@ -63,11 +45,7 @@ impl Server {
     /// # Errors
     /// When the URL is none that can be used. The message does not hold it.
     pub(super) fn new(settings: &DatabaseSettings) -> Result<Self, StoreError> {
-        let url = settings.url.expose();
-        if let Some(name) = check_url(url)? {
-            return Err(StoreError::Url(format!("its parameter `{}` is not known", name.escape_debug())));
-        }
-        let options = PgConnectOptions::from_str(url).map_err(|error| StoreError::Url(url_error(&error)))?;
+        let options = settings.options().map_err(StoreError::Url)?;
         let options = match options.get_application_name() {
             Some(_) => options,
             None => options.application_name("switchboard"),
@@ -104,9 +82,10 @@ impl Server {
     /// # Errors
     /// [`StoreError::Unreachable`] when the server is not there, which may pass; anything else does not.
     pub(super) async fn prepare(&self) -> Result<Vec<Step>, StoreError> {
+        // On the heap: this is done once, and would make every future large that starts a gateway.
         match self.settings.migrate {
-            MigrateMode::Auto => self.migrate().await,
-            MigrateMode::Manual => match self.pending().await? {
+            MigrateMode::Auto => Box::pin(self.migrate()).await,
+            MigrateMode::Manual => match Box::pin(self.pending()).await? {
                 steps if steps.is_empty() => Ok(steps),
                 steps => Err(StoreError::Pending { at: self.at.clone(), steps }),
             },
@@ -169,12 +148,36 @@ impl Server {
         let at = || self.at.clone();
         super::run::within(patience, work).await.map_err(|error| match error {
             StoreError::NoAnswer => StoreError::Unreachable { at: at(), why: "it does not answer".to_owned() },
-            StoreError::Query(error) if is_absent(&error) => {
+            StoreError::Query(error) if self.is_absent(&error) => {
                 StoreError::Unreachable { at: at(), why: error.to_string() }
             }
             StoreError::Query(source) => StoreError::Refused { at: at(), source },
             error => error,
         })
+    }
+
+    /// Whether the server was not there, was starting or was full, so that it may be there in a moment.
+    fn is_absent(&self, error: &sqlx::Error) -> bool {
+        /// `too_many_connections`, and the three ways in which a server says that it is starting or stopping.
+        const PASSING: [&str; 4] = ["53300", "57P01", "57P02", "57P03"];
+        match error {
+            sqlx::Error::Io(error) => match error.kind() {
+                // A certificate that is not trusted.
+                ErrorKind::InvalidData => false,
+                // Of a socket, the server is not there; of a certificate, the file is not.
+                ErrorKind::NotFound | ErrorKind::PermissionDenied => self.options.get_socket().is_some(),
+                _ => true,
+            },
+            sqlx::Error::Database(error) => error.code().is_some_and(|code| PASSING.contains(&&*code)),
+            _ => false,
+        }
+    }
+}
+
+/// The options hold the password, and would print it.
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server").field("at", &self.at).finish_non_exhaustive()
     }
 }
 
@@ -215,39 +218,8 @@ async fn limit(connection: &mut PgConnection, statement_millis: u128) -> Result<
 async fn ping(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     let clock = Clock::Real;
     let deadline = clock.now() + PING_TIMEOUT;
-    clock.timeout_at(deadline, connection.ping()).await.unwrap_or(Err(sqlx::Error::PoolTimedOut))
-}
-
-/// Whether the server was not there, was starting or was full, so that it may be there in a moment.
-fn is_absent(error: &sqlx::Error) -> bool {
-    /// `too_many_connections`, and the three ways in which a server says that it is starting or stopping.
-    const PASSING: [&str; 4] = ["53300", "57P01", "57P02", "57P03"];
-    match error {
-        sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut => true,
-        sqlx::Error::Database(error) => error.code().is_some_and(|code| PASSING.contains(&&*code)),
-        _ => false,
-    }
-}
-
-/// The first parameter of the URL that is not known, if any.
-fn check_url(url: &str) -> Result<Option<&str>, StoreError> {
-    if !["postgres://", "postgresql://"].iter().any(|scheme| url.starts_with(scheme)) {
-        return Err(StoreError::Url("it does not begin with postgres://".to_owned()));
-    }
-    let parameters = url.split_once('?').map_or("", |(_, parameters)| parameters);
-    let mut names = parameters.split('&').filter_map(|pair| pair.split('=').next()).filter(|name| !name.is_empty());
-    Ok(names.find(|name| !PARAMETERS.contains(name)))
-}
-
-/// Errors of the parser may quote what they could not read; only those that are safe are told.
-fn url_error(error: &sqlx::Error) -> String {
-    match error {
-        sqlx::Error::Configuration(error) if error.to_string().contains("port") => "its port is no number".to_owned(),
-        sqlx::Error::Configuration(error) if error.to_string().contains("ssl_mode") => {
-            "its sslmode must be disable, prefer, require, verify-ca or verify-full".to_owned()
-        }
-        _ => "it has no form that can be read; special characters in a password are written as %XX".to_owned(),
-    }
+    let silence = || std::io::Error::new(ErrorKind::TimedOut, "the server does not answer");
+    clock.timeout_at(deadline, connection.ping()).await.unwrap_or_else(|_| Err(sqlx::Error::Io(silence())))
 }
 
 /// `postgres://switchboard@db:5432/switchboard`.
@@ -255,7 +227,7 @@ fn spell(options: &PgConnectOptions) -> String {
     let user = options.get_username();
     let database = options.get_database().unwrap_or(user);
     match options.get_socket() {
-        Some(socket) => format!("postgres://{user}@/{database}?host={}", socket.display()),
+        Some(socket) => format!("postgres:///{database}?host={}&user={user}", socket.display()),
         None => format!("postgres://{user}@{}:{}/{database}", options.get_host(), options.get_port()),
     }
 }

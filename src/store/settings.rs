@@ -1,12 +1,14 @@
 //! What the operator may set about the database.
 
-use std::{borrow::Cow, fmt};
+use std::{borrow::Cow, fmt, str::FromStr};
 
 use schemars::JsonSchema;
 use serde::{
     Deserialize, Deserializer,
     de::{self, MapAccess, Visitor, value::MapAccessDeserializer},
 };
+
+use sqlx::postgres::PgConnectOptions;
 
 use crate::types::{Period, Secret};
 
@@ -33,6 +35,23 @@ pub enum MigrateMode {
     /// The operator, with `switchboard migrate`; until then the gateway does not start.
     Manual,
 }
+
+/// Parameters of the URL that are understood. A misspelled `sslmode` must not mean "without".
+const PARAMETERS: [&str; 13] = [
+    "sslmode",
+    "sslrootcert",
+    "sslcert",
+    "sslkey",
+    "host",
+    "hostaddr",
+    "port",
+    "dbname",
+    "user",
+    "password",
+    "application_name",
+    "options",
+    "statement-cache-capacity",
+];
 
 /// The long form of the database.
 #[derive(Deserialize, JsonSchema)]
@@ -67,6 +86,38 @@ impl DatabaseSettings {
         let (max_connections, statement_timeout) = (max_connections(), statement_timeout());
         Self { url, max_connections, statement_timeout, migrate: MigrateMode::Auto }
     }
+
+    /// # Errors
+    /// A sentence on what is wrong with the URL. It does not hold any of it but the name of an unknown parameter.
+    pub fn check(&self) -> Result<(), String> {
+        self.options().map(drop)
+    }
+
+    pub(super) fn options(&self) -> Result<PgConnectOptions, String> {
+        let url = self.url.expose();
+        if !["postgres://", "postgresql://"].iter().any(|scheme| url.starts_with(scheme)) {
+            return Err("it does not begin with `postgres://`".to_owned());
+        }
+        let parameters = url.split_once('?').map_or("", |(_, parameters)| parameters);
+        let mut names = parameters.split('&').filter_map(|pair| pair.split('=').next());
+        if let Some(name) = names.find(|name| !name.is_empty() && !PARAMETERS.contains(name)) {
+            return Err(format!("its parameter `{}` is not known", name.escape_debug()));
+        }
+        PgConnectOptions::from_str(url).map_err(|error| explain(&error))
+    }
+}
+
+/// What the parser complains of may be a piece of the password; the place is told, not the text.
+fn explain(error: &sqlx::Error) -> String {
+    let why = error.to_string();
+    let words = if why.contains("port") {
+        "its port is no number, or a character of its password must be written as %XX"
+    } else if why.contains("ssl_mode") {
+        "its sslmode must be disable, prefer, require, verify-ca or verify-full"
+    } else {
+        "it cannot be read; write special characters of a user or password as %XX"
+    };
+    words.to_owned()
 }
 
 impl<'de> Deserialize<'de> for DatabaseSettings {
@@ -103,5 +154,37 @@ impl JsonSchema for DatabaseSettings {
     fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
         let (url, long) = (generator.subschema_for::<Secret>(), generator.subschema_for::<Long>());
         schemars::json_schema!({ "anyOf": [url, long] })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_that_cannot_be_used_is_explained_without_showing_it() {
+        let check = |url: &str| DatabaseSettings::at(Secret::new(url)).check();
+        for url in [
+            "postgres://switchboard:p%40ss@db/switchboard",
+            "postgresql://u@db:5433/d?sslmode=verify-full&sslrootcert=/etc/ca.pem&application_name=a",
+            "postgres:///d?host=/run/postgresql&user=u",
+        ] {
+            assert_eq!(check(url), Ok(()), "{url}");
+        }
+        let cases = [
+            ("mysql://u:canary@db/d", "postgres://"),
+            ("canary", "postgres://"),
+            ("postgres://u:canary@db:canary/d", "port"),
+            ("postgres://u:can/ary@db/d", "%XX"),
+            ("postgres://u:canary@db/d?sslmode=canary", "sslmode"),
+            ("postgres://u:canary@db/d?sslmod=require", "sslmod"),
+            ("postgres://u:canary@db/d?port=canary", "%XX"),
+        ];
+        for (url, reason) in cases {
+            let error = check(url).unwrap_err();
+            assert!(error.contains(reason) && !error.contains("canary"), "{url}: {error}");
+        }
+        let settings = DatabaseSettings::at(Secret::new("postgres://u:canary@db/d"));
+        assert!(!format!("{settings:?}").contains("canary"));
     }
 }

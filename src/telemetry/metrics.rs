@@ -16,13 +16,14 @@ use std::{
 };
 
 use prometheus::{
-    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    Counter as FloatCounter, CounterVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry,
     core::Collector,
     proto::{Counter, Gauge, Metric, MetricFamily, MetricType},
 };
 
 use super::{Outcome, exposition, process::Process};
-use crate::types::Usage;
+use crate::types::{Nanos, Usage};
 
 /// The `content-type` of [`Metrics::render`].
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -70,6 +71,7 @@ macro_rules! metrics {
         }
     };
     (@make IntCounter, $name:literal, $help:expr) => { IntCounter::new($name, $help) };
+    (@make CounterVec, $name:literal, $help:expr, $labels:expr) => { CounterVec::new(Opts::new($name, $help), &$labels) };
     (@make IntGauge, $name:literal, $help:expr) => { IntGauge::new($name, $help) };
     (@make IntCounterVec, $name:literal, $help:expr, $labels:expr) => { IntCounterVec::new(Opts::new($name, $help), &$labels) };
     (@make IntGaugeVec, $name:literal, $help:expr, $labels:expr) => { IntGaugeVec::new(Opts::new($name, $help), &$labels) };
@@ -106,6 +108,10 @@ metrics! {
         pub streams_open: IntGauge = "streams_open";
         /// Tokens reported by providers. The kinds are disjoint, so their sum is the total.
         pub tokens: IntCounterVec = "tokens_total" ["target", "kind"];
+        /// What attempts cost, in US dollars, by the price catalogue; estimates included. For charts: the ledger is exact.
+        pub cost: CounterVec = "cost_dollars_total" ["target"];
+        /// Attempts that consumed something whose price is unknown.
+        pub unpriced: IntCounterVec = "unpriced_attempts_total" ["target"];
         /// Repeats of a target already tried, by how the attempt before ended.
         pub retries: IntCounterVec = "retries_total" ["reason"];
         /// Calls that went on to a fallback of their model, by reason.
@@ -120,6 +126,28 @@ metrics! {
         pub auth_failures: IntCounterVec = "auth_failures_total" ["code"];
         /// Calls that have ended or will end and whose settlement is not yet written.
         pub settlements_pending: IntGauge = "settlements_pending";
+        /// Rows that the store took, those of earlier gateways included.
+        pub ledger_rows_written: IntCounter = "ledger_rows_written_total";
+        /// Calls written as lost: they were under way when a gateway died.
+        pub ledger_rows_lost: IntCounter = "ledger_rows_lost_total";
+        /// Rows that the store refused for what is in them, and that were set aside.
+        pub ledger_rows_refused: IntCounter = "ledger_rows_refused_total";
+        /// Rows given up because the store, the journal and memory had no room for them.
+        pub ledger_rows_dropped: IntCounter = "ledger_rows_dropped_total";
+        /// Records that the journal could not take: what they say was in memory alone.
+        pub ledger_unjournaled: IntCounter = "ledger_unjournaled_total";
+        /// Rows of ended calls that are not in the store yet.
+        pub ledger_rows_waiting: IntGauge = "ledger_rows_waiting";
+        /// For how long the oldest of those has waited.
+        pub ledger_oldest_row_seconds: IntGauge = "ledger_oldest_row_seconds";
+        /// What the journal takes on the disk, what dead gateways left included.
+        pub ledger_journal_bytes: IntGauge = "ledger_journal_bytes";
+        /// Files of the journal.
+        pub ledger_journal_segments: IntGauge = "ledger_journal_segments";
+        /// Whether the journal takes new calls (1) or not (0).
+        pub ledger_journal_up: IntGauge = "ledger_journal_up";
+        /// Whether the store took the ledger's rows at the last attempt (1) or not (0).
+        pub ledger_store_up: IntGauge = "ledger_store_up";
         /// Log lines given up because whoever reads the log was too slow.
         pub log_lines_dropped: IntCounter = "log_lines_dropped_total";
     }
@@ -132,6 +160,8 @@ pub struct TargetMetrics {
     time_to_first_token: OnceLock<Histogram>,
     chunk_gap: OnceLock<Histogram>,
     tokens: Slots<IntCounter, KINDS>,
+    cost: OnceLock<FloatCounter>,
+    unpriced: OnceLock<IntCounter>,
     label: Box<str>,
     all: Families,
 }
@@ -182,6 +212,8 @@ struct Families {
     time_to_first_token: HistogramVec,
     chunk_gap: HistogramVec,
     tokens: IntCounterVec,
+    cost: CounterVec,
+    unpriced: IntCounterVec,
 }
 
 impl Metrics {
@@ -205,12 +237,16 @@ impl Metrics {
             time_to_first_token: OnceLock::new(),
             chunk_gap: OnceLock::new(),
             tokens: Default::default(),
+            cost: OnceLock::new(),
+            unpriced: OnceLock::new(),
             label: label.into(),
             all: Families {
                 attempts: self.attempts.clone(),
                 time_to_first_token: self.time_to_first_token.clone(),
                 chunk_gap: self.chunk_gap.clone(),
                 tokens: self.tokens.clone(),
+                cost: self.cost.clone(),
+                unpriced: self.unpriced.clone(),
             },
         });
         targets.insert(label.into(), target.clone());
@@ -328,6 +364,20 @@ impl TargetMetrics {
             }
         }
     }
+
+    /// An attempt cost this much.
+    pub fn cost(&self, cost: Nanos) {
+        if cost > Nanos::ZERO {
+            self.cost.get_or_init(|| self.all.cost.with_label_values(&[&*self.label])).inc_by(cost.as_dollars());
+        }
+    }
+
+    /// An attempt consumed something whose price is unknown. Says whether it was this target's first.
+    pub fn unpriced(&self) -> bool {
+        let is_first = self.unpriced.get().is_none();
+        self.unpriced.get_or_init(|| self.all.unpriced.with_label_values(&[&*self.label])).inc();
+        is_first
+    }
 }
 
 impl ModelMetrics {
@@ -409,6 +459,10 @@ mod tests {
         target.first_token(Duration::from_millis(300));
         target.chunk_gap(Duration::from_millis(20));
         target.tokens(&Usage { input: 11, reasoning: 7, ..Usage::default() });
+        target.cost(Nanos(1_500_000));
+        target.cost(Nanos(500_000));
+        target.cost(Nanos::ZERO);
+        assert!(target.unpriced() && !target.unpriced());
         let model = metrics.model("chat", "gpt-5.5");
         model.ended(Outcome::Cut, Duration::from_secs(3));
         model.fell_back("rate_limit");
@@ -427,6 +481,8 @@ mod tests {
             ("switchboard_chunk_gap_seconds_sum{target=\"openai/gpt-5.5\"}", 0.02),
             ("switchboard_tokens_total{kind=\"input\",target=\"openai/gpt-5.5\"}", 11.0),
             ("switchboard_tokens_total{kind=\"reasoning\",target=\"openai/gpt-5.5\"}", 7.0),
+            ("switchboard_cost_dollars_total{target=\"openai/gpt-5.5\"}", 0.002),
+            ("switchboard_unpriced_attempts_total{target=\"openai/gpt-5.5\"}", 2.0),
             ("switchboard_calls_total{model=\"gpt-5.5\",operation=\"chat\",outcome=\"cut\"}", 1.0),
             ("switchboard_call_duration_seconds_sum{operation=\"chat\"}", 3.0),
             ("switchboard_fallbacks_total{model=\"gpt-5.5\",reason=\"rate_limit\"}", 1.0),

@@ -1,5 +1,6 @@
-//! Words everyone uses: ids, units, usage, money, outcomes, secrets, the clock and the task set. No I/O.
+//! Words everyone uses: ids, units, usage, money, outcomes, dates, secrets, the clock and the task set. No I/O.
 
+pub mod calendar;
 pub mod clock;
 pub mod ids;
 pub mod money;
@@ -8,7 +9,9 @@ pub mod secret;
 pub mod tasks;
 pub mod units;
 pub mod usage;
+pub mod words;
 
+pub use calendar::{Moment, Zone};
 pub use clock::{Clock, Sleep};
 pub use ids::{AttemptId, RequestId};
 pub use money::Nanos;
@@ -17,3 +20,4 @@ pub use secret::Secret;
 pub use tasks::Tasks;
 pub use units::{Period, Size};
 pub use usage::{Usage, UsageSource};
+pub use words::nearest;

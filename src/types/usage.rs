@@ -2,11 +2,12 @@
 
 use std::ops::AddAssign;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// What one reply consumed. Providers disagree on whether `prompt_tokens` includes cached tokens; whoever fills
 /// this in resolves that, so that here `input` is uncached text only and `output` excludes reasoning, audio and images.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Usage {
     /// Input tokens read at full price.
@@ -42,7 +43,7 @@ pub struct Usage {
 }
 
 /// How the figures of a [`Usage`] came about.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum UsageSource {
     /// The provider said so.

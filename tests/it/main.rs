@@ -8,9 +8,12 @@
     reason = "a test that cannot set its scene has failed, and says so at the place"
 )]
 
+mod admin;
 mod bad_input;
+mod database;
 mod failover;
 mod harness;
 mod http2;
+mod ledger;
 mod pass_lane;
 mod settlement;

@@ -3,7 +3,10 @@
 use std::collections::HashMap;
 
 use super::Report;
-use crate::config::{complaint::quoted, settings::Settings};
+use crate::{
+    auth::labels::{check_project, check_tags},
+    config::{complaint::quoted, settings::Settings},
+};
 
 /// Shorter keys can be guessed.
 const MIN_KEY: usize = 16;
@@ -36,6 +39,12 @@ pub(super) fn check(settings: &Settings, report: &mut Report<'_>) {
         match values.get(value) {
             Some(earlier) => report.error(&at("value"), format!("this is the same key as keys[{earlier}]")),
             None => drop(values.insert(value, index)),
+        }
+        if let Err(message) = check_project(&key.project) {
+            report.error(&at("project"), message);
+        }
+        if let Err(message) = check_tags(&key.tags) {
+            report.error(&at("tags"), message);
         }
         if key.models.is_empty() {
             let help = "list models or patterns, for example [\"*\"] for all";

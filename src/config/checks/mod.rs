@@ -1,6 +1,8 @@
 //! What types cannot say. Targets, fallbacks and aliases are checked where routes are built.
 
+mod admin;
 mod keys;
+mod prices;
 mod providers;
 pub(super) mod routes;
 mod server;
@@ -12,7 +14,9 @@ pub(super) fn check(settings: &Settings, document: &Document) -> Vec<Flaw> {
     let mut report = Report { document, flaws: Vec::new() };
     server::check(settings, &mut report);
     providers::check(settings, &mut report);
+    prices::check(settings, &mut report);
     keys::check(settings, &mut report);
+    admin::check(settings, &mut report);
     report.flaws
 }
 

@@ -20,6 +20,7 @@ const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 pub(super) fn check(settings: &Settings, report: &mut Report<'_>) {
     listener(settings, report);
     log(settings, report);
+    ledger(settings, report);
     timeout(&["timeout"], &settings.timeout, report);
     retries(settings, report);
     health(settings, report);
@@ -34,6 +35,18 @@ fn listener(settings: &Settings, report: &mut Report<'_>) {
     }
     if settings.data_dir.as_os_str().is_empty() {
         report.error(&["data_dir"], "this must name a folder");
+    }
+    if let Some(database) = &settings.database {
+        if let Err(message) = database.check() {
+            let help = "postgres://user:password@host:5432/database?sslmode=verify-full";
+            report.error_with_help(&["database", "url"], format!("this URL cannot be used: {message}"), help);
+        }
+        let timeout = database.statement_timeout;
+        let a_second = Period::from_secs(1);
+        if timeout < a_second {
+            report.error_with_help(&["database", "statement_timeout"], "this is too short", "at least 1s");
+        }
+        at_most_a_day(&["database", "statement_timeout"], timeout, report);
     }
     within(&["server", "max_body"], server.max_body, Size(1)..=Size::mib(4096), report);
     // Less than 8 KiB is less than what HTTP/1 is read into at once.
@@ -61,6 +74,17 @@ fn log(settings: &Settings, report: &mut Report<'_>) {
             None => "write error, warn, info, debug, trace, or a filter such as info,switchboard::routing=debug".into(),
         };
         report.error_with_help(&["log", "level"], "this is neither a level nor a filter", help);
+    }
+}
+
+fn ledger(settings: &Settings, report: &mut Report<'_>) {
+    let ledger = &settings.ledger;
+    // Less than two segments would be full all the time. More than these is a typing error.
+    within(&["ledger", "max_journal"], ledger.max_journal, Size::mib(16)..=Size::mib(16 << 20), report);
+    within(&["ledger", "max_memory"], ledger.max_memory, Size::mib(1)..=Size::mib(1 << 20), report);
+    let longest = Period::from_secs(60);
+    if ledger.linger > longest {
+        report.error(&["ledger", "linger"], format!("this is more than {longest}"));
     }
 }
 
@@ -146,20 +170,25 @@ pub(super) fn readable(path: &[&str], file: &Path, report: &mut Report<'_>) {
     }
 }
 
-fn positive(path: &[&str], period: Period, report: &mut Report<'_>) {
+pub(super) fn positive(path: &[&str], period: Period, report: &mut Report<'_>) {
     if period.0 == Duration::ZERO {
         report.error(path, "this must be more than 0");
     }
     at_most_a_day(path, period, report);
 }
 
-fn at_most_a_day(path: &[&str], period: Period, report: &mut Report<'_>) {
+pub(super) fn at_most_a_day(path: &[&str], period: Period, report: &mut Report<'_>) {
     if period > DAY {
         report.error(path, "this is more than a day");
     }
 }
 
-fn within<T: Copy + PartialOrd + Display>(path: &[&str], value: T, range: RangeInclusive<T>, report: &mut Report<'_>) {
+pub(super) fn within<T: Copy + PartialOrd + Display>(
+    path: &[&str],
+    value: T,
+    range: RangeInclusive<T>,
+    report: &mut Report<'_>,
+) {
     if value < *range.start() {
         report.error_with_help(path, "this is too small", format!("at least {}", range.start()));
     } else if value > *range.end() {
