@@ -98,7 +98,7 @@ fn combinations(query: &UsageQuery, call: &CallRow, attempt: Option<&AttemptRow>
 }
 
 fn values_of(dimension: Dimension, call: &CallRow, attempt: Option<&AttemptRow>) -> Vec<String> {
-    let optional = |value: &Option<Box<str>>| value.iter().map(|value| value.to_string()).collect();
+    let optional = |value: &Option<Box<str>>| value.iter().map(ToString::to_string).collect();
     let who = &call.who;
     match dimension {
         Dimension::Project => vec![who.project.to_string()],
@@ -106,7 +106,7 @@ fn values_of(dimension: Dimension, call: &CallRow, attempt: Option<&AttemptRow>)
         Dimension::Model => vec![call.model.to_string()],
         Dimension::Provider => vec![attempt.map_or_else(String::new, |attempt| attempt.provider.to_string())],
         Dimension::Target => vec![attempt.map_or_else(String::new, |attempt| attempt.target.to_string())],
-        Dimension::Tag => who.tags.iter().map(|tag| tag.to_string()).collect(),
+        Dimension::Tag => who.tags.iter().map(ToString::to_string).collect(),
         Dimension::EndUser => optional(&who.end_user),
         Dimension::Workflow => optional(&who.workflow),
         Dimension::Session => optional(&who.session),
