@@ -145,6 +145,7 @@ async fn what_cannot_be_asked_is_refused_by_name() {
         ("usage?limit=1e3", "invalid_parameter", "limit", "1 to 1000"),
         ("usage?limit=99999999999999999999", "invalid_parameter", "limit", "1 to 1000"),
         ("usage?outcome=lots", "invalid_parameter", "outcome", "did you mean `lost`?"),
+        ("requests?limit=501", "invalid_parameter", "limit", "1 to 500"),
         ("requests?bucket=day", "unknown_parameter", "bucket", "There are: "),
         ("requests?from=%ff", "invalid_parameter", "", "UTF-8"),
     ];
