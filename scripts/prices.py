@@ -594,7 +594,7 @@ def tidy(vendor, model, entry, both_zero):
         if vendor in REACHED:
             for card in [part, *part.get("tiers", {}).values(), part.get("batch", {})]:
                 for step in card.get("above", []):
-                    step["tokens"] -= 1
+                    step["tokens"] -= step["tokens"] % 1000 == 0
         if vendor in REGIONS and any(item in part for item in ("input", "output")):
             part.setdefault("regions", REGIONS[vendor])
     if is_zero(entry):

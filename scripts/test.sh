@@ -87,6 +87,14 @@ if ! command -v cc > /dev/null; then
         $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends build-essential"
 fi
 
+# The tests start PostgreSQL servers of their own, as another user than root.
+if ! command -v initdb > /dev/null && ! ls /usr/lib/postgresql/*/bin/initdb > /dev/null 2>&1; then
+    sudo=
+    [ "$(id -u)" -eq 0 ] || sudo=sudo
+    step "PostgreSQL" sh -c "$sudo apt-get update -qq && \
+        $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends postgresql"
+fi
+
 step "format" cargo fmt --all --check
 step "clippy" cargo clippy --all-targets --locked -- -D warnings
 step "tests" cargo test --locked --no-fail-fast

@@ -17,10 +17,11 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    accounting::{Till, settle_all},
+    accounting::{Books, Ledger, LedgerError, Sink, Till, settle_all},
     auth::{DeclaredKeys, Draft, Keys, ManageError},
+    catalog::Catalog,
     config::{self, Complaint, Complaints, Environment, Flags, Loaded, Settings, Source},
-    gateway::{Gateway, Outlet, Snapshot},
+    gateway::{Gateway, Outlet, Prices, Snapshot},
     http::{self, Phase, Server, Shutdown, Surface, Tls, settings::Settings as ServerSettings},
     mock::{Behaviour, Mock},
     providers::{
@@ -46,6 +47,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// Names the mark in the store that says that the first key was made.
 const FIRST_KEY: &str = "first_key";
 
+/// How long the database may take for the last rows of the ledger before they are left to the next start.
+const LAST_ROWS: Duration = Duration::from_secs(5);
+
 /// A gateway that is running.
 #[derive(Debug)]
 pub struct App {
@@ -56,6 +60,8 @@ pub struct App {
     db: Db,
     /// Whether the database was not there, so that nobody knows what is in it.
     pub without_store: bool,
+    /// Where calls are written down.
+    pub ledger: Ledger,
     pub gateway: Arc<Gateway>,
     pub metrics: Arc<Metrics>,
     pub shutdown: Shutdown,
@@ -79,6 +85,8 @@ pub enum StartError {
     Listen { address: SocketAddr, setting: &'static str, cause: std::io::Error },
     #[error("{0}")]
     Store(#[from] StoreError),
+    #[error("{0}")]
+    Ledger(#[from] LedgerError),
     #[error("{0}")]
     Tls(#[from] http::tls::TlsError),
     #[error("{0}")]
@@ -119,16 +127,10 @@ impl App {
         }
         let (tasks, settling, serving) = (Tasks::new(), Tasks::new(), Tasks::new());
 
-        let (db, waiting) = Db::open_or_wait(&settings.data_dir, settings.database.as_ref()).await?;
-        let without_store = waiting.is_some();
-        if let Some(waiting) = waiting {
-            tracing::error!(
-                "{}. Starting without it: keys declared in the configuration work, others are answered 503 until it \
-                 answers",
-                waiting.why
-            );
-            tasks.spawn(waiting.run(clock.clone(), tasks.stopping()));
-        }
+        let (db, without_store) = open_store(&settings, &clock, &tasks).await?;
+        let sink = Sink::Store(db.clone());
+        let ledger =
+            Ledger::start(settings.ledger.clone(), &settings.data_dir, sink, clock.clone(), metrics.clone()).await?;
         let keys = Keys::new(db.clone(), clock.clone(), &settings.auth);
         if !without_store {
             // From here on the watch follows it, as it does when the store answers later.
@@ -146,8 +148,14 @@ impl App {
         metrics.config_in_force(&snapshot.hash);
 
         let places = settings.server.max_in_flight.saturating_add(UNSETTLED);
-        let (till, settlements) = Till::new(places, clock.clone(), metrics.clone());
-        settling.spawn(settle_all(settlements, metrics.clone(), CallLog::new(&settings.log, &lines)));
+        let books = Arc::new(Books {
+            metrics: metrics.clone(),
+            log: CallLog::new(&settings.log, &lines),
+            ledger: ledger.clone(),
+            instance: instance(),
+        });
+        let (till, settlements) = Till::new(places, clock.clone(), books.clone());
+        settling.spawn(settle_all(settlements, books));
         let gateway = Arc::new(Gateway {
             snapshot: ArcSwap::from_pointee(snapshot),
             till,
@@ -208,6 +216,7 @@ impl App {
             keys,
             db,
             without_store,
+            ledger,
             gateway,
             metrics,
             shutdown,
@@ -268,12 +277,14 @@ impl App {
         self.serving.shut_down(&self.clock, Duration::from_secs(2)).await;
         self.tasks.shut_down(&self.clock, Duration::from_secs(2)).await;
         // The last till goes with the gateway; settling then runs dry and ends.
-        let Self { gateway, reloads, settling, clock, lines, .. } = self;
+        let Self { db, ledger, gateway, reloads, settling, clock, lines, .. } = self;
         drop(reloads);
         drop(gateway);
         if !settling.shut_down(&clock, Duration::from_secs(5)).await {
             tracing::warn!("calls were still unsettled at the end");
         }
+        ledger.stop(LAST_ROWS).await;
+        db.close().await;
         lines.flush(Duration::from_secs(1));
     }
 }
@@ -341,6 +352,7 @@ impl Reloads {
             ("tls", old.tls != new.tls),
             ("server", old.server != server),
             ("log", old.log != new.log),
+            ("ledger", old.ledger != new.ledger),
             ("auth", old.auth != new.auth),
             ("admin.listen", old.admin.listen != new.admin.listen),
             ("retries.max_share", old.retries.max_share != new.retries.max_share),
@@ -429,7 +441,8 @@ impl Parts<'_> {
             uris.push(provider.uri(operation).map_err(|error| complain("base_url", error.to_string()))?);
         }
         let uris = uris.try_into().map_err(|_| complain("base_url", "it leads nowhere".into()))?;
-        Ok(Outlet { pool, uris, metrics: self.metrics.target(&target.label) })
+        let prices = Prices::new(Catalog::embedded(), provider.name.clone(), provider.kind, target.fixed_model());
+        Ok(Outlet { pool, uris, metrics: self.metrics.target(&target.label), prices: Arc::new(prices) })
     }
 }
 
@@ -441,6 +454,15 @@ pub fn check(loaded: &Loaded) -> Result<(), Complaints> {
     let connections = Connections::new(Clock::Real, Tasks::new());
     let parts = Parts { connections: &connections, metrics: &Metrics::new(), mock: "http://127.0.0.1:9/v1" };
     parts.assemble(loaded, None).map(|_| ())
+}
+
+/// The name of this gateway in its rows: that of the machine, or of the container.
+fn instance() -> Arc<str> {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    match name.trim() {
+        "" => "switchboard".into(),
+        name => name.into(),
+    }
 }
 
 /// The deadlines of a provider, with those of last resort for what nobody has set.
@@ -495,6 +517,18 @@ async fn listen(address: SocketAddr, setting: &'static str) -> Result<(TcpListen
     let listener = TcpListener::bind(address).await.map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
     Ok((listener, address))
+}
+
+/// The database, and whether it is still awaited: a server that is not there is tried until it answers.
+async fn open_store(settings: &Settings, clock: &Clock, tasks: &Tasks) -> Result<(Db, bool), StoreError> {
+    let (db, waiting) = Db::open_or_wait(&settings.data_dir, settings.database.as_ref()).await?;
+    let Some(waiting) = waiting else { return Ok((db, false)) };
+    tracing::error!(
+        "{}. Starting without it: keys declared in the configuration work, others are answered 503 until it answers",
+        waiting.why
+    );
+    tasks.spawn(waiting.run(clock.clone(), tasks.stopping()));
+    Ok((db, true))
 }
 
 /// Where the built-in mock provider is, if a provider wants it. It is started when the first one does, at the start or at

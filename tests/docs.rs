@@ -15,20 +15,23 @@ use switchboard::{
 };
 
 /// Where the gateway makes errors for clients.
-const ERRORS_ARE_MADE_IN: [&str; 5] = ["src/gateway", "src/http", "src/auth", "src/accounting", "src/error.rs"];
+const ERRORS_ARE_MADE_IN: [&str; 5] =
+    ["src/gateway", "src/http", "src/auth", "src/accounting/charge.rs", "src/error.rs"];
 
 /// Below those places, what reads and answers questions to the ledger: its words are columns and members.
 const ERRORS_ARE_NOT_MADE_IN: [&str; 2] = ["src/accounting/reconcile", "src/accounting/report"];
 
 /// Words with an underscore in quotes in those places that are no codes: members of bodies, and OpenAI's error types.
-const NO_CODES: [&str; 10] = [
+const NO_CODES: [&str; 12] = [
     "api_error",
     "authentication_error",
+    "default_project",
     "include_usage",
     "invalid_request_error",
     "owned_by",
     "permission_error",
     "rate_limit_error",
+    "service_tier",
     "service_unavailable_error",
     "stream_options",
     "timeout_error",

@@ -24,7 +24,19 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("routing", &["types", "error", "providers"]),
     (
         "gateway",
-        &["types", "error", "wire", "catalog", "telemetry", "upstream", "providers", "accounting", "auth", "routing"],
+        &[
+            "types",
+            "error",
+            "wire",
+            "catalog",
+            "store::ledger",
+            "telemetry",
+            "upstream",
+            "providers",
+            "accounting",
+            "auth",
+            "routing",
+        ],
     ),
     // The surface knows no provider and opens no connection: it names the operation and joins the pieces of a body. The
     // admin API asks the store, through the questions of `accounting::report`.
@@ -53,6 +65,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "store::settings",
             "telemetry::settings",
             "providers",
+            "accounting::settings",
             "auth::settings",
             "auth::labels",
             "routing::settings",
@@ -70,6 +83,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "error",
             "wire",
             "mock",
+            "catalog",
             "store",
             "telemetry",
             "upstream",

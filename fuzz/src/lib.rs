@@ -2,13 +2,16 @@
 
 use bytes::Bytes;
 use serde::de::IgnoredAny;
-use switchboard::wire::{
-    envelope::{Edit, Envelope, Problem},
-    openai_chat::{
-        Hidden, Shape, StreamObserver, classify, hide_usage, is_error_object, read_reply, read_usage, render_provider,
+use switchboard::{
+    accounting::journal::{Cursor, Found, header},
+    wire::{
+        envelope::{Edit, Envelope, Problem},
+        openai_chat::{
+            Hidden, Shape, StreamObserver, classify, hide_usage, is_error_object, read_reply, read_usage, render_provider,
+        },
+        sse::{Frame, FrameReader},
+        tap::Tap,
     },
-    sse::{Frame, FrameReader},
-    tap::Tap,
 };
 
 const MAX_FRAME: usize = 1 << 20;
@@ -106,6 +109,36 @@ pub fn tap(input: &[u8]) {
             assert!(whole.complete());
             assert_eq!(whole.get(name), envelope.get(name).map(|value| value.raw));
         }
+    }
+}
+
+/// A segment of any bytes is read to its end, what is found in it is in order and adds up to it, and what follows a whole
+/// header is found from wherever damage ends.
+pub fn journal(input: &[u8]) {
+    let marker = *b"\x01seg";
+    let headed = [&header(u32::from_le_bytes(marker))[..], input].concat();
+    // A record around the input whose checksum is right: what is in it may be anything all the same.
+    let length = (input.len() as u32).to_le_bytes();
+    let sum = crc32fast::hash(&[&length[..], &[1], input].concat()).to_le_bytes();
+    let record = [&header(u32::from_le_bytes(marker))[..], &marker, &length, &sum, &[1], input].concat();
+    for bytes in [input, &headed, &record] {
+        let Ok(mut cursor) = Cursor::new(bytes) else { continue };
+        let mut end = 0;
+        while let Some(found) = cursor.next(bytes) {
+            let (from, to) = match found {
+                Found::Record(record) => {
+                    let id = record.row().map(|row| row.id);
+                    assert!(id.is_none() || id.as_deref() == record.id());
+                    (record.at, record.end())
+                }
+                Found::Damage { from, to } => (from, to),
+                Found::Tail { from } => (from, bytes.len()),
+            };
+            assert!(from < to && to <= bytes.len() && from >= end, "{found:?} after {end}");
+            assert!(end == from || end == 0, "{found:?} leaves a gap after {end}");
+            end = to;
+        }
+        assert!(end == bytes.len() || end == 0 && bytes.len() <= header(1).len());
     }
 }
 

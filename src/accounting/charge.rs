@@ -5,13 +5,19 @@ use std::{
     time::{Duration, Instant},
 };
 
+use http::StatusCode;
 use tokio::sync::mpsc::{self, OwnedPermit};
 
-use super::settlement::{AttemptRecord, Settlement};
+use super::{
+    attempt::{AttemptRecord, Destination},
+    settlement::{Books, Settlement},
+};
 use crate::{
     error::Error,
+    store::ledger::CallRow,
     telemetry::{Metrics, ModelMetrics, Outcome, metrics::Counted},
-    types::{Clock, Usage},
+    types::{Clock, Nanos},
+    wire::openai_chat::{Said, Stated},
 };
 
 /// Where charges are opened. Its queue holds a place for every call in flight, so that settling never waits.
@@ -19,7 +25,7 @@ use crate::{
 pub struct Till {
     queue: mpsc::Sender<Box<Settlement>>,
     clock: Clock,
-    metrics: Arc<Metrics>,
+    books: Arc<Books>,
 }
 
 /// One call's account. It settles when it is told to, or when it is dropped, but once: settling takes the permit.
@@ -28,6 +34,7 @@ pub struct Charge {
     permit: Option<OwnedPermit<Box<Settlement>>>,
     record: Option<Box<Settlement>>,
     clock: Clock,
+    books: Arc<Books>,
     _in_flight: Counted,
     arrived: Instant,
     /// When the request body was complete: what comes before is the client's time, not the gateway's.
@@ -38,23 +45,27 @@ pub struct Charge {
 
 impl Till {
     /// A till whose queue holds `places` charges, and the receiving end for [`super::settle_all`].
-    pub fn new(places: usize, clock: Clock, metrics: Arc<Metrics>) -> (Self, mpsc::Receiver<Box<Settlement>>) {
+    pub fn new(places: usize, clock: Clock, books: Arc<Books>) -> (Self, mpsc::Receiver<Box<Settlement>>) {
         let (queue, settlements) = mpsc::channel(places.max(1));
-        (Self { queue, clock, metrics }, settlements)
+        (Self { queue, clock, books }, settlements)
     }
 
     /// Opens a charge for a call; `record` holds what is known at its start.
     ///
     /// # Errors
-    /// 503 when more calls are in flight or unsettled than there are places.
+    /// 503 when more calls are in flight or unsettled than there are places, or when the ledger has no room.
     pub fn open(&self, mut record: Settlement, arrived: Instant, ready: Instant) -> Result<Charge, Error> {
+        if !self.books.ledger.admits() {
+            return Err(ledger_full());
+        }
         let permit = self.queue.clone().try_reserve_owned().map_err(|_| Error::full())?;
-        record.pending = Some(Metrics::count(&self.metrics.settlements_pending));
+        record.pending = Some(Metrics::count(&self.books.metrics.settlements_pending));
         Ok(Charge {
             permit: Some(permit),
             record: Some(Box::new(record)),
             clock: self.clock.clone(),
-            _in_flight: Metrics::count(&self.metrics.calls_in_flight),
+            books: self.books.clone(),
+            _in_flight: Metrics::count(&self.books.metrics.calls_in_flight),
             arrived,
             ready,
             waited: Duration::ZERO,
@@ -70,11 +81,18 @@ impl Charge {
         }
     }
 
-    /// Notes that bytes go upstream now.
-    pub fn attempt_started(&mut self, attempt: AttemptRecord) {
-        if let Some(record) = &mut self.record {
-            record.attempts.push(attempt);
+    /// Notes that bytes go upstream now: in the ledger's journal, before any does.
+    pub fn attempt_started(&mut self, to: Destination) {
+        let Some(record) = &mut self.record else { return };
+        record.attempts.push(AttemptRecord::new(to, self.clock.unix_millis(), self.clock.now()));
+        if let Some(row) = self.row() {
+            self.books.ledger.opened(&row);
         }
+    }
+
+    /// The call's row if it never ended.
+    pub(super) fn row(&self) -> Option<CallRow> {
+        Some(self.record.as_ref()?.row(&self.books.instance))
     }
 
     /// Notes how the running attempt ended, or that it was committed (`Outcome::Ok`), and how long it was waited for.
@@ -86,6 +104,14 @@ impl Charge {
             }
             attempt.outcome = Some(outcome);
             attempt.status = status.or(attempt.status);
+            attempt.took = now.saturating_duration_since(attempt.started);
+        }
+    }
+
+    /// Notes that the running attempt's connection had been idle and was found closed.
+    pub fn attempt_unsent(&mut self) {
+        if let Some(attempt) = self.last_attempt() {
+            attempt.unsent = true;
         }
     }
 
@@ -102,6 +128,7 @@ impl Charge {
             record.status = status;
             record.overhead = overhead;
             if streamed {
+                record.asked.keep_little();
                 record.first_output = Some(now.saturating_duration_since(self.arrived));
                 if let Some(attempt) = record.attempts.last_mut() {
                     attempt.first_token = Some(now.saturating_duration_since(attempt.started));
@@ -111,11 +138,18 @@ impl Charge {
         overhead
     }
 
-    /// Notes usage; called again, the newer figures replace the older.
-    pub fn usage(&mut self, usage: Usage) {
-        if let Some(record) = &mut self.record {
-            record.usage = Some(usage);
+    /// Notes what the provider of the last attempt states about its answer, and what it said.
+    pub fn heard(&mut self, stated: Stated, said: Option<Said>) {
+        if let Some(attempt) = self.last_attempt() {
+            attempt.said = said.filter(|said| stated.usage.is_none() && !said.is_empty()).map(Box::new);
+            attempt.stated = stated;
         }
+    }
+
+    /// What usage that the provider of the last attempt states costs. `None` if it states none, or its price is
+    /// unknown.
+    pub fn cost_of(&self, stated: &Stated) -> Option<Nanos> {
+        self.record.as_ref()?.attempts.last()?.stated_cost(stated)
     }
 
     pub fn finish_reason(&mut self, reason: &str) {
@@ -180,7 +214,17 @@ impl Charge {
             Some(_) => return,
         }
         attempt.outcome = Some(outcome);
+        attempt.took = now.saturating_duration_since(attempt.started);
     }
+
+    fn last_attempt(&mut self) -> Option<&mut AttemptRecord> {
+        self.record.as_mut()?.attempts.last_mut()
+    }
+}
+
+fn ledger_full() -> Error {
+    let message = "The gateway cannot keep account of more calls now: its database is away and its journal is full.";
+    Error::gateway(StatusCode::SERVICE_UNAVAILABLE, "ledger_full", message).with_retry_after(Duration::from_secs(5))
 }
 
 impl Drop for Charge {

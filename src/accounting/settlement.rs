@@ -1,21 +1,23 @@
-//! The facts about a call that has ended, and the task that spends them on metrics and the call log.
+//! The facts about a call that has ended, and the task that spends them: on the ledger, on metrics and on the call log.
 
-use std::{
-    net::IpAddr,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use tokio::sync::mpsc;
 
+use super::{
+    attempt::{AttemptRecord, millis},
+    estimate::{self, Asked, Vocabulary},
+    ledger::Ledger,
+};
 use crate::{
     providers::Operation,
+    store::ledger::{AttemptRow, CallRow, Who},
     telemetry::{
-        CallLine, CallLog, Metrics, ModelMetrics, Outcome, TargetMetrics,
+        CallLine, CallLog, Metrics, ModelMetrics, Outcome,
         calls::{AttemptNote, Attempts},
         metrics::Counted,
     },
-    types::{RequestId, Usage},
+    types::{RequestId, UsageSource},
 };
 
 /// Everything worth knowing about one call once it has ended.
@@ -29,18 +31,18 @@ pub struct Settlement {
     pub model: Box<str>,
     /// The configured model that served it; its name is the bounded label of metrics.
     pub served: Option<(Arc<str>, Arc<ModelMetrics>)>,
-    pub key_id: Arc<str>,
-    pub key_name: Arc<str>,
+    pub who: Who,
     pub client: IpAddr,
     pub stream: bool,
+    /// What was asked, for as long as its tokens may have to be counted.
+    pub asked: Asked,
     pub attempts: Vec<AttemptRecord>,
-    /// How it ended.
+    /// How it ended; [`Outcome::Lost`] until it has.
     pub outcome: Outcome,
     /// The status the client saw.
     pub status: u16,
     /// The code of the error the client saw.
     pub error_code: Option<&'static str>,
-    pub usage: Option<Usage>,
     pub finish_reason: Option<Box<str>>,
     /// From arrival to the first real output.
     pub first_output: Option<Duration>,
@@ -54,40 +56,93 @@ pub struct Settlement {
     pub pending: Option<Counted>,
 }
 
-/// One dispatch to a provider.
-#[derive(Debug)]
-pub struct AttemptRecord {
-    pub target: Arc<str>,
-    pub metrics: Arc<TargetMetrics>,
-    /// The model's name at the provider.
-    pub upstream_model: Arc<str>,
-    /// The place of the provider's key in its list.
-    pub key: usize,
-    pub started: Instant,
-    /// `None` while it runs.
-    pub outcome: Option<Outcome>,
-    /// The provider's status, where there was one.
-    pub status: Option<u16>,
-    /// From sending to the first real output of a stream.
-    pub first_token: Option<Duration>,
+/// What settlements are spent on.
+#[derive(Clone, Debug)]
+pub struct Books {
+    pub metrics: Arc<Metrics>,
+    pub log: CallLog,
+    pub ledger: Ledger,
+    /// The name of this gateway in its rows.
+    pub instance: Arc<str>,
 }
 
-/// Takes settlements until the last till is gone, and turns each into metrics and a line of the call log.
-pub async fn settle_all(mut settlements: mpsc::Receiver<Box<Settlement>>, metrics: Arc<Metrics>, log: CallLog) {
+/// With more settlements than this waiting, tokens are no longer counted but estimated by length: a provider that fails
+/// every call must not keep the books from being written.
+const BEHIND: usize = 256;
+
+/// Takes settlements until the last till is gone, and spends each.
+pub async fn settle_all(mut settlements: mpsc::Receiver<Box<Settlement>>, books: Arc<Books>) {
     const BATCH: usize = 64;
     let mut batch = Vec::with_capacity(BATCH);
     while settlements.recv_many(&mut batch, BATCH).await > 0 {
-        for settlement in batch.drain(..) {
-            settlement.observe(&metrics);
-            settlement.log(&log);
+        let mut rows = Vec::with_capacity(batch.len());
+        for mut settlement in batch.drain(..) {
+            if settlements.len() < BEHIND {
+                settlement.count().await;
+            }
+            let row = settlement.row(&books.instance);
+            settlement.observe(&books.metrics, &row);
+            settlement.log(&books.log, &row);
+            rows.push(row);
         }
+        books.ledger.settled(rows);
     }
 }
 
 impl Settlement {
-    fn observe(&self, metrics: &Metrics) {
-        for attempt in &self.attempts {
-            attempt.metrics.attempt(attempt.ended());
+    /// Its row in the ledger, as things stand. Of a call that has not ended, it is the row of one that never will.
+    pub fn row(&self, instance: &Arc<str>) -> CallRow {
+        let attempts = self.attempts.iter().enumerate();
+        CallRow {
+            id: self.id.text(&mut [0; _]).into(),
+            at: i64::try_from(self.at).unwrap_or(i64::MAX),
+            instance: instance.clone(),
+            operation: self.operation.label().into(),
+            requested: self.model.clone(),
+            model: self.served.as_ref().map_or_else(|| "".into(), |(name, _)| name.clone()),
+            who: self.who.clone(),
+            client: Some(self.client.to_string().into()),
+            stream: self.stream,
+            status: self.status,
+            outcome: self.outcome,
+            error_code: self.error_code.map(Into::into),
+            finish_reason: self.finish_reason.clone(),
+            first_output_ms: self.first_output.map(millis),
+            duration_ms: millis(self.duration),
+            overhead_us: u32::try_from(self.overhead.as_micros()).unwrap_or(u32::MAX),
+            bytes_in: self.bytes_in,
+            bytes_out: self.bytes_out,
+            attempts: attempts.map(|(index, attempt)| attempt.row(index + 1, &self.asked)).collect(),
+        }
+    }
+
+    /// Counts the tokens that no provider has counted.
+    pub(super) async fn count(&mut self) {
+        for attempt in self.attempts.iter_mut().filter(|attempt| attempt.is_uncounted()) {
+            let Some(vocabulary) = Vocabulary::of(&attempt.to.upstream_model) else {
+                attempt.counted = Some(estimate::by_script(&self.asked, attempt.said.as_deref()));
+                continue;
+            };
+            let (asked, said) = (self.asked.clone(), attempt.said.take());
+            let counting = move || (estimate::by_vocabulary(&asked, said.as_deref(), vocabulary), said);
+            // Loading a vocabulary takes a tenth of a second: not on a thread that serves calls.
+            if let Ok((counted, said)) = tokio::task::spawn_blocking(counting).await {
+                (attempt.counted, attempt.said) = (Some(counted), said);
+            }
+        }
+    }
+
+    fn observe(&self, metrics: &Metrics, row: &CallRow) {
+        for (attempt, row) in self.attempts.iter().zip(&row.attempts) {
+            let counters = &attempt.to.metrics;
+            counters.attempt(row.outcome);
+            if row.usage_source == UsageSource::Reported {
+                counters.tokens(&row.usage);
+            }
+            match row.cost {
+                Some(cost) => counters.cost(cost),
+                None => note_unpriced(attempt, row),
+            }
         }
         if let Some((_, model)) = &self.served {
             model.ended(self.outcome, self.duration);
@@ -97,34 +152,40 @@ impl Settlement {
             metrics.error(self.outcome);
         }
         metrics.overhead.observe(self.overhead.as_secs_f64());
-        let Some(last) = self.attempts.last() else { return };
-        if let Some(first_token) = last.first_token {
-            last.metrics.first_token(first_token);
-        }
-        if let Some(usage) = &self.usage {
-            last.metrics.tokens(usage);
+        let last = self.attempts.last();
+        if let Some((attempt, first_token)) = last.and_then(|attempt| Some((attempt, attempt.first_token?))) {
+            attempt.to.metrics.first_token(first_token);
         }
     }
 
-    fn log(&self, log: &CallLog) {
+    fn log(&self, log: &CallLog, row: &CallRow) {
         let last = self.attempts.last();
-        let notes = self.attempts.iter().map(|a| AttemptNote { target: a.target.clone(), outcome: a.ended() });
+        let notes = row.attempts.iter().map(|a| AttemptNote { target: a.target.clone(), outcome: a.outcome });
         let notes: Vec<AttemptNote> = notes.collect();
+        let usage = row.attempts.iter().any(|a| a.usage_source != UsageSource::None).then(|| row.usage());
+        let is_stated =
+            row.attempts.iter().all(|a| matches!(a.usage_source, UsageSource::Reported | UsageSource::None));
         log.line(&CallLine {
             unix_millis: self.at + u64::try_from(self.duration.as_millis()).unwrap_or(u64::MAX),
             request_id: self.id,
-            key_id: Some(&self.key_id),
-            key_name: Some(&self.key_name),
+            key_id: Some(&self.who.key_id),
+            key_name: Some(&self.who.key_name),
+            project: &self.who.project,
+            workflow: self.who.workflow.as_deref(),
+            session: self.who.session.as_deref(),
+            step: self.who.step.as_deref(),
             operation: self.operation.label(),
             model: &self.model,
-            target: last.map(|attempt| &*attempt.target),
-            upstream_model: last.map(|attempt| &*attempt.upstream_model),
+            target: last.map(|attempt| &*attempt.to.target),
+            upstream_model: last.map(|attempt| &*attempt.to.upstream_model),
             stream: self.stream,
             status: self.status,
             outcome: self.outcome,
             error: self.error_code,
             attempts: Attempts(&notes),
-            usage: self.usage,
+            usage,
+            usage_is_ours: !is_stated,
+            cost: last.map(|_| row.cost()),
             finish_reason: self.finish_reason.as_deref(),
             ttft: self.first_output,
             duration: self.duration,
@@ -136,9 +197,13 @@ impl Settlement {
     }
 }
 
-impl AttemptRecord {
-    /// An attempt without an outcome of its own was cut short by whatever ended the call.
-    fn ended(&self) -> Outcome {
-        self.outcome.unwrap_or(Outcome::ClientCancel)
+/// Counts an attempt whose price is unknown; a target's first is logged.
+fn note_unpriced(attempt: &AttemptRecord, row: &AttemptRow) {
+    if attempt.to.metrics.unpriced() {
+        tracing::warn!(
+            target = &*row.target,
+            model = &*row.upstream_model,
+            "the price of a model is unknown, so what its calls cost is too; set one under `prices`"
+        );
     }
 }

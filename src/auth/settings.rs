@@ -27,7 +27,7 @@ pub struct KeySettings {
     /// The key that clients present; any text of at least 16 characters without spaces.
     pub value: Secret,
     /// The id of the project its calls are booked on.
-    #[serde(default = "default_project")]
+    #[serde(default = "project")]
     pub project: String,
     /// What its calls are sorted by, beside the project.
     #[serde(default)]
@@ -55,7 +55,7 @@ pub struct AdminSettings {
     pub listen: Option<SocketAddr>,
 }
 
-fn default_project() -> String {
+fn project() -> String {
     DEFAULT_PROJECT.to_owned()
 }
 

@@ -92,7 +92,9 @@ impl Line {
 fn charge(price: &ModelPrice, usage: &Usage, terms: &Terms<'_>, mut line: impl FnMut(&Line)) -> Option<()> {
     let list = price.list(terms.at_ms)?;
     let stack = stack(list, terms)?;
-    let input = usage.total_input();
+    // A provider may report any number; the sum of two is not to wrap.
+    let buckets = Item::ALL.into_iter().filter(|item| item.is_input());
+    let input = buckets.fold(0_u64, |sum, item| sum.saturating_add(item.units(usage)));
     let sells_tokens = stack.iter().any(|card| card.rates.iter().any(|(item, _)| item.is_tokens()));
     let times = factors(&stack);
     let stretches = if list.marginal { stretches(&stack, input) } else { SmallVec::from_slice(&[(input, input)]) };

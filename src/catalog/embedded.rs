@@ -116,6 +116,12 @@ pub fn models(vendor: &str) -> impl Iterator<Item = (&'static str, Price)> {
     })
 }
 
+/// Every vendor with the text of its file.
+#[cfg(test)]
+pub(super) fn texts() -> impl Iterator<Item = (&'static str, &'static str)> {
+    FILES.iter().map(|file| (file.vendor, file.text))
+}
+
 fn file(vendor: &str) -> Option<&'static File> {
     FILES.binary_search_by_key(&vendor, |file| file.vendor).ok().map(|at| &FILES[at])
 }

@@ -150,3 +150,6 @@ impl Price {
         matches!(self, Self::Unknown)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,7 @@
 //! What `serve` prints when it is ready: one screen that says what is bound, what was found, what is missing, and what
 //! to paste next.
 
-use std::{fmt::Write, io::Write as _, net::SocketAddr, time::Duration};
+use std::{fmt::Write, io::Write as _, net::SocketAddr, sync::Arc, time::Duration};
 
 use crate::{
     config::{Loaded, Source},
@@ -20,6 +20,8 @@ pub(super) struct Screen {
     models: Vec<String>,
     notes: Vec<String>,
     warnings: String,
+    /// Targets whose price is unknown.
+    unpriced: Vec<String>,
     declared_keys: usize,
     example_model: String,
     https: bool,
@@ -65,10 +67,17 @@ impl Screen {
             models: models.collect(),
             notes: loaded.notes.clone(),
             warnings: if loaded.warnings.0.is_empty() { String::new() } else { loaded.warnings.to_string() },
+            unpriced: Vec::new(),
             declared_keys: settings.keys.len(),
             example_model: example(&settings.models.keys().map(String::as_str).collect::<Vec<_>>()),
             https: settings.tls.is_some(),
         }
+    }
+
+    /// With the targets whose price is unknown, which only a running gateway knows.
+    #[must_use]
+    pub(super) fn with_unpriced(self, unpriced: Vec<Arc<str>>) -> Self {
+        Self { unpriced: unpriced.iter().map(ToString::to_string).collect(), ..self }
     }
 
     /// Prints the screen. A closed standard output is nobody's problem.
@@ -93,6 +102,10 @@ impl Screen {
         };
         let _ = writeln!(out, "  keys       {stored}, {} declared in the file", self.declared_keys);
         list(&mut out, "notes", &self.notes);
+        if !self.unpriced.is_empty() {
+            let _ = writeln!(out, "\nNo price is known for these targets, so what their calls cost will be unknown:\n");
+            list(&mut out, "unpriced", &self.unpriced);
+        }
         if !self.warnings.is_empty() {
             let _ = writeln!(out, "\n{}", self.warnings.trim_end());
         }

@@ -71,6 +71,7 @@ async fn announce(app: &App, screen: screen::Screen, clock: &Clock, started: Ins
         made.stored_keys = Some(app.stored_keys().await.map_err(Failed::wrong)?);
     }
     made.ready_in = clock.now() - started;
+    let screen = screen.with_unpriced(app.gateway.snapshot.load().unpriced());
     screen.show(&made);
     Ok(())
 }
@@ -120,6 +121,6 @@ async fn run_until_stopped(app: App, signals: Signals) -> Result<(), Failed> {
 fn failed(error: StartError) -> Failed {
     match error {
         StartError::Config(_) | StartError::Tls(_) | StartError::Log(_) => Failed::misconfigured(error),
-        StartError::Listen { .. } | StartError::Store(_) => Failed::wrong(error),
+        StartError::Listen { .. } | StartError::Store(_) | StartError::Ledger(_) => Failed::wrong(error),
     }
 }

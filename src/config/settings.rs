@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::{
+    accounting::settings::Settings as LedgerSettings,
     auth::settings::{AdminSettings, KeySettings, Settings as AuthSettings},
     http::settings::{Settings as ServerSettings, Tls},
     providers::settings::{ProviderSettings, Timeout},
@@ -33,6 +34,8 @@ pub struct Settings {
     pub server: ServerSettings,
     /// Logs.
     pub log: LogSettings,
+    /// The journal, and the writer that ships it to the database.
+    pub ledger: LedgerSettings,
     /// The guard against key guessing.
     pub auth: AuthSettings,
     /// The admin API.
@@ -72,6 +75,7 @@ impl Default for Settings {
             tls: None,
             server: ServerSettings::default(),
             log: LogSettings::default(),
+            ledger: LedgerSettings::default(),
             auth: AuthSettings::default(),
             admin: AdminSettings::default(),
             timeout: Settings::TIMEOUT,

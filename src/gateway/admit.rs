@@ -4,9 +4,10 @@ use http::StatusCode;
 
 use super::{Call, Gateway};
 use crate::{
-    accounting::{Charge, Settlement},
+    accounting::{Asked, Charge, Settlement, who},
     error::Error,
     routing::Resolved,
+    store::ledger::Who,
     telemetry::Outcome,
 };
 
@@ -22,15 +23,14 @@ pub(super) fn admit(gateway: &Gateway, call: &Call) -> Result<(Resolved, Charge)
         operation: call.operation,
         model: call.model.as_str().into(),
         served: None,
-        key_id: call.principal.id.clone(),
-        key_name: call.principal.name.clone(),
+        who: asking(call),
         client: call.client,
         stream: call.stream,
+        asked: Asked::of(&call.envelope),
         attempts: Vec::with_capacity(1),
-        outcome: Outcome::Internal,
+        outcome: Outcome::Lost,
         status: 0,
         error_code: None,
-        usage: None,
         finish_reason: None,
         first_output: None,
         duration: Default::default(),
@@ -43,6 +43,18 @@ pub(super) fn admit(gateway: &Gateway, call: &Call) -> Result<(Resolved, Charge)
     charge.served_by(&route.model.name, call.snapshot.model_metrics(call.operation, &route.model.name));
     gateway.retries.deposit();
     Ok((route, charge))
+}
+
+/// On whose behalf the call is made: what its key says, and what it says itself.
+fn asking(call: &Call) -> Who {
+    let key = Who {
+        project: call.principal.project.clone(),
+        key_id: call.principal.id.clone(),
+        key_name: call.principal.name.clone(),
+        tags: call.principal.tags.to_vec(),
+        ..Who::default()
+    };
+    who::asking(key, &call.headers, &call.envelope)
 }
 
 /// The one resolver decides what the name means; the key must list the name as written or as resolved.

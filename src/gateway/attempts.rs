@@ -20,7 +20,7 @@ use super::{
     failure::{Failed, Failure, Next},
 };
 use crate::{
-    accounting::{AttemptRecord, Charge},
+    accounting::{Charge, Destination},
     error::Error,
     routing::{self, Acquire, Candidate, Outcome as Health, Permit, Reason, Resolved, Rest},
     telemetry::Outcome,
@@ -61,10 +61,16 @@ pub(super) async fn run(
                 charge.attempt_ended(Outcome::Ok, Some(200));
                 return Ok(Committed { answer, candidate, permit, until: until.total });
             }
-            Err(failure) => {
+            Err(mut failure) => {
                 permit.report(failure.health, gateway.clock.now());
                 let status = failure.provider.as_ref().map(|answer| answer.status.as_u16());
                 charge.attempt_ended(failure.outcome, status);
+                if let Some(heard) = failure.heard.take() {
+                    charge.heard(heard.stated, heard.said);
+                }
+                if matches!(failure.next, Next::Again(_)) {
+                    charge.attempt_unsent();
+                }
                 trail.failed(candidate, failure)?;
             }
         }
@@ -272,15 +278,14 @@ impl<'a> Trail<'a> {
             let metrics = snapshot.model_metrics(self.call.operation, &candidate.model.name);
             charge.served_by(&candidate.model.name, metrics);
         }
-        charge.attempt_started(AttemptRecord {
+        let outlet = snapshot.outlet(&candidate.target);
+        charge.attempt_started(Destination {
             target: candidate.target.label.clone(),
-            metrics: snapshot.outlet(&candidate.target).metrics.clone(),
+            provider: candidate.target.provider.name.clone(),
             upstream_model: candidate.upstream_model.clone(),
+            price: outlet.prices.of(&candidate.upstream_model),
             key: permit.key().index,
-            started: self.now(),
-            outcome: None,
-            status: None,
-            first_token: None,
+            metrics: outlet.metrics.clone(),
         });
     }
 
@@ -360,7 +365,8 @@ impl<'a> Trail<'a> {
         );
         let error = Error::upstream(status, code, message).with_retry_after(wait);
         let outcome = if limited { Outcome::RateLimited } else { Outcome::UpstreamError };
-        let failure = Failure { outcome, health: Health::NoFault, next: Next::Nowhere, provider: None, error };
+        let failure =
+            Failure { outcome, health: Health::NoFault, next: Next::Nowhere, provider: None, heard: None, error };
         Failed { failure, target: None }
     }
 }

@@ -5,7 +5,7 @@ use std::{net::IpAddr, sync::Arc, time::Instant};
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 
-use super::Snapshot;
+use super::{Snapshot, headers};
 use crate::{
     auth::Principal,
     error::Error,
@@ -43,6 +43,8 @@ pub struct Call {
     pub stream: bool,
     /// Whether the client asked for usage in its stream.
     pub asked_usage: bool,
+    /// Whether it asked for the cost beside it.
+    pub asked_cost: bool,
     /// How many answers were asked for: `n` for each prompt.
     pub choices: u32,
 }
@@ -58,6 +60,7 @@ impl Call {
         let model = model(&envelope)?;
         let stream = flag(&envelope, "stream")? && operation.streams();
         let asked_usage = asks_usage(&envelope)?;
+        let asked_cost = stream && headers::says_yes(&headers, &headers::names::INCLUDE_COST);
         let choices = choices(&envelope)?.saturating_mul(prompts(&envelope, operation));
         check_input(&envelope, operation)?;
         let call = Self {
@@ -72,6 +75,7 @@ impl Call {
             model,
             stream,
             asked_usage,
+            asked_cost,
             choices,
         };
         Ok(call)

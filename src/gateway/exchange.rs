@@ -202,10 +202,26 @@ impl Wait<'_> {
         response: Response<UpstreamBody>,
         first: Option<Bytes>,
     ) -> Result<Answer, Failure> {
-        let (parts, mut rest) = response.into_parts();
+        let (parts, rest) = response.into_parts();
+        let mut observer = StreamObserver::new(shape(call.operation), call.choices);
+        match self.hold_back(&mut observer, rest, first).await {
+            Ok((held, frames, rest)) => {
+                let live = LiveStream { held, frames, observer, rest };
+                Ok(Answer { headers: parts.headers, content: Content::Stream(Box::new(live)) })
+            }
+            Err(failure) => Err(failure.after(observer.take_stated(), None)),
+        }
+    }
+
+    /// Reads up to the first real output: the frames so far, their reader, and the rest.
+    async fn hold_back(
+        &self,
+        observer: &mut StreamObserver,
+        mut rest: UpstreamBody,
+        first: Option<Bytes>,
+    ) -> Result<(Vec<Frame>, FrameReader, UpstreamBody), Failure> {
         let mut frames = FrameReader::new(MAX_FRAME);
         first.into_iter().for_each(|first| frames.push(first));
-        let mut observer = StreamObserver::new(shape(call.operation), call.choices);
         let mut held = Vec::with_capacity(2);
         let mut held_bytes = 0;
         let (deadline, outcome) = self.before_output();
@@ -217,8 +233,7 @@ impl Wait<'_> {
                     Seen::Malformed(what) => return Err(Failure::malformed(self.provider, what)),
                     Seen::Output => {
                         held.push(frame);
-                        let live = LiveStream { held, frames, observer, rest };
-                        return Ok(Answer { headers: parts.headers, content: Content::Stream(Box::new(live)) });
+                        return Ok((held, frames, rest));
                     }
                     Seen::Silent | Seen::Preamble | Seen::UsageOnly => {
                         // Comments of a few bytes are counted with what it costs to hold them.
@@ -253,7 +268,7 @@ impl Wait<'_> {
             held.push(piece);
             if held.len() > HOLD_WHOLE {
                 let held = held.into_pieces();
-                let mut tap = Tap::new(&["usage", "model"], 64 * 1024);
+                let mut tap = Tap::new(&["usage", "id", "service_tier"], 64 * 1024);
                 held.iter().for_each(|piece| tap.feed(piece));
                 return Ok(Answer { headers: parts.headers, content: Content::Large { held, rest: body, tap } });
             }
@@ -261,7 +276,7 @@ impl Wait<'_> {
         let body = held.join();
         let reply = openai_chat::read_reply(shape, &body).map_err(|bad| self.bad_reply(bad))?;
         if !reply.has_output {
-            return Err(Failure::empty(self.provider));
+            return Err(Failure::empty(self.provider).after(reply.stated, reply.said));
         }
         Ok(Answer { headers: parts.headers, content: Content::Whole { body, reply } })
     }

@@ -13,7 +13,7 @@ use crate::{
     routing::{Outcome as Health, Reason},
     telemetry::Outcome,
     upstream::SendError,
-    wire::openai_chat::{ErrorClass, ProviderError},
+    wire::openai_chat::{ErrorClass, ProviderError, Said, Stated},
 };
 
 /// An attempt that gave no answer to commit.
@@ -25,8 +25,17 @@ pub(super) struct Failure {
     pub next: Next,
     /// The provider's own answer, if it gave one.
     pub provider: Option<Box<ProviderAnswer>>,
+    /// What it consumed, as far as it was heard.
+    pub heard: Option<Box<Heard>>,
     /// What the client hears if this was the last attempt.
     pub error: Error,
+}
+
+/// What came of an answer that failed.
+#[derive(Debug)]
+pub(super) struct Heard {
+    pub stated: Stated,
+    pub said: Option<Said>,
 }
 
 /// What a provider said when it refused, ready to be passed on.
@@ -66,7 +75,7 @@ impl Failed {
         let error = Error::gateway(StatusCode::SERVICE_UNAVAILABLE, "gateway_shutting_down", message)
             .with_retry_after(Duration::from_secs(1));
         let (outcome, health, next) = (Outcome::RefusedByGateway, Health::NoFault, Next::Nowhere);
-        Self { failure: Failure { outcome, health, next, provider: None, error }, target: None }
+        Self { failure: Failure { outcome, health, next, provider: None, heard: None, error }, target: None }
     }
 
     /// Settles the charge and turns the failure into the answer for the client.
@@ -139,7 +148,8 @@ impl Failure {
 
     /// The request cannot be made into one for this provider.
     pub(super) fn request(error: Error) -> Self {
-        Self { outcome: Outcome::BadRequest, health: Health::NoFault, next: Next::Nowhere, provider: None, error }
+        let (outcome, health, next) = (Outcome::BadRequest, Health::NoFault, Next::Nowhere);
+        Self { outcome, health, next, provider: None, heard: None, error }
     }
 
     /// The provider refused, by status or by an error inside a 200.
@@ -157,13 +167,21 @@ impl Failure {
         error.retryable = matches!(rules.next, Next::Anywhere(_));
         error.retry_after = retry_after;
         error.param = said.param.clone().map(Into::into);
-        Self { outcome: rules.outcome, health: rules.health, next: rules.next, provider: answer, error }
+        let Rules { outcome, health, next, .. } = rules;
+        Self { outcome, health, next, provider: answer, heard: None, error }
     }
 
     fn of_target(outcome: Outcome, reason: Reason, status: u16, code: &'static str, message: String) -> Self {
         let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
         let error = Error::upstream(status, code, message);
-        Self { outcome, health: Health::Failure, next: Next::Anywhere(reason), provider: None, error }
+        let (health, next) = (Health::Failure, Next::Anywhere(reason));
+        Self { outcome, health, next, provider: None, heard: None, error }
+    }
+
+    /// With what the provider stated, and said, before it failed.
+    pub(super) fn after(mut self, stated: Stated, said: Option<Said>) -> Self {
+        self.heard = Some(Box::new(Heard { stated, said }));
+        self
     }
 
     fn because(mut self, cause: String) -> Self {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use super::Call;
-use crate::{providers::ProviderKey, routing::Candidate};
+use crate::{providers::ProviderKey, routing::Candidate, types::Nanos, wire::openai_chat};
 
 /// Headers of ours.
 pub mod names {
@@ -18,6 +18,10 @@ pub mod names {
     pub const TARGET: HeaderName = HeaderName::from_static("x-switchboard-target");
     pub const ATTEMPTS: HeaderName = HeaderName::from_static("x-switchboard-attempts");
     pub const OVERHEAD: HeaderName = HeaderName::from_static("x-switchboard-overhead-ms");
+    /// What a whole answer cost, in dollars.
+    pub const COST: HeaderName = HeaderName::from_static("x-switchboard-cost-usd");
+    /// Of a client that wants to see the cost of a stream beside its usage.
+    pub const INCLUDE_COST: HeaderName = HeaderName::from_static("x-switchboard-include-cost");
     pub const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 }
 
@@ -100,6 +104,16 @@ pub(super) fn for_client(headers: &mut HeaderMap) {
     if let Some(id) = headers.remove(&names::REQUEST_ID) {
         headers.insert(names::UPSTREAM_REQUEST_ID, id);
     }
+}
+
+/// What the provider says the answer cost: LiteLLM says it in a header.
+pub(super) fn cost(headers: &HeaderMap) -> Option<Nanos> {
+    openai_chat::read_dollars(headers.get("x-litellm-response-cost")?.to_str().ok()?)
+}
+
+/// Whether a client's header says yes.
+pub(super) fn says_yes(headers: &HeaderMap, name: &HeaderName) -> bool {
+    headers.get(name).is_some_and(|value| matches!(value.as_bytes().trim_ascii(), b"true" | b"1"))
 }
 
 /// Headers that a provider's own front door sets for browsers, and ones that would pass for ours.

@@ -18,6 +18,7 @@ mod exchange;
 mod failure;
 mod headers;
 mod params;
+mod prices;
 mod reply;
 mod snapshot;
 
@@ -28,6 +29,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use call::{Arrival, Call};
 pub use headers::names;
+pub use prices::Prices;
 pub use reply::{BrokenOff, Reply, ReplyBody};
 pub use snapshot::{Outlet, Snapshot};
 

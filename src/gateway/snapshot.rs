@@ -4,7 +4,9 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use http::Uri;
 
+use super::Prices;
 use crate::{
+    catalog::Price,
     providers::Operation,
     routing::{
         Routes, Target,
@@ -38,6 +40,7 @@ pub struct Outlet {
     /// Where each operation is served, in the order of [`Operation::ALL`].
     pub uris: [Uri; Operation::ALL.len()],
     pub metrics: Arc<TargetMetrics>,
+    pub prices: Arc<Prices>,
 }
 
 impl Snapshot {
@@ -63,6 +66,15 @@ impl Snapshot {
 
     pub fn outlet(&self, target: &Target) -> &Outlet {
         &self.outlets[target.index]
+    }
+
+    /// The labels of targets whose one model has no price that is known, in order.
+    pub fn unpriced(&self) -> Vec<Arc<str>> {
+        let is_unpriced = |target: &&Arc<Target>| self.outlet(target).prices.fixed().is_some_and(Price::is_unknown);
+        let mut labels: Vec<_> = self.routes.targets().filter(is_unpriced).map(|target| target.label.clone()).collect();
+        labels.sort();
+        labels.dedup();
+        labels
     }
 
     pub fn model_metrics(&self, operation: Operation, model: &str) -> &Arc<ModelMetrics> {

@@ -30,7 +30,7 @@ use tokio_util::sync::CancellationToken;
 pub use self::{
     behaviour::{Behaviour, ContentLength, Encoding, LineEnding, Rate, Reset, ToolCall, UsageMode, UsageScript},
     options::Options,
-    record::{Outcome, Recorded},
+    record::{Billed, Outcome, Recorded},
 };
 use self::{record::Log, script::Scripts};
 use crate::types::{Clock, Tasks};

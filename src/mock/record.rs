@@ -39,6 +39,16 @@ pub struct Recorded {
     /// The number of the connection it came on, from 1.
     pub connection: u64,
     outcome: Arc<OnceLock<Outcome>>,
+    billed: Arc<OnceLock<Billed>>,
+}
+
+/// What a whole answer is billed for, whether or not it says so and whether or not it arrives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Billed {
+    /// The answer's id; embeddings have none.
+    pub id: Option<String>,
+    pub prompt_tokens: u64,
+    pub completion_tokens: u64,
 }
 
 /// What became of an answer.
@@ -80,6 +90,7 @@ pub(super) struct Exchange {
     log: Arc<Log>,
     clock: Clock,
     outcome: Arc<OnceLock<Outcome>>,
+    billed: Arc<OnceLock<Billed>>,
     pub(super) number: u64,
     pub(super) at: Instant,
     pub(super) bytes_sent: u64,
@@ -89,6 +100,11 @@ impl Recorded {
     /// What became of the answer, as of now.
     pub fn outcome(&self) -> Outcome {
         self.outcome.get().copied().unwrap_or(Outcome::Pending)
+    }
+
+    /// What the answer is billed for; `None` for a refusal.
+    pub fn billed(&self) -> Option<&Billed> {
+        self.billed.get()
     }
 }
 
@@ -100,6 +116,7 @@ impl Log {
             log: self.clone(),
             clock: clock.clone(),
             outcome: Arc::default(),
+            billed: Arc::default(),
             number: self.number.fetch_add(1, Ordering::Relaxed) + 1,
             at: clock.now(),
             bytes_sent: 0,
@@ -171,8 +188,14 @@ impl Exchange {
             http_version: head.version,
             connection,
             outcome: self.outcome.clone(),
+            billed: self.billed.clone(),
         };
         self.log.kept().push(request);
+    }
+
+    /// The answer will be billed for this.
+    pub(super) fn bill(&self, billed: Billed) {
+        let _ = self.billed.set(billed);
     }
 
     /// All of the answer was handed over.

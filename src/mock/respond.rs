@@ -174,7 +174,8 @@ fn answer(
         let length = if script.invalid_json { json.len() / 2 } else { json.len() };
         (Reply::Whole(Bytes::from(json).slice(..length), false), "application/json")
     } else {
-        let reply = Reply::new(endpoint, ask, script, exchange.number, seconds)?;
+        let (reply, billed) = Reply::new(endpoint, ask, script, exchange.number, seconds)?;
+        billed.into_iter().for_each(|billed| exchange.bill(billed));
         let content_type = if reply.is_stream() { "text/event-stream; charset=utf-8" } else { "application/json" };
         (reply, content_type)
     };

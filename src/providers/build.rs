@@ -37,6 +37,7 @@ impl Provider {
         let (origin, prefix) = base(kind, vendor, settings, mock)?;
         Ok(Self {
             name: name.into(),
+            kind: vendor.map_or(MOCK, |vendor| vendor.name),
             origin,
             prefix,
             keys: keys(vendor, settings)?,

@@ -19,6 +19,8 @@ use crate::types::{Period, Secret};
 pub struct Provider {
     /// The operator's name for it; the `provider` label of metrics.
     pub name: Arc<str>,
+    /// The name of its vendor's row, which prices are found by.
+    pub kind: &'static str,
     /// Scheme and authority of its API.
     pub origin: Origin,
     /// The path its API begins with, for example `/v1`; no slash at the end.

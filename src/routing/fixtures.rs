@@ -34,6 +34,7 @@ pub(super) fn provider(name: &str, keys: &[&str]) -> Arc<Provider> {
         Arc::new(ProviderKey { index, header: Some((AUTHORIZATION, value)), secret: None })
     });
     Arc::new(Provider {
+        kind: "openai_compatible",
         name: name.into(),
         origin: Origin {
             scheme: uri::Scheme::HTTPS,

@@ -78,6 +78,14 @@ impl Target {
         }
     }
 
+    /// The one upstream model that it leads to; `None` where there is a `*`.
+    pub fn fixed_model(&self) -> Option<Arc<str>> {
+        match &self.upstream {
+            Upstream::Fixed(name) => Some(name.clone()),
+            Upstream::Pattern(_) => None,
+        }
+    }
+
     /// The least busy key that is well, taking turns among equals. A key that ends its rest gets one probe.
     pub fn acquire(&self, now: Instant) -> Acquire {
         self.slots.acquire(now)

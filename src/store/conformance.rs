@@ -7,7 +7,9 @@ use jiff::{Timestamp, ToSpan};
 use super::{
     AuditRow, Db, KeyEdit, KeyHash, KeyRow, NewKey, ProjectRow,
     audit::{self, AuditFilter},
-    keys, projects, secrets,
+    keys, projects,
+    run::on,
+    secrets,
 };
 
 /// Runs every function on a fresh database each.
@@ -43,6 +45,7 @@ conforms!(
     projects_are_made_once_and_listed_by_id,
     the_audit_log_keeps_what_fits_newest_first,
     secrets_are_replaced_and_the_first_one_wins,
+    what_the_version_before_writes_is_understood,
 );
 
 fn new_key(n: u32, name: &str) -> NewKey {
@@ -263,4 +266,18 @@ async fn secrets_are_replaced_and_the_first_one_wins(db: &Db) {
     secrets::put(db, "admin", &two, 2).await.unwrap();
     assert_eq!(secrets::get(db, "admin").await.unwrap(), Some(two));
     assert_eq!(secrets::get(db, "other").await.unwrap(), None);
+}
+
+/// While gateways are replaced one by one, the old ones know nothing of columns that were added.
+async fn what_the_version_before_writes_is_understood(db: &Db) {
+    const INSERT: &str = "insert into keys (id, name, hash, hint, models, enabled, expires_at, created_at, version) \
+                          values ('01K', 'old', $1, 'hint', '[\"*\"]', true, null, 0, 1)";
+    let hash = KeyHash::of("old");
+    let inserted: Result<(), super::StoreError> = on!(db, |connection| {
+        sqlx::query(INSERT).bind(hash.to_string()).execute(connection).await?;
+        Ok(())
+    });
+    inserted.unwrap();
+    let row = keys::find_by_hash(db, &hash).await.unwrap().unwrap();
+    assert_eq!((row.project.as_str(), row.tags.as_slice()), ("default", [].as_slice()));
 }

@@ -132,7 +132,7 @@ impl Db {
     pub async fn pending(data_dir: &Path, database: Option<&DatabaseSettings>) -> Result<Vec<Step>, StoreError> {
         match database {
             None => sqlite::pending(data_dir).await,
-            Some(settings) => postgres::Server::new(settings)?.pending().await,
+            Some(settings) => Box::pin(postgres::Server::new(settings)?.pending()).await,
         }
     }
 
@@ -143,7 +143,7 @@ impl Db {
     pub async fn migrate(data_dir: &Path, database: Option<&DatabaseSettings>) -> Result<Vec<Step>, StoreError> {
         match database {
             None => sqlite::migrate(data_dir).await,
-            Some(settings) => postgres::Server::new(settings)?.migrate().await,
+            Some(settings) => Box::pin(postgres::Server::new(settings)?.migrate()).await,
         }
     }
 

@@ -6,6 +6,11 @@ use std::{
 };
 
 use futures_util::future::join_all;
+use tokio::{
+    io::copy_bidirectional,
+    net::{TcpListener, TcpStream},
+};
+use tokio_util::sync::CancellationToken;
 
 use super::{
     DatabaseSettings, Db, StoreError, keys, projects,
@@ -137,18 +142,18 @@ async fn a_stopped_or_frozen_server_fails_in_time_and_works_again_within_five_se
 
     for frozen in [false, true] {
         if frozen {
-            server.pause()
+            server.pause();
         } else {
-            server.stop()
+            server.stop();
         }
         // More than there are connections, so that each of them is found dead by somebody.
         let (outcomes, took) = timed(join_all((0..30).map(|_| keys::count(&db)))).await;
         assert!(outcomes.iter().all(Result::is_err), "frozen: {frozen}: {outcomes:?}");
         assert!(took < Duration::from_secs(11), "frozen: {frozen}: {took:?}");
         if frozen {
-            server.resume()
+            server.resume();
         } else {
-            server.restart()
+            server.restart();
         }
         let (worked, took) = timed(async {
             while keys::count(&db).await.is_err() {
@@ -162,14 +167,58 @@ async fn a_stopped_or_frozen_server_fails_in_time_and_works_again_within_five_se
     }
 }
 
+/// Forwards connections to `server` until it is told to swallow: those that are open then stay open and silent, as when
+/// the other machine is gone without a word. New ones are forwarded.
+async fn swallowing_proxy(server: u16, swallow: CancellationToken, tasks: Tasks) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tasks.clone().spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            let swallow = match swallow.is_cancelled() {
+                true => CancellationToken::new(),
+                false => swallow.clone(),
+            };
+            tasks.spawn(async move {
+                let mut server = TcpStream::connect(("127.0.0.1", server)).await.unwrap();
+                tokio::select! {
+                    _ = copy_bidirectional(&mut client, &mut server) => {}
+                    () = swallow.cancelled() => std::future::pending().await,
+                }
+            });
+        }
+    });
+    port
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_that_went_silent_are_found_out_before_a_query_is_sent() {
+    let settings = postgres_settings();
+    let url = settings.url.expose();
+    let port: u16 = url.rsplit([':', '/']).nth(1).unwrap().parse().unwrap();
+    let (swallow, tasks) = (CancellationToken::new(), Tasks::new());
+    let proxy = swallowing_proxy(port, swallow.clone(), tasks).await;
+    let url = url.replace(&format!(":{port}/"), &format!(":{proxy}/"));
+    let db = open(&DatabaseSettings::at(Secret::new(url))).await.unwrap();
+    let all_connections = || join_all((0..10).map(|_| keys::count(&db)));
+    assert!(all_connections().await.iter().all(Result::is_ok));
+    swallow.cancel();
+    // A connection is asked only when it has not been used for a moment.
+    Clock::Real.sleep(Duration::from_millis(1_100)).await;
+    let (worked, took) = timed(all_connections()).await;
+    assert!(worked.iter().all(Result::is_ok), "{worked:?}");
+    assert!(took < Duration::from_secs(5), "{took:?}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_comes_after_the_gateway_is_migrated_and_used() {
     let mut server = PrivatePostgres::start();
     server.stop();
-    let settings = DatabaseSettings::at(Secret::new(server.url("postgres")));
+    let url = server.url("postgres").replace('@', ":canary-password@");
+    let settings = DatabaseSettings::at(Secret::new(url));
     assert!(matches!(open(&settings).await.unwrap_err(), StoreError::Unreachable { .. }));
     let (opened, took) = timed(Db::open_or_wait(Path::new(NOWHERE), Some(&settings))).await;
     let (db, waiting) = opened.unwrap();
+    assert!(!format!("{db:?} {waiting:?}").contains("canary"));
     assert!(took < Duration::from_secs(6), "{took:?}");
     let tasks = Tasks::new();
     tasks.spawn(waiting.unwrap().run(Clock::Real, tasks.stopping()));
@@ -186,4 +235,53 @@ async fn a_server_that_comes_after_the_gateway_is_migrated_and_used() {
     assert_eq!(count, 0);
     assert!(took < Duration::from_secs(5), "{took:?}");
     assert!(tasks.shut_down(&Clock::Real, Duration::from_secs(5)).await);
+}
+
+#[tokio::test]
+async fn the_url_says_how_far_the_server_is_trusted() {
+    let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+    let (cert, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+    let server = PrivatePostgres::start_with("ssl = on\n", &[("server.crt", &cert), ("server.key", &key)]);
+    let folder = tempfile::tempdir().unwrap();
+    let ca = folder.path().join("ca.pem");
+    std::fs::write(&ca, cert).unwrap();
+
+    let url = server.url("postgres");
+    let trusting = format!("sslmode=verify-full&sslrootcert={}", ca.display());
+    let elsewhere = url.replace("127.0.0.1", "localhost");
+    let cases = [
+        (format!("{url}?sslmode=disable"), Some(false)),
+        (format!("{url}?sslmode=prefer"), Some(true)),
+        (format!("{url}?sslmode=require"), Some(true)),
+        (format!("{url}?{trusting}"), Some(true)),
+        (format!("{url}?sslmode=verify-full"), None),
+        (format!("{elsewhere}?{trusting}"), None),
+        (format!("{url}?sslmode=verify-full&sslrootcert={}", folder.path().join("no.pem").display()), None),
+    ];
+    for (url, encrypted) in cases {
+        let opened = open(&DatabaseSettings::at(Secret::new(url.as_str()))).await;
+        match encrypted {
+            Some(encrypted) => {
+                let asked = "select ssl from pg_stat_ssl where pid = pg_backend_pid()";
+                let ssl: bool = sqlx::query_scalar(asked).fetch_one(pool(&opened.unwrap())).await.unwrap();
+                assert_eq!(ssl, encrypted, "{url}");
+            }
+            None => assert!(matches!(&opened, Err(StoreError::Refused { .. })), "{url}: {opened:?}"),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_comes_with_the_tables_of_a_newer_version_is_not_used() {
+    let mut server = PrivatePostgres::start();
+    let settings = DatabaseSettings::at(Secret::new(server.url("postgres")));
+    let db = open(&settings).await.unwrap();
+    sqlx::query("update schema_floor set version = 9999").execute(pool(&db)).await.unwrap();
+    server.stop();
+    let (db, waiting) = Box::pin(Db::open_or_wait(Path::new(NOWHERE), Some(&settings))).await.unwrap();
+    server.restart();
+    let tasks = Tasks::new();
+    waiting.unwrap().run(Clock::Real, tasks.stopping()).await;
+    let error = keys::count(&db).await.unwrap_err();
+    assert!(matches!(error, StoreError::Query(sqlx::Error::PoolClosed)), "{error:?}");
 }

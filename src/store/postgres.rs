@@ -1,6 +1,6 @@
 //! Opens a PostgreSQL database: its URL, a bounded pool, migrations under a lock that all replicas share.
 
-use std::time::Duration;
+use std::{fmt, io::ErrorKind, time::Duration};
 
 use sqlx::{
     ConnectOptions, Connection, Executor, PgConnection, PgPool,
@@ -33,7 +33,7 @@ const MIGRATE_TIMEOUT: Duration = Duration::from_secs(600);
 const MIGRATION_LOCK: i64 = 0x7362_6d69_6772_6174;
 
 /// A server, and how to talk to it.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct Server {
     options: PgConnectOptions,
     settings: DatabaseSettings,
@@ -82,9 +82,10 @@ impl Server {
     /// # Errors
     /// [`StoreError::Unreachable`] when the server is not there, which may pass; anything else does not.
     pub(super) async fn prepare(&self) -> Result<Vec<Step>, StoreError> {
+        // On the heap: this is done once, and would make every future large that starts a gateway.
         match self.settings.migrate {
-            MigrateMode::Auto => self.migrate().await,
-            MigrateMode::Manual => match self.pending().await? {
+            MigrateMode::Auto => Box::pin(self.migrate()).await,
+            MigrateMode::Manual => match Box::pin(self.pending()).await? {
                 steps if steps.is_empty() => Ok(steps),
                 steps => Err(StoreError::Pending { at: self.at.clone(), steps }),
             },
@@ -147,12 +148,36 @@ impl Server {
         let at = || self.at.clone();
         super::run::within(patience, work).await.map_err(|error| match error {
             StoreError::NoAnswer => StoreError::Unreachable { at: at(), why: "it does not answer".to_owned() },
-            StoreError::Query(error) if is_absent(&error) => {
+            StoreError::Query(error) if self.is_absent(&error) => {
                 StoreError::Unreachable { at: at(), why: error.to_string() }
             }
             StoreError::Query(source) => StoreError::Refused { at: at(), source },
             error => error,
         })
+    }
+
+    /// Whether the server was not there, was starting or was full, so that it may be there in a moment.
+    fn is_absent(&self, error: &sqlx::Error) -> bool {
+        /// `too_many_connections`, and the three ways in which a server says that it is starting or stopping.
+        const PASSING: [&str; 4] = ["53300", "57P01", "57P02", "57P03"];
+        match error {
+            sqlx::Error::Io(error) => match error.kind() {
+                // A certificate that is not trusted.
+                ErrorKind::InvalidData => false,
+                // Of a socket, the server is not there; of a certificate, the file is not.
+                ErrorKind::NotFound | ErrorKind::PermissionDenied => self.options.get_socket().is_some(),
+                _ => true,
+            },
+            sqlx::Error::Database(error) => error.code().is_some_and(|code| PASSING.contains(&&*code)),
+            _ => false,
+        }
+    }
+}
+
+/// The options hold the password, and would print it.
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server").field("at", &self.at).finish_non_exhaustive()
     }
 }
 
@@ -193,18 +218,8 @@ async fn limit(connection: &mut PgConnection, statement_millis: u128) -> Result<
 async fn ping(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     let clock = Clock::Real;
     let deadline = clock.now() + PING_TIMEOUT;
-    clock.timeout_at(deadline, connection.ping()).await.unwrap_or(Err(sqlx::Error::PoolTimedOut))
-}
-
-/// Whether the server was not there, was starting or was full, so that it may be there in a moment.
-fn is_absent(error: &sqlx::Error) -> bool {
-    /// `too_many_connections`, and the three ways in which a server says that it is starting or stopping.
-    const PASSING: [&str; 4] = ["53300", "57P01", "57P02", "57P03"];
-    match error {
-        sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut => true,
-        sqlx::Error::Database(error) => error.code().is_some_and(|code| PASSING.contains(&&*code)),
-        _ => false,
-    }
+    let silence = || std::io::Error::new(ErrorKind::TimedOut, "the server does not answer");
+    clock.timeout_at(deadline, connection.ping()).await.unwrap_or_else(|_| Err(sqlx::Error::Io(silence())))
 }
 
 /// `postgres://switchboard@db:5432/switchboard`.

@@ -75,12 +75,18 @@ impl<D: Database> Drop for Held<D> {
     }
 }
 
+/// Runs `work`, which stands on the heap: every future that asks the store would hold the whole of it otherwise, for
+/// either database, and be large. The database is real, so its time is, too.
+///
 /// # Errors
-/// Those of `work`, and [`StoreError::NoAnswer`] after `patience`. The database is real, so its time is, too.
-pub(super) async fn within<T>(
+/// Those of `work`, and [`StoreError::NoAnswer`] after `patience`.
+pub(super) fn within<T>(
     patience: Duration,
     work: impl Future<Output = Result<T, StoreError>>,
-) -> Result<T, StoreError> {
-    let clock = Clock::Real;
-    clock.timeout_at(clock.now() + patience, work).await.unwrap_or(Err(StoreError::NoAnswer))
+) -> impl Future<Output = Result<T, StoreError>> {
+    let work = Box::pin(work);
+    async move {
+        let clock = Clock::Real;
+        clock.timeout_at(clock.now() + patience, work).await.unwrap_or(Err(StoreError::NoAnswer))
+    }
 }

@@ -14,7 +14,7 @@ use std::{
 use serde::{Serialize, Serializer};
 
 use super::{Outcome, lines::Lines, logging, settings::Settings};
-use crate::types::{RequestId, Usage};
+use crate::types::{Nanos, RequestId, Usage};
 
 /// The longest text of a client's choosing that a line repeats, in bytes.
 pub const MAX_TEXT: usize = 256;
@@ -41,6 +41,14 @@ pub struct CallLine<'a> {
     pub key_id: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key_name: Option<&'a str>,
+    pub project: &'a str,
+    /// What the client says the call is a part of.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "some_cut")]
+    pub workflow: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "some_cut")]
+    pub session: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "some_cut")]
+    pub step: Option<&'a str>,
     pub operation: &'static str,
     /// The model as the client named it; empty when it named none.
     #[serde(serialize_with = "cut")]
@@ -60,10 +68,16 @@ pub struct CallLine<'a> {
     pub error: Option<&'a str>,
     /// Every attempt in order.
     pub attempts: Attempts<'a>,
-    /// What was consumed; `None` when no provider reported it, which is not the same as nothing.
+    /// What all attempts consumed; `None` when nothing was sent, or providers refused before they worked.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[serde(serialize_with = "spent")]
     pub usage: Option<Usage>,
+    /// Some of it was counted or estimated here, because no provider reported it.
+    #[serde(rename = "usage_estimated", skip_serializing_if = "is_false")]
+    pub usage_is_ours: bool,
+    /// What all attempts cost, in dollars, or `unknown`; `None` when there was none.
+    #[serde(rename = "cost_usd", skip_serializing_if = "Option::is_none", serialize_with = "dollars")]
+    pub cost: Option<Option<Nanos>>,
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "some_cut")]
     pub finish_reason: Option<&'a str>,
     /// From the call's arrival to its first real output; written in milliseconds.
@@ -135,7 +149,13 @@ fn text(line: &CallLine<'_>, out: &mut Vec<u8>) -> io::Result<()> {
     }
     write!(out, " own={:.2}ms", Millis(line.overhead))?;
     if let Some(usage) = &line.usage {
-        write!(out, " tokens={}+{}", usage.total_input(), usage.total_output())?;
+        let about = if line.usage_is_ours { "~" } else { "" };
+        write!(out, " tokens={about}{}+{}", usage.total_input(), usage.total_output())?;
+    }
+    match line.cost {
+        Some(Some(cost)) => write!(out, " cost=${cost}")?,
+        Some(None) => write!(out, " cost=unknown")?,
+        None => {}
     }
     let stream = if line.stream { " stream" } else { "" };
     write!(out, " bytes={bytes_in}+{bytes_out}{stream}")?;
@@ -234,6 +254,20 @@ fn spent<S: Serializer>(usage: &Option<Usage>, serializer: S) -> Result<S::Ok, S
     serializer.collect_map(usage.buckets().into_iter().filter(shown))
 }
 
+/// A number, whose digits are exact up to nine million dollars; or the word for one that nobody knows.
+#[expect(clippy::ref_option, reason = "serde passes what it serialises by reference")]
+fn dollars<S: Serializer>(cost: &Option<Option<Nanos>>, serializer: S) -> Result<S::Ok, S::Error> {
+    match cost.flatten() {
+        Some(cost) => serializer.serialize_f64(cost.as_dollars()),
+        None => serializer.serialize_str("unknown"),
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes what it looks at by reference")]
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
 /// Milliseconds, to the microsecond.
 fn millis<S: Serializer>(span: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_f64(span.as_micros() as f64 / 1e3)
@@ -266,6 +300,10 @@ mod tests {
             request_id: RequestId::new(1_700_000_000_000),
             key_id: Some("k1"),
             key_name: None,
+            project: "default",
+            workflow: Some("nightly"),
+            session: None,
+            step: None,
             operation: "chat",
             model,
             target: Some("azure/gpt-5.5"),
@@ -276,6 +314,8 @@ mod tests {
             error: None,
             attempts: Attempts(attempts),
             usage: Some(Usage { input: 11, output: 7, ..Usage::default() }),
+            usage_is_ours: false,
+            cost: Some(Some(Nanos(375_000))),
             finish_reason: Some("stop"),
             ttft: Some(Duration::from_micros(300_250)),
             duration: Duration::from_millis(1_500),
@@ -303,10 +343,10 @@ mod tests {
         let read: serde_json::Value = serde_json::from_str(&text).unwrap();
         let expected = json!({
             "message": "call", "timestamp": "2023-11-14T22:13:20.123Z", "request_id": line.request_id.to_string(),
-            "key_id": "k1", "operation": "chat", "model": "assistant", "target": "azure/gpt-5.5",
+            "key_id": "k1", "project": "default", "workflow": "nightly", "operation": "chat", "model": "assistant", "target": "azure/gpt-5.5",
             "upstream_model": "gpt-5.5", "stream": true, "status": 200, "outcome": "ok",
             "attempts": ["openai/gpt-5.5:rate_limited", "azure/gpt-5.5:ok"],
-            "usage": {"input": 11, "output": 7},
+            "usage": {"input": 11, "output": 7}, "cost_usd": 0.000375,
             "finish_reason": "stop", "ttft_ms": 300.25, "duration_ms": 1500.0, "overhead_ms": 0.085,
             "bytes_in": 1024, "bytes_out": 4096, "client": "192.0.2.1",
         });
@@ -320,10 +360,20 @@ mod tests {
         let expected = format!(
             "2023-11-14T22:13:20.123Z CALL 200 ok chat assistant -> azure/gpt-5.5 \
              tried=openai/gpt-5.5:rate_limited,azure/gpt-5.5:ok 1500.0ms ttft=300.2ms own=0.09ms tokens=11+7 \
-             bytes=1024+4096 stream finish=stop key=k1 client=192.0.2.1 id={}\n",
+             cost=$0.000375 bytes=1024+4096 stream finish=stop key=k1 client=192.0.2.1 id={}\n",
             line.request_id
         );
         assert_eq!(written(Format::Text, &line), expected);
+    }
+
+    #[test]
+    fn what_nobody_reported_and_what_nobody_knows_is_marked() {
+        let line = CallLine { usage_is_ours: true, cost: Some(None), ..sample("m", &[]) };
+        let read: serde_json::Value = serde_json::from_str(&written(Format::Json, &line)).unwrap();
+        assert_eq!((&read["usage_estimated"], &read["cost_usd"]), (&json!(true), &json!("unknown")));
+        assert!(written(Format::Text, &line).contains(" tokens=~11+7 cost=unknown "));
+        let line = CallLine { cost: None, ..sample("m", &[]) };
+        assert!(!written(Format::Json, &line).contains("cost") && !written(Format::Text, &line).contains("cost"));
     }
 
     #[test]

@@ -16,13 +16,14 @@ use std::{
 };
 
 use prometheus::{
-    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    Counter as FloatCounter, CounterVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry,
     core::Collector,
     proto::{Counter, Gauge, Metric, MetricFamily, MetricType},
 };
 
 use super::{Outcome, exposition, process::Process};
-use crate::types::Usage;
+use crate::types::{Nanos, Usage};
 
 /// The `content-type` of [`Metrics::render`].
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -70,6 +71,7 @@ macro_rules! metrics {
         }
     };
     (@make IntCounter, $name:literal, $help:expr) => { IntCounter::new($name, $help) };
+    (@make CounterVec, $name:literal, $help:expr, $labels:expr) => { CounterVec::new(Opts::new($name, $help), &$labels) };
     (@make IntGauge, $name:literal, $help:expr) => { IntGauge::new($name, $help) };
     (@make IntCounterVec, $name:literal, $help:expr, $labels:expr) => { IntCounterVec::new(Opts::new($name, $help), &$labels) };
     (@make IntGaugeVec, $name:literal, $help:expr, $labels:expr) => { IntGaugeVec::new(Opts::new($name, $help), &$labels) };
@@ -106,6 +108,10 @@ metrics! {
         pub streams_open: IntGauge = "streams_open";
         /// Tokens reported by providers. The kinds are disjoint, so their sum is the total.
         pub tokens: IntCounterVec = "tokens_total" ["target", "kind"];
+        /// What attempts cost, in US dollars, by the price catalogue; estimates included. For charts: the ledger is exact.
+        pub cost: CounterVec = "cost_dollars_total" ["target"];
+        /// Attempts that consumed something whose price is unknown.
+        pub unpriced: IntCounterVec = "unpriced_attempts_total" ["target"];
         /// Repeats of a target already tried, by how the attempt before ended.
         pub retries: IntCounterVec = "retries_total" ["reason"];
         /// Calls that went on to a fallback of their model, by reason.
@@ -154,6 +160,8 @@ pub struct TargetMetrics {
     time_to_first_token: OnceLock<Histogram>,
     chunk_gap: OnceLock<Histogram>,
     tokens: Slots<IntCounter, KINDS>,
+    cost: OnceLock<FloatCounter>,
+    unpriced: OnceLock<IntCounter>,
     label: Box<str>,
     all: Families,
 }
@@ -204,6 +212,8 @@ struct Families {
     time_to_first_token: HistogramVec,
     chunk_gap: HistogramVec,
     tokens: IntCounterVec,
+    cost: CounterVec,
+    unpriced: IntCounterVec,
 }
 
 impl Metrics {
@@ -227,12 +237,16 @@ impl Metrics {
             time_to_first_token: OnceLock::new(),
             chunk_gap: OnceLock::new(),
             tokens: Default::default(),
+            cost: OnceLock::new(),
+            unpriced: OnceLock::new(),
             label: label.into(),
             all: Families {
                 attempts: self.attempts.clone(),
                 time_to_first_token: self.time_to_first_token.clone(),
                 chunk_gap: self.chunk_gap.clone(),
                 tokens: self.tokens.clone(),
+                cost: self.cost.clone(),
+                unpriced: self.unpriced.clone(),
             },
         });
         targets.insert(label.into(), target.clone());
@@ -350,6 +364,20 @@ impl TargetMetrics {
             }
         }
     }
+
+    /// An attempt cost this much.
+    pub fn cost(&self, cost: Nanos) {
+        if cost > Nanos::ZERO {
+            self.cost.get_or_init(|| self.all.cost.with_label_values(&[&*self.label])).inc_by(cost.as_dollars());
+        }
+    }
+
+    /// An attempt consumed something whose price is unknown. Says whether it was this target's first.
+    pub fn unpriced(&self) -> bool {
+        let is_first = self.unpriced.get().is_none();
+        self.unpriced.get_or_init(|| self.all.unpriced.with_label_values(&[&*self.label])).inc();
+        is_first
+    }
 }
 
 impl ModelMetrics {
@@ -431,6 +459,10 @@ mod tests {
         target.first_token(Duration::from_millis(300));
         target.chunk_gap(Duration::from_millis(20));
         target.tokens(&Usage { input: 11, reasoning: 7, ..Usage::default() });
+        target.cost(Nanos(1_500_000));
+        target.cost(Nanos(500_000));
+        target.cost(Nanos::ZERO);
+        assert!(target.unpriced() && !target.unpriced());
         let model = metrics.model("chat", "gpt-5.5");
         model.ended(Outcome::Cut, Duration::from_secs(3));
         model.fell_back("rate_limit");
@@ -449,6 +481,8 @@ mod tests {
             ("switchboard_chunk_gap_seconds_sum{target=\"openai/gpt-5.5\"}", 0.02),
             ("switchboard_tokens_total{kind=\"input\",target=\"openai/gpt-5.5\"}", 11.0),
             ("switchboard_tokens_total{kind=\"reasoning\",target=\"openai/gpt-5.5\"}", 7.0),
+            ("switchboard_cost_dollars_total{target=\"openai/gpt-5.5\"}", 0.002),
+            ("switchboard_unpriced_attempts_total{target=\"openai/gpt-5.5\"}", 2.0),
             ("switchboard_calls_total{model=\"gpt-5.5\",operation=\"chat\",outcome=\"cut\"}", 1.0),
             ("switchboard_call_duration_seconds_sum{operation=\"chat\"}", 3.0),
             ("switchboard_fallbacks_total{model=\"gpt-5.5\",reason=\"rate_limit\"}", 1.0),

@@ -37,6 +37,14 @@ impl Nanos {
         scaled(text, 9).map(Self)
     }
 
+    /// Reads a number of dollars that somebody else has calculated: as [`Nanos::from_dollars`], but rounded.
+    ///
+    /// # Errors
+    /// [`BadAmount`], but never [`BadAmount::TooFine`].
+    pub fn from_dollars_rounded(text: &str) -> Result<Self, BadAmount> {
+        rounded(text, 9).map(Self)
+    }
+
     /// Dollars for a chart or a JSON number, where the last digits do not matter.
     pub fn as_dollars(self) -> f64 {
         self.0 as f64 / Self::DOLLAR as f64
@@ -48,6 +56,21 @@ impl Nanos {
 /// # Errors
 /// [`BadAmount`]; nothing is rounded.
 pub fn scaled(text: &str, scale: i32) -> Result<i64, BadAmount> {
+    shift(text, scale, |_| Err(BadAmount::TooFine))
+}
+
+/// As [`scaled`], but digits that are too fine are rounded half up, away from zero. For amounts that somebody else has
+/// calculated in floating point and that nothing is added up from: what a provider says an answer cost.
+///
+/// # Errors
+/// [`BadAmount`], but never [`BadAmount::TooFine`].
+pub fn rounded(text: &str, scale: i32) -> Result<i64, BadAmount> {
+    shift(text, scale, |up| Ok(i128::from(up)))
+}
+
+/// Reads the digits of `text` and moves their point. Where some that are not zero fall behind it, `behind` is told
+/// whether they are a half or more, and says what they add.
+fn shift(text: &str, scale: i32, behind: impl FnOnce(bool) -> Result<i128, BadAmount>) -> Result<i64, BadAmount> {
     let (negative, digits) = match text.strip_prefix('-') {
         Some(rest) => (true, rest),
         None => (false, text),
@@ -66,16 +89,16 @@ pub fn scaled(text: &str, scale: i32) -> Result<i64, BadAmount> {
         value =
             value.checked_mul(10).and_then(|v| v.checked_add(i128::from(digit - b'0'))).ok_or(BadAmount::TooLarge)?;
     }
-    let shift = i64::from(scale) + i64::from(exponent) - fraction.len() as i64;
-    if value != 0 {
-        for _ in 0..shift.unsigned_abs().min(80) {
-            value = match shift {
-                0.. => value.checked_mul(10).ok_or(BadAmount::TooLarge)?,
-                _ if value % 10 != 0 => return Err(BadAmount::TooFine),
-                _ => value / 10,
-            };
-        }
-    }
+    let places = i64::from(scale) + i64::from(exponent) - fraction.len() as i64;
+    let power = u32::try_from(places.unsigned_abs()).ok().and_then(|places| 10_i128.checked_pow(places));
+    let value = match (places, power) {
+        _ if value == 0 => 0,
+        (0.., power) => power.and_then(|power| value.checked_mul(power)).ok_or(BadAmount::TooLarge)?,
+        (_, Some(power)) if value % power == 0 => value / power,
+        (_, Some(power)) => value / power + behind(value % power >= power / 2)?,
+        // The least power that does not fit is more than five times any value that does.
+        (_, None) => behind(false)?,
+    };
     i64::try_from(if negative { -value } else { value }).map_err(|_| BadAmount::TooLarge)
 }
 
@@ -153,6 +176,29 @@ mod tests {
         for (nanos, text) in cases {
             assert_eq!(Nanos(nanos).to_string(), text);
             assert_eq!(Nanos::from_dollars(text), Ok(Nanos(nanos)));
+        }
+    }
+
+    #[test]
+    fn what_others_calculated_is_rounded_half_up() {
+        let cases = [
+            ("0.00012345", 9, Ok(123_450)),
+            ("0.0000000004", 9, Ok(0)),
+            ("0.0000000005", 9, Ok(1)),
+            ("0.00000000149999999999", 9, Ok(1)),
+            ("-0.0000000005", 9, Ok(-1)),
+            ("1.5e-9", 9, Ok(2)),
+            ("7.499999999999999e-05", 9, Ok(75_000)),
+            ("1e-40", 9, Ok(0)),
+            ("99999999999999999999999999999999999999e-60", 9, Ok(0)),
+            ("1e-2147483648", 9, Ok(0)),
+            ("158500", -1, Ok(15_850)),
+            ("15", -1, Ok(2)),
+            ("1e10", 9, Err(BadAmount::TooLarge)),
+            ("free", 9, Err(BadAmount::NotANumber)),
+        ];
+        for (text, scale, expected) in cases {
+            assert_eq!(rounded(text, scale), expected, "{text}");
         }
     }
 

@@ -36,9 +36,9 @@ async fn keys_seen_before_work_while_the_database_is_away_and_others_are_503() {
     for frozen in [false, true] {
         rows.row(if frozen { "frozen" } else { "stopped" });
         if frozen {
-            server.pause()
+            server.pause();
         } else {
-            server.stop()
+            server.stop();
         }
         rows.equal("a declared key", ask(&gate, KEY).await, worked.clone());
         rows.equal("a known key", ask(&gate, known).await, worked.clone());
@@ -48,9 +48,9 @@ async fn keys_seen_before_work_while_the_database_is_away_and_others_are_503() {
         }
         rows.equal("readiness", gate.get("/readyz").await.status, 200);
         if frozen {
-            server.resume()
+            server.resume();
         } else {
-            server.restart()
+            server.restart();
         }
         let began = gate.clock.now();
         let back = async {

@@ -14,5 +14,6 @@ mod database;
 mod failover;
 mod harness;
 mod http2;
+mod ledger;
 mod pass_lane;
 mod settlement;

@@ -71,7 +71,12 @@ fn answers() -> Vec<Row> {
             Behaviour { status: Some(204), empty_body: true, ..fixed() },
             refused(502, "malformed", "upstream_malformed"),
         ),
-        same("empty", Behaviour { empty: true, ..fixed() }, refused(502, "empty", "upstream_empty")),
+        // The provider says what its silence consumed.
+        same(
+            "empty",
+            Behaviour { empty: true, ..fixed() },
+            End { usage: true, ..refused(502, "empty", "upstream_empty") },
+        ),
         same("empty body", Behaviour { empty_body: true, ..fixed() }, refused(502, "empty", "upstream_empty")),
         same(
             "invalid JSON",
@@ -473,7 +478,13 @@ async fn shutdown_waits_for_calls_and_then_ends_each_with_an_error_its_client_ca
         let began = async {
             until(|| gate.served("a") == 1).await;
             settle().await;
-            gate.advance_until(stop, millis(250)).await;
+            // Up to the end of the grace, and of the second for the last words; what is left takes real time.
+            let mut stop = Box::pin(stop);
+            let enough = async { until(|| gate.elapsed() >= secs(32)).await };
+            tokio::select! {
+                () = gate.advance_until(enough, millis(250)) => gate.patiently(stop).await,
+                () = &mut stop => {}
+            }
         };
         let (answer, ()) = Box::pin(join(gate.exchange(request), began)).await;
         rows.equal("status", answer.status, status);

@@ -214,9 +214,9 @@ impl Cursor {
     }
 }
 
-impl Record<'_> {
+impl<'a> Record<'a> {
     /// The id of its call. `None`: the payload is no row, although its checksum is right.
-    pub fn id(&self) -> Option<&str> {
+    pub fn id(&self) -> Option<&'a str> {
         postcard::take_from_bytes(self.payload).ok().map(|(id, _)| id)
     }
 

@@ -10,7 +10,8 @@
 //!
 //! Segments are removed out of order: each counts the calls whose last `opened` is in it and the settled rows in it that
 //! are not yet in the store, and goes when it has neither. So a stream of an hour keeps one segment and not the whole
-//! journal. Until all segments of a call are gone, a crash may leave an `opened` whose `settled` was removed. It is
+//! journal; and when many streams keep many segments, those that hold little else are emptied by writing what they keep
+//! once more ([`Journal::carry`]). Until all segments of a call are gone, a crash may leave an `opened` whose `settled` was removed. It is
 //! shipped once more, as lost, and the store, which has the call's row already, ignores it.
 //!
 //! What cannot be written (a full disk, a failing one, the journal at its bound) is not kept here, and the ledger keeps
@@ -22,7 +23,7 @@ mod format;
 mod recovery;
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     fs::File,
     io,
     os::unix::fs::FileExt,
@@ -36,8 +37,8 @@ pub use recovery::{Batch, Recovery, SegmentRows};
 
 use crate::{store::ledger::CallRow, types::Clock};
 
-/// A segment that has reached this length is followed by the next.
-const SEGMENT: u64 = 8 << 20;
+/// A segment that has reached this length is followed by the next. Tests need many.
+const SEGMENT: u64 = if cfg!(test) { 16 << 10 } else { 8 << 20 };
 
 /// How long a disk that failed is left alone.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -61,7 +62,7 @@ pub struct Journal {
     condition: Condition,
     /// How much the pretended disk of a test still takes.
     #[cfg(test)]
-    room: Option<std::sync::Arc<std::sync::atomic::AtomicU64>>,
+    pub(in crate::accounting) room: Option<std::sync::Arc<std::sync::atomic::AtomicU64>>,
 }
 
 /// The segment that is written to.
@@ -195,6 +196,31 @@ impl Journal {
         let Some(segment) = self.segments.get_mut(&number) else { return 0 };
         segment.spilled = None;
         std::mem::take(&mut segment.unshipped)
+    }
+
+    /// A segment that takes much more than the calls under way in it are worth, and their ids, when the journal is half
+    /// full. The caller reads their `opened` from the file and hands it to [`Journal::carry`].
+    pub fn sparse(&self) -> Option<(u64, PathBuf, HashSet<Box<str>>)> {
+        /// A record is seldom longer.
+        const EACH: u64 = 512;
+        if self.bytes() <= self.max_bytes / 2 || !self.is_writable() {
+            return None;
+        }
+        let active = self.active.as_ref().map(|active| active.number);
+        let is_sparse = |segment: &Segment| segment.unshipped == 0 && segment.opens as u64 * EACH < segment.bytes / 4;
+        let mut sealed = self.segments.iter().filter(|(number, _)| Some(**number) != active);
+        let (number, _) = sealed.find(|(_, segment)| is_sparse(segment))?;
+        let ids = self.opens.iter().filter(|(_, segment)| *segment == number).map(|(id, _)| id.clone()).collect();
+        Some((*number, self.folder.segment(*number), ids))
+    }
+
+    /// Writes the last `opened` of a call again, unless it has settled or has been sent again since it was read from this
+    /// segment.
+    pub fn carry(&mut self, from: u64, row: &CallRow) {
+        if self.opens.get(&row.id) == Some(&from) {
+            // When it cannot be written, the segment stays: nothing is lost but room.
+            let _ = self.opened(row);
+        }
     }
 
     /// Forgets the segments that are not needed any more and gives their files, for the caller to remove. At the `end`
@@ -367,4 +393,4 @@ impl Journal {
 }
 
 #[cfg(test)]
-mod tests;
+pub(in crate::accounting) mod tests;

@@ -1,7 +1,7 @@
 //! Reading segments back: those of gateways that died, and those of this one whose rows had no room in memory.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fs::{self, File},
     io::{self, Read},
     path::Path,
@@ -127,6 +127,20 @@ impl SegmentRows {
     /// The next settled rows of the segment at `path`; none at the end.
     pub fn settled(&mut self, path: &Path) -> Vec<CallRow> {
         self.batch(path, |_, _, _| {})
+    }
+
+    /// The last `opened` of each of these calls.
+    pub fn opened(&mut self, ids: &HashSet<Box<str>>) -> Vec<CallRow> {
+        let mut last = HashMap::new();
+        while let Some(found) = self.cursor.next(&self.bytes) {
+            if let Found::Record(record) = found
+                && let (Kind::Opened, Some(id)) = (record.kind, record.id())
+                && ids.contains(id)
+            {
+                last.insert(id, record);
+            }
+        }
+        last.into_values().filter_map(|record| record.row()).collect()
     }
 
     /// Whether what was read so far is damaged.

@@ -400,3 +400,6 @@ fn weight(row: &CallRow) -> usize {
         + row.attempts.len() * (size_of::<crate::store::ledger::AttemptRow>() + ALLOCATION)
         + 4 * ALLOCATION
 }
+
+#[cfg(test)]
+mod tests;

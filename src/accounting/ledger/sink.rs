@@ -21,7 +21,8 @@ impl Sink {
     /// When the store cannot take anything now, in words. Some rows may have been written: write all of them again.
     pub(super) async fn write(&self, rows: &[CallRow]) -> Result<Written, String> {
         match self {
-            Self::Store(db) => store::ledger::write(db, rows).await.map_err(|error| error.to_string()),
+            // Boxed: what a database's batch takes on the stack is not for every task that waits for it.
+            Self::Store(db) => Box::pin(store::ledger::write(db, rows)).await.map_err(|error| error.to_string()),
             #[cfg(test)]
             Self::Scripted(script) => script.write(rows).await,
         }

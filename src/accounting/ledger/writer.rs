@@ -25,6 +25,7 @@ pub(super) async fn write_all(ledger: Arc<Inner>) {
             Work::Rows(rows) => ship_rows(&ledger, rows).await,
             Work::Segment(number, path) => ship_segment(&ledger, number, path).await,
         };
+        carry(&ledger).await;
         let finished = ledger.lock().journal.finished(false);
         remove(finished).await;
         ledger.observe();
@@ -50,9 +51,25 @@ pub(super) async fn remove(files: Vec<PathBuf>) {
     .await;
 }
 
-/// Waits for work and lets rows gather. `None`: the ledger is closed, and nothing is left.
+/// Empties a segment that is kept for a few long calls.
+async fn carry(ledger: &Inner) {
+    let sparse = ledger.lock().journal.sparse();
+    let Some((number, path, ids)) = sparse else { return };
+    let read = blocking(move || SegmentRows::open(&path).map(|opened| opened.map(|mut segment| segment.opened(&ids))));
+    // What cannot be read stays as it is, for the next start to complain about.
+    let Some(Ok(Ok(rows))) = read.await else { return };
+    for row in rows {
+        ledger.lock().journal.carry(number, &row);
+    }
+}
+
+/// Waits for work and lets rows gather. `None`: the ledger is closed and nothing is left, or it was told to stop.
 async fn next(ledger: &Inner) -> Option<Work> {
+    let stop = ledger.tasks.stopping();
     loop {
+        if stop.is_cancelled() {
+            return None;
+        }
         let (waiting, spilled) = {
             let state = ledger.lock();
             (state.queue.rows.len(), state.journal.has_spilled())
@@ -64,6 +81,7 @@ async fn next(ledger: &Inner) -> Option<Work> {
             tokio::select! {
                 () = ledger.work.notified() => {}
                 () = ledger.closing.cancelled() => {}
+                () = stop.cancelled() => {}
             }
             continue;
         }
@@ -73,6 +91,7 @@ async fn next(ledger: &Inner) -> Option<Work> {
                 () = linger => {}
                 () = ledger.enough.notified() => {}
                 () = ledger.closing.cancelled() => {}
+                () = stop.cancelled() => continue,
             }
         }
         if let Some(work) = ledger.lock().take() {

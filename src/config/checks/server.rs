@@ -20,6 +20,7 @@ const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 pub(super) fn check(settings: &Settings, report: &mut Report<'_>) {
     listener(settings, report);
     log(settings, report);
+    ledger(settings, report);
     timeout(&["timeout"], &settings.timeout, report);
     retries(settings, report);
     health(settings, report);
@@ -73,6 +74,17 @@ fn log(settings: &Settings, report: &mut Report<'_>) {
             None => "write error, warn, info, debug, trace, or a filter such as info,switchboard::routing=debug".into(),
         };
         report.error_with_help(&["log", "level"], "this is neither a level nor a filter", help);
+    }
+}
+
+fn ledger(settings: &Settings, report: &mut Report<'_>) {
+    let ledger = &settings.ledger;
+    // Less than two segments would be full all the time. More than these is a typing error.
+    within(&["ledger", "max_journal"], ledger.max_journal, Size::mib(16)..=Size::mib(16 << 20), report);
+    within(&["ledger", "max_memory"], ledger.max_memory, Size::mib(1)..=Size::mib(1 << 20), report);
+    let longest = Period::from_secs(60);
+    if ledger.linger > longest {
+        report.error(&["ledger", "linger"], format!("this is more than {longest}"));
     }
 }
 

@@ -18,7 +18,7 @@ use crate::{
     telemetry::Outcome,
     types::{Clock, Sleep},
     upstream::UpstreamBody,
-    wire::{openai_chat, tap::Tap},
+    wire::{openai_chat::Stated, tap::Tap},
 };
 
 /// The body of a large whole answer.
@@ -28,6 +28,8 @@ pub struct LargeBody {
     held_bytes: u64,
     rest: UpstreamBody,
     tap: Tap,
+    /// What is known before the usage has passed.
+    stated: Stated,
     clock: Clock,
     between_pieces: Duration,
     total: Instant,
@@ -44,6 +46,7 @@ impl LargeBody {
         held: Vec<Bytes>,
         rest: UpstreamBody,
         tap: Tap,
+        stated: Stated,
         total: Instant,
         charge: Charge,
         permit: Permit,
@@ -54,6 +57,7 @@ impl LargeBody {
             held_bytes,
             rest,
             tap,
+            stated,
             clock: gateway.clock.clone(),
             between_pieces: candidate.target.deadlines.between_chunks,
             total,
@@ -114,9 +118,12 @@ impl LargeBody {
 
     fn settle(&mut self, outcome: Outcome) {
         let Some(mut charge) = self.charge.take() else { return };
-        if let Some(usage) = self.tap.get("usage").and_then(openai_chat::read_usage) {
-            charge.usage(usage);
-        }
+        let mut stated = std::mem::take(&mut self.stated);
+        let read = |name: &str, read: &mut dyn FnMut(&[u8])| self.tap.get(name).into_iter().for_each(read);
+        read("usage", &mut |raw| stated.read_usage(raw));
+        read("id", &mut |raw| stated.read_id(raw));
+        read("service_tier", &mut |raw| stated.read_service_tier(raw));
+        charge.heard(stated, None);
         charge.settle(outcome);
     }
 

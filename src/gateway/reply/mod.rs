@@ -22,7 +22,7 @@ use super::{
     exchange::Content,
     headers::{self, names},
 };
-use crate::{accounting::Charge, telemetry::Outcome};
+use crate::{accounting::Charge, telemetry::Outcome, wire::openai_chat::Stated};
 
 /// A committed answer: 200, its headers, its body.
 #[derive(Debug)]
@@ -48,6 +48,7 @@ pub struct BrokenOff;
 pub(super) fn commit(gateway: &Arc<Gateway>, call: &Call, committed: Committed, mut charge: Charge) -> Reply {
     let Committed { answer, candidate, permit, until } = committed;
     let mut headers = answer.headers;
+    let told_cost = headers::cost(&headers);
     headers::for_client(&mut headers);
     let streamed = matches!(answer.content, Content::Stream(_));
     let overhead = charge.committed(200, streamed);
@@ -56,9 +57,11 @@ pub(super) fn commit(gateway: &Arc<Gateway>, call: &Call, committed: Committed, 
     put(&mut headers, names::OVERHEAD, &millis(overhead));
     let body = match answer.content {
         Content::Whole { body, reply } => {
-            if let Some(usage) = reply.usage {
-                charge.usage(usage);
+            let stated = Stated { cost: reply.stated.cost.or(told_cost), ..reply.stated };
+            if let Some(cost) = charge.cost_of(&stated) {
+                put(&mut headers, names::COST, &cost.to_string());
             }
+            charge.heard(stated, reply.said);
             if let Some(reason) = &reply.finish_reason {
                 charge.finish_reason(reason);
             }
@@ -67,7 +70,9 @@ pub(super) fn commit(gateway: &Arc<Gateway>, call: &Call, committed: Committed, 
             ReplyBody::Whole(Some(body))
         }
         Content::Large { held, rest, tap } => {
-            ReplyBody::Large(Box::new(LargeBody::new(gateway, &candidate, held, rest, tap, until, charge, permit)))
+            let stated = Stated { cost: told_cost, ..Stated::default() };
+            let body = LargeBody::new(gateway, &candidate, held, rest, tap, stated, until, charge, permit);
+            ReplyBody::Large(Box::new(body))
         }
         Content::Stream(live) => {
             for (name, value) in [

@@ -54,6 +54,8 @@ pub struct StreamBody {
     /// Something has been sent.
     begun: bool,
     hide_usage: bool,
+    /// The client asked to see the cost beside the usage.
+    show_cost: bool,
     /// `[DONE]` has passed with half of its last CRLF.
     owes_line_feed: bool,
     charge: Option<Charge>,
@@ -118,6 +120,7 @@ impl StreamBody {
             turn: Turn::default(),
             begun: false,
             hide_usage: !call.asked_usage,
+            show_cost: call.asked_cost,
             owes_line_feed: false,
             charge: Some(charge),
             permit,
@@ -228,13 +231,20 @@ impl StreamBody {
     /// Puts a frame into the output, without usage that the client did not ask for.
     fn forward(&mut self, frame: Frame) {
         if !self.hide_usage {
-            return self.out.put(frame.into_bytes());
+            let shown = self.with_cost(&frame);
+            return self.out.put(shown.unwrap_or_else(|| frame.into_bytes()));
         }
         match openai_chat::hide_usage(&frame) {
             Hidden::Unchanged => self.out.put(frame.into_bytes()),
             Hidden::Rewritten(bytes) => self.out.put(bytes),
             Hidden::Dropped => {}
         }
+    }
+
+    /// A frame with usage, and beside it what that costs, if the client asked for it and it is known.
+    fn with_cost(&self, frame: &Frame) -> Option<Bytes> {
+        let charge = self.charge.as_ref().filter(|_| self.show_cost)?;
+        openai_chat::show_cost(frame, || charge.cost_of(self.observer.stated()))
     }
 
     /// The provider's body broke off.
@@ -297,10 +307,8 @@ impl StreamBody {
     }
 
     /// Writes what the observer has seen into the charge.
-    fn observed(&self, charge: &mut Charge) {
-        if let Some(usage) = self.observer.usage() {
-            charge.usage(usage);
-        }
+    fn observed(&mut self, charge: &mut Charge) {
+        charge.heard(self.observer.take_stated(), Some(self.observer.take_said()));
         if let Some(reason) = self.observer.finish_reason() {
             charge.finish_reason(reason);
         }

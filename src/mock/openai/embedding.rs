@@ -24,6 +24,7 @@ pub(in crate::mock) struct List {
     vectors: Vec<String>,
     /// How many are returned; more than there are vectors when the script says so.
     count: u32,
+    pub(super) prompt_tokens: u64,
 }
 
 impl List {
@@ -50,7 +51,7 @@ impl List {
         });
         // The object's text without its opening brace follows the array.
         let tail = format!("],{}", tail.to_string().trim_start_matches('{'));
-        Ok(Self { head: r#"{"object":"list","data":["#.into(), tail, vectors, count })
+        Ok(Self { head: r#"{"object":"list","data":["#.into(), tail, vectors, count, prompt_tokens: prompt })
     }
 
     /// Whether the answer is small enough to be built before it is sent.

@@ -25,6 +25,7 @@ use self::{
 use super::{
     behaviour::{Behaviour, LARGEST, UsageMode},
     player::{Player, Stop},
+    record::Billed,
 };
 
 const SERVICE_TIER: &str = "default";
@@ -88,17 +89,19 @@ impl Endpoint {
 }
 
 impl Reply {
-    /// The answer to `ask`; `number` is the request's, `created` the time in Unix seconds.
+    /// The answer to `ask`, and what it is billed for; `number` is the request's, `created` the time in Unix seconds.
     pub(super) fn new(
         endpoint: &Endpoint,
         ask: &Ask<'_>,
         script: &Arc<Behaviour>,
         number: u64,
         created: u64,
-    ) -> Result<Self, Failure> {
+    ) -> Result<(Self, Option<Billed>), Failure> {
         let model = match endpoint {
-            Endpoint::Models => return Ok(Self::Whole(models().into(), false)),
-            Endpoint::Model(model) => return Ok(Self::Whole(model_object(model).to_string().into(), false)),
+            Endpoint::Models => return Ok((Self::Whole(models().into(), false), None)),
+            Endpoint::Model(model) => {
+                return Ok((Self::Whole(model_object(model).to_string().into(), false), None));
+            }
             _ => ask.model.clone().ok_or_else(|| Failure::bad_request("you must provide a model parameter", None))?,
         };
         let is_stream = (ask.stream.unwrap_or(false) || script.stream_always) && !script.ignore_stream;
@@ -106,22 +109,30 @@ impl Reply {
         if script.error_first && is_stream || script.error_in_200 {
             let error = Failure::scripted(script).json();
             let text = if is_stream { format!("data: {error}\n\n") } else { error };
-            return Ok(Self::Whole(text.into(), is_stream));
+            return Ok((Self::Whole(text.into(), is_stream), None));
         }
         if *endpoint == Endpoint::Embeddings {
             let list = List::new(ask, &start)?;
-            return Ok(if list.is_small() { whole(list.whole().into(), script) } else { Self::Embeddings(list) });
+            let billed = Billed { id: None, prompt_tokens: list.prompt_tokens, completion_tokens: 0 };
+            let reply = if list.is_small() { whole(list.whole().into(), script) } else { Self::Embeddings(list) };
+            return Ok((reply, Some(billed)));
         }
         let saying = Saying::new(ask, script, number, start.choices);
         if saying.len().saturating_mul(u64::from(start.choices)) > LARGEST {
             return Err(Failure::bad_request(format!("The answer would be larger than {LARGEST} bytes."), Some("n")));
         }
-        Ok(match (endpoint, is_stream) {
+        let billed = Billed {
+            id: Some(start.id.clone()),
+            prompt_tokens: saying.usage.prompt_tokens,
+            completion_tokens: saying.usage.completion_tokens,
+        };
+        let reply = match (endpoint, is_stream) {
             (Endpoint::Chat, true) => Self::Chat(chat::Stream { start, saying }),
             (Endpoint::Chat, false) => whole(chat::whole(&start, &saying).map_err(|error| unwritable(&error))?, script),
             (_, true) => Self::Completion(completion::Stream { start, saying }),
             (_, false) => whole(completion::whole(&start, &saying).map_err(|error| unwritable(&error))?, script),
-        })
+        };
+        Ok((reply, Some(billed)))
     }
 
     pub(super) fn is_stream(&self) -> bool {

@@ -20,11 +20,11 @@ const MAX_COUNT: u64 = 1_000_000_000_000;
 /// The most that an attempt can have cost, in nano-dollars: a million dollars.
 const MAX_COST: i64 = 1_000_000_000_000_000;
 
-/// The last millisecond of the year 9999: dates beyond are not read by every tool.
-const MAX_TIME: i64 = 253_402_300_799_999;
+/// The latest time of a row: the last millisecond of the year 2999, so that there is a month after it.
+pub(super) const MAX_TIME: i64 = 32_503_679_999_999;
 
 /// The call as it is stored. Differs from `call` only where that could not be: a NUL becomes U+FFFD, texts are cut at
-/// 256 bytes and tags after the 32nd, times lie between 1970 and 9999, counts and amounts are at most absurd, and the
+/// 256 bytes and tags after the 32nd, times lie between 1970 and 2999, counts and amounts are at most absurd, and the
 /// numbers of attempts ascend.
 pub(super) fn clean(call: &CallRow) -> Cow<'_, CallRow> {
     if is_clean(call) {

@@ -20,3 +20,6 @@ pub use retain::{Retained, prepare, retain};
 pub use row::{AttemptRow, CallRow, Who};
 pub use sums::Sums;
 pub use write::{Refused, Written, write};
+
+#[cfg(test)]
+mod conformance;

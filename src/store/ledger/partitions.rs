@@ -62,7 +62,9 @@ pub(super) async fn make(connection: &mut PgConnection, months: &BTreeSet<Month>
                 continue;
             }
             let (from, to) = (month.start(), month.next().start());
-            let create = format!("create table {partition} (like {table} including storage)");
+            let create = format!(
+                "create table {partition} (like {table} including defaults including constraints including storage)"
+            );
             let attach = format!("alter table {table} attach partition {partition} for values from ({from}) to ({to})");
             for sql in [create, attach] {
                 sqlx::query(AssertSqlSafe(sql)).persistent(false).execute(&mut *transaction).await?;

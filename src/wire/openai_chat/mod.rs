@@ -1,9 +1,12 @@
 //! OpenAI's chat completions, completions and embeddings: what the gateway must know about answers that it passes on
 //! byte for byte. Nothing here re-serialises an answer.
 
+mod cost;
 pub mod error;
 mod hide;
 pub mod reply;
+mod said;
+mod stated;
 pub mod stream;
 pub mod usage;
 
@@ -11,9 +14,12 @@ use std::borrow::Cow;
 
 use super::json::{Kind, Malformed, Object, Value};
 
+pub use cost::{read_dollars, show_cost};
 pub use error::{ErrorClass, ProviderError, classify, is_error_object, render, render_event, render_provider};
 pub use hide::{Hidden, hide_usage};
 pub use reply::{BadReply, Reply, read_reply};
+pub use said::{Said, Words};
+pub use stated::Stated;
 pub use stream::{Seen, StreamObserver};
 pub use usage::read_usage;
 
@@ -36,6 +42,8 @@ struct Answer<'a> {
     usage: Option<Value<'a>>,
     groq: Option<Value<'a>>,
     model: Option<Value<'a>>,
+    id: Option<Value<'a>>,
+    service_tier: Option<Value<'a>>,
     kind: Option<Value<'a>>,
     /// Something that says that this is an error.
     error: bool,
@@ -56,6 +64,8 @@ impl<'a> Answer<'a> {
                 b"usage" => answer.usage = Some(value),
                 b"x_groq" => answer.groq = Some(value),
                 b"model" => answer.model = Some(value),
+                b"id" => answer.id = Some(value),
+                b"service_tier" => answer.service_tier = Some(value),
                 b"type" => answer.kind = Some(value),
                 b"error" => answer.error |= !value.is_empty(),
                 b"object" => answer.error |= value.raw == b"\"error\"",
@@ -77,9 +87,13 @@ impl<'a> Answer<'a> {
         self.choices.into_iter().flat_map(|choices| choices.items()).map(move |choice| Choice::read(shape, choice))
     }
 
-    fn usage(&self) -> Option<crate::types::Usage> {
+    /// Notes what it states beside its content. Says whether there were token counts.
+    fn state(&self, stated: &mut Stated) -> bool {
+        stated.take_id(self.id);
+        stated.take_service_tier(self.service_tier);
         let usage = self.usage.filter(|usage| usage.kind == Kind::Object);
-        usage.or_else(|| self.groq?.get("usage")).and_then(|usage| read_usage(usage.raw))
+        let usage = usage.or_else(|| self.groq?.get("usage"));
+        usage.is_some_and(|usage| stated.take_usage(usage))
     }
 }
 
@@ -89,11 +103,13 @@ struct Choice<'a> {
     /// Whether it says anything: not a role, nor empty members.
     has_output: bool,
     finish_reason: Option<Cow<'a, str>>,
+    /// Moonshot's streams have their token counts here.
+    usage: Option<Value<'a>>,
 }
 
 impl<'a> Choice<'a> {
     fn read(shape: Shape, choice: Value<'a>) -> Self {
-        let mut read = Self { index: None, has_output: false, finish_reason: None };
+        let mut read = Self { index: None, has_output: false, finish_reason: None, usage: None };
         for (name, value) in choice.members() {
             match name.bytes().as_ref() {
                 b"index" => read.index = value.as_u64(),
@@ -102,6 +118,7 @@ impl<'a> Choice<'a> {
                     read.has_output |= value.members().any(|(name, value)| name != *"role" && !value.is_empty());
                 }
                 b"text" if shape == Shape::Completion => read.has_output |= !value.is_empty(),
+                b"usage" => read.usage = Some(value),
                 b"finish_reason" => read.finish_reason = value.as_str().filter(|reason| !reason.is_empty()),
                 _ => {}
             }

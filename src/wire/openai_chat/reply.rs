@@ -1,16 +1,14 @@
 //! Reading whole answers without building a tree: embeddings run to a hundred megabytes.
 
-use crate::{
-    types::Usage,
-    wire::json::{Kind, Malformed, Problem},
-};
-
-use super::{Answer, ProviderError, Shape, error};
+use super::{Answer, ProviderError, Said, Shape, Stated, error};
+use crate::wire::json::{Kind, Malformed, Problem};
 
 /// What the gateway wants to know of a whole answer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reply {
-    pub usage: Option<Usage>,
+    pub stated: Stated,
+    /// What it says, where no token counts are stated.
+    pub said: Option<Said>,
     /// Whether it says anything at all; an answer that does not is a failure.
     pub has_output: bool,
     /// Why the first alternative ended.
@@ -50,11 +48,8 @@ pub fn read_reply(shape: Shape, body: &[u8]) -> Result<Reply, BadReply> {
     if answer.is_error() {
         return Err(BadReply::Error(error::classify_in_band(body)));
     }
-    let mut reply = Reply {
-        usage: answer.usage(),
-        model: answer.model.and_then(|model| model.as_str()).map(Into::into),
-        ..Reply::default()
-    };
+    let mut reply = Reply { model: answer.model.and_then(|model| model.as_str()).map(Into::into), ..Reply::default() };
+    answer.state(&mut reply.stated);
     if shape == Shape::Embedding {
         let data = answer.data.filter(|data| data.kind == Kind::Array).ok_or(BadReply::WrongShape("`data` array"))?;
         reply.has_output = data.raw.get(1..).is_some_and(|inside| inside.trim_ascii_start() != b"]");
@@ -68,6 +63,12 @@ pub fn read_reply(shape: Shape, body: &[u8]) -> Result<Reply, BadReply> {
         if reply.finish_reason.is_none() {
             reply.finish_reason = choice.finish_reason.map(Into::into);
         }
+        if let Some(usage) = choice.usage {
+            reply.stated.take_usage(usage);
+        }
+    }
+    if reply.stated.usage.is_none() {
+        reply.said = Some(Said::of_answer(shape, body));
     }
     Ok(reply)
 }
@@ -75,7 +76,7 @@ pub fn read_reply(shape: Shape, body: &[u8]) -> Result<Reply, BadReply> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::openai_chat::ErrorClass;
+    use crate::{types::Usage, wire::openai_chat::ErrorClass};
 
     fn chat(message: &str, reason: &str) -> Result<Reply, BadReply> {
         let body = format!(
@@ -89,7 +90,8 @@ mod tests {
         let reply = chat(r#"{"role":"assistant","content":"Hi"}"#, "\"stop\"").unwrap();
         let usage = Usage { input: 3, output: 2, ..Usage::default() };
         let expected = Reply {
-            usage: Some(usage),
+            stated: Stated { id: Some("x".into()), usage: Some(usage), ..Stated::default() },
+            said: None,
             has_output: true,
             finish_reason: Some("stop".to_owned()),
             model: Some("m-1".to_owned()),
@@ -126,7 +128,7 @@ mod tests {
     fn embeddings_are_read_by_their_data() {
         let full = br#"{"object":"list","data":[{"embedding":[0.1,-2e-3],"index":0}],"model":"e","usage":{"prompt_tokens":8,"total_tokens":8}}"#;
         let reply = read_reply(Shape::Embedding, full).unwrap();
-        assert_eq!((reply.has_output, reply.usage.unwrap().input), (true, 8));
+        assert_eq!((reply.has_output, reply.stated.usage.unwrap().input), (true, 8));
         assert!(!read_reply(Shape::Embedding, br#"{"data":[ ]}"#).unwrap().has_output);
         assert!(matches!(read_reply(Shape::Embedding, br#"{"choices":[]}"#), Err(BadReply::WrongShape(_))));
     }

@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 
 use memchr::memmem::Finder;
 
-use super::{Answer, ProviderError, Shape, error};
+use super::{Answer, ProviderError, Said, Shape, Stated, error};
 use crate::{types::Usage, wire::sse::Frame};
 
 /// What one frame of a stream was.
@@ -37,7 +37,8 @@ pub struct StreamObserver {
     /// Which of them have ended, a bit each.
     ended: smallvec::SmallVec<[u64; 2]>,
     finish_reason: Option<String>,
-    usage: Option<Usage>,
+    stated: Stated,
+    said: Said,
     has_output: bool,
     done: bool,
 }
@@ -58,7 +59,8 @@ impl StreamObserver {
             choices: usize::try_from(choices).unwrap_or(MAX_CHOICES).clamp(1, MAX_CHOICES),
             ended: smallvec::SmallVec::new(),
             finish_reason: None,
-            usage: None,
+            stated: Stated::default(),
+            said: Said::default(),
             has_output: false,
             done: false,
         }
@@ -66,7 +68,8 @@ impl StreamObserver {
 
     /// Looks at the next frame.
     pub fn observe(&mut self, frame: &Frame) -> Seen {
-        if self.has_output && frame.sole_data().is_some_and(is_plain_chunk) {
+        if let Some(chunk) = frame.sole_data().filter(|data| self.has_output && is_plain_chunk(data)) {
+            self.said.add(self.shape, chunk);
             return Seen::Output;
         }
         let Some(data) = frame.data() else { return Seen::Silent };
@@ -85,7 +88,22 @@ impl StreamObserver {
 
     /// The last token counts reported; some providers repeat them, growing, in every chunk.
     pub fn usage(&self) -> Option<Usage> {
-        self.usage
+        self.stated.usage
+    }
+
+    /// What the provider has stated beside the answer so far.
+    pub fn stated(&self) -> &Stated {
+        &self.stated
+    }
+
+    /// What the provider states beside the answer. Asked for again, it is gone.
+    pub fn take_stated(&mut self) -> Stated {
+        std::mem::take(&mut self.stated)
+    }
+
+    /// What was said so far, in all alternatives. Asked for again, it is gone.
+    pub fn take_said(&mut self) -> Said {
+        std::mem::take(&mut self.said)
     }
 
     /// Whether every alternative has come to its end.
@@ -113,12 +131,14 @@ impl StreamObserver {
             Ok(answer) => answer,
             Err(malformed) => return Seen::Malformed(complaint(&malformed.problem)),
         };
-        let usage = answer.usage();
-        self.usage = usage.or(self.usage);
+        let mut counted = answer.state(&mut self.stated);
         let mut any = false;
         for (position, choice) in answer.choices(self.shape).enumerate() {
             any = true;
             self.has_output |= choice.has_output;
+            if let Some(usage) = choice.usage {
+                counted |= self.stated.take_usage(usage);
+            }
             if let Some(reason) = choice.finish_reason {
                 self.end(choice.index.and_then(|index| usize::try_from(index).ok()).unwrap_or(position));
                 if self.finish_reason.as_deref() != Some(&*reason) {
@@ -129,9 +149,12 @@ impl StreamObserver {
         if answer.is_error() {
             return Seen::Error(error::classify_in_band(chunk));
         }
-        match (any, usage) {
-            (false, Some(_)) => Seen::UsageOnly,
-            (false, None) if answer.kind.is_some_and(|kind| kind.raw == b"\"ping\"") => Seen::Silent,
+        if any {
+            self.said.add(self.shape, chunk);
+        }
+        match (any, counted) {
+            (false, true) => Seen::UsageOnly,
+            (false, false) if answer.kind.is_some_and(|kind| kind.raw == b"\"ping\"") => Seen::Silent,
             _ if self.has_output => Seen::Output,
             _ => Seen::Preamble,
         }

@@ -141,9 +141,9 @@ async fn a_database_that_is_away_is_a_503_soon() {
     let mut rows = Rows::new();
     for is_frozen in [false, true] {
         if is_frozen {
-            server.pause()
+            server.pause();
         } else {
-            server.stop()
+            server.stop();
         }
         for path in ["/admin/v1/usage", "/admin/v1/requests", "/admin/v1/requests/01K9000000000000000000000A"] {
             rows.row(format!("{path}, frozen {is_frozen}"));

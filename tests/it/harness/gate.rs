@@ -18,13 +18,14 @@ use switchboard::{
     app::App,
     config::{self, Environment},
     mock::{Behaviour, Mock, Recorded},
+    store::ledger::CallRow,
     telemetry::Metrics,
     types::{Clock, Tasks},
 };
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 
-use super::{Answer, Counts, Live, RawClient, chat, settle, soon};
+use super::{Answer, Counts, Live, RawClient, books, chat, settle, soon};
 
 /// The key that tests present. It may use every model.
 pub const KEY: &str = "it-key-0123456789abcdef";
@@ -49,6 +50,7 @@ const BEFORE_ADMISSION: &[&str] = &[
     "invalid_type",
     "invalid_utf8",
     "key_store_unavailable",
+    "ledger_full",
     "method_not_allowed",
     "missing_api_key",
     "missing_field",
@@ -96,6 +98,8 @@ pub struct Gate {
     unseen: Cell<u64>,
     began: Instant,
     finished: Cell<bool>,
+    /// The ledger is in `dir`, not in a database of the test's own, and the test has written nothing into it.
+    has_books: Cell<bool>,
     dir: TempDir,
 }
 
@@ -158,10 +162,8 @@ impl Builder {
                 }
             };
             let key = if more.contains("api_key") { String::new() } else { format!("api_key: up-key-{name}, ") };
-            _ = writeln!(
-                text,
-                "  {name}: {{ kind: openai_compatible, base_url: \"http://{address}/v1\", {key}{more} }}"
-            );
+            let kind = if more.contains("kind:") { "" } else { "kind: openai_compatible, " };
+            _ = writeln!(text, "  {name}: {{ {kind}base_url: \"http://{address}/v1\", {key}{more} }}");
         }
         text.push_str(&self.config);
         if !self.config.contains("models:") {
@@ -186,6 +188,7 @@ impl Builder {
             admitted: Cell::new(0),
             unseen: Cell::new(0),
             finished: Cell::new(false),
+            has_books: Cell::new(!self.config.contains("database:")),
             dir,
         }
     }
@@ -286,8 +289,14 @@ impl Gate {
     pub async fn admin(&self, path: &str, key: Option<&str>) -> Answer {
         let address = self.app.as_ref().and_then(|app| app.admin_address).unwrap_or(self.address);
         let request = self.http.get(format!("http://{address}{path}"));
-        let request = key.into_iter().fold(request, |request, key| request.bearer_auth(key));
+        let request = key.into_iter().fold(request, reqwest::RequestBuilder::bearer_auth);
         self.read(soon(request.send()).await.unwrap()).await
+    }
+
+    /// Where the gateway's ledger is, for a test that writes into it; it is then not compared with the calls.
+    pub fn cook_the_books(&self) -> std::path::PathBuf {
+        self.has_books.set(false);
+        self.data_dir()
     }
 
     /// Where the gateway keeps its state.
@@ -369,6 +378,21 @@ impl Gate {
         panic!("not done after {:?}", self.elapsed());
     }
 
+    /// Waits for what takes real time, such as a database, and moves the time once in a while for what waits for that.
+    pub async fn patiently<F: Future>(&self, future: F) -> F::Output {
+        let mut future = pin!(future);
+        for _ in 0..200 {
+            let clock = Clock::Real;
+            if let Ok(output) = clock.timeout_at(clock.now() + Duration::from_millis(250), future.as_mut()).await {
+                return output;
+            }
+            if let Clock::Held(_) = self.clock {
+                self.clock.advance(Duration::from_millis(500));
+            }
+        }
+        panic!("not done after {:?}", self.elapsed());
+    }
+
     // The end.
 
     /// Notes a call that was made without the methods above.
@@ -399,8 +423,19 @@ impl Gate {
         self.audit().await.unwrap_or_else(|wrong| panic!("{wrong}"))
     }
 
+    /// [`Gate::finish`], and the ledger, oldest call first.
+    pub async fn finish_books(mut self) -> (Counts, Vec<CallRow>) {
+        let counts = self.settle_up().await.unwrap_or_else(|wrong| panic!("{wrong}"));
+        let rows = self.rows().await;
+        (counts, rows)
+    }
+
     /// [`Gate::finish`] for a row of a table.
     pub async fn audit(mut self) -> Result<Counts, String> {
+        self.settle_up().await
+    }
+
+    async fn settle_up(&mut self) -> Result<Counts, String> {
         self.finished.set(true);
         let counts = self.quiet().await;
         let (calls, attempts) = (counts.sum("calls_total", &[]), counts.sum("attempts_total", &[]));
@@ -417,9 +452,13 @@ impl Gate {
             ("no provider is still answering", open, 0),
         ];
         let wrong = checks.iter().filter(|(_, found, expected)| found != expected);
-        let wrong: Vec<String> =
+        let mut wrong: Vec<String> =
             wrong.map(|(what, found, expected)| format!("{what}: found {found}, expected {expected}")).collect();
         self.stop().await;
+        if self.has_books.get() {
+            let mocks = self.mocks.iter().map(|(name, upstream)| (name.as_str(), &upstream.mock));
+            wrong.extend(books::audit(&self.rows().await, calls, attempts, mocks));
+        }
         if wrong.is_empty() {
             return Ok(counts);
         }
@@ -427,16 +466,26 @@ impl Gate {
         Err(format!("{}\n      calls: {outcomes}\n      attempts: {attempts}", wrong.join("\n      ")))
     }
 
+    /// The ledger, oldest call first. Complete once the gateway has stopped.
+    async fn rows(&self) -> Vec<CallRow> {
+        books::rows(&self.dir.path().join("data")).await
+    }
+
     /// The counts once nothing is in flight, or as they are if that does not come.
     async fn quiet(&self) -> Counts {
         // A little time, so that what waits for a moment at a stream's end can end; too little for any deadline.
-        for _ in 0..40 {
+        for _ in 0..100 {
             settle().await;
             let counts = self.counts().await;
             let busy = counts.sum("calls_in_flight", &[]) + counts.sum("streams_open", &[]);
             let open = self.mocks.values().map(|upstream| upstream.mock.open_streams()).sum::<usize>();
             if busy == 0 && open == 0 && counts.sum("calls_total", &[]) >= self.admitted.get() {
                 return counts;
+            }
+            // Counting tokens takes real time, on a thread of its own.
+            if busy == 0 && open == 0 && counts.sum("settlements_pending", &[]) > 0 {
+                Clock::Real.sleep(Duration::from_millis(100)).await;
+                continue;
             }
             match self.clock {
                 Clock::Real => Clock::Real.sleep(Duration::from_millis(25)).await,
@@ -451,7 +500,7 @@ impl Gate {
         let Some(app) = self.app.take() else { return };
         // The connections of the tests' client are idle; closing them is what a load balancer would do.
         self.http = reqwest::Client::new();
-        soon(app.stop()).await;
+        self.patiently(app.stop()).await;
         self.tasks.stopping().cancel();
     }
 

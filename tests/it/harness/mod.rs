@@ -18,12 +18,13 @@
 //! * [`Gate::chat`] and its like wait for the whole answer; [`Gate::open`] gives the stream as it comes, and dropping it
 //!   hangs up. [`RawClient`] is a bare socket, for what no HTTP library would do.
 //! * [`Gate::finish`] checks what must hold after every test: each call that was admitted has settled exactly once,
-//!   nothing is in flight, and the attempts that were counted are the requests that the providers saw. A test that
-//!   forgets it fails.
+//!   nothing is in flight, the attempts that were counted are the requests that the providers saw, and the ledger has a
+//!   row for each, with the tokens that its provider served. A test that forgets it fails.
 //! * [`PrivatePostgres`] is a real PostgreSQL server that a test may stop, freeze and start again.
 //! * [`Rows`] collects what is wrong with the rows of a table, so that one run shows all of them.
 
 mod answer;
+mod books;
 mod counts;
 mod gate;
 mod postgres;

@@ -1,6 +1,6 @@
 //! A PostgreSQL server of a test's own: real, from the system's packages, in a temporary folder, gone with the test.
 //!
-//! A shell stands between the test and the server. It does what it is told line by line, and when its input ends,
+//! The programs come from Debian's package `postgresql`; a test that lacks them fails and says so. A shell stands between the test and the server. It does what it is told line by line, and when its input ends,
 //! because the test is over or its process is dead, it stops the server and removes the folder.
 
 #![allow(dead_code, reason = "the tests of the library and those of the gateway include this file and use parts of it")]
@@ -9,7 +9,10 @@ use std::{
     fs,
     io::{BufRead, BufReader, Write},
     net::TcpListener,
-    os::unix::{fs::chown, process::CommandExt},
+    os::unix::{
+        fs::{PermissionsExt, chown},
+        process::CommandExt,
+    },
     path::{Path, PathBuf},
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
     thread,
@@ -41,8 +44,9 @@ stop() {
 while read -r word; do
     case $word in
         start)
-            "$1/postgres" -D "$2/data" -k "$2" -p "$3" -c listen_addresses=127.0.0.1 -c fsync=off \
-                -c max_connections=60 -c shared_buffers=32MB >>"$2/log" 2>&1 </dev/null &
+            # Room for the tests of a whole process; what is lost in a crash of the machine does not matter.
+            "$1/postgres" -D "$2/data" -k "$2" -p "$3" -c listen_addresses=localhost -c fsync=off \
+                -c max_connections=200 -c shared_buffers=32MB >>"$2/log" 2>&1 </dev/null &
             pid=$! ;;
         stop) stop QUIT ;;
         pause) kill -STOP $(family) ;;
@@ -60,6 +64,11 @@ impl PrivatePostgres {
     /// # Panics
     /// When PostgreSQL is not installed, and says what to install.
     pub fn start() -> Self {
+        Self::start_with("", &[])
+    }
+
+    /// As [`PrivatePostgres::start`], with more lines in `postgresql.conf` and more files beside it.
+    pub fn start_with(config: &str, files: &[(&str, &str)]) -> Self {
         let bin = programs().expect(
             "these tests need PostgreSQL's programs: install Debian's package `postgresql`, or put `initdb` and \
              `postgres` on the PATH",
@@ -83,6 +92,20 @@ impl PrivatePostgres {
             .output()
             .unwrap();
         assert!(made.status.success(), "initdb: {}", String::from_utf8_lossy(&made.stderr));
+        fs::OpenOptions::new()
+            .append(true)
+            .open(folder.join("data/postgresql.conf"))
+            .and_then(|mut file| file.write_all(config.as_bytes()))
+            .unwrap();
+        for (name, text) in files {
+            let path = folder.join("data").join(name);
+            fs::write(&path, text).unwrap();
+            // The server refuses a key that others can read.
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+            if let Some((user, group)) = user {
+                chown(&path, Some(user), Some(group)).unwrap();
+            }
+        }
         // Free a moment ago, and nobody else is likely to be given it at once.
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let mut shell = run("sh")

@@ -29,6 +29,9 @@ pub enum Bucket {
     Month,
 }
 
+/// The most hours that are looked up in the rows one by one: SQLite puts together at most 500 selects.
+const MAX_CUTS: i64 = 400;
+
 /// The buckets of a range of time.
 pub(super) struct Buckets<'a> {
     /// `None`: the whole range is one.
@@ -80,8 +83,24 @@ impl<'a> Buckets<'a> {
         Ok(buckets)
     }
 
-    /// Whether all of them begin and end with an hour of UTC, so that sums by hour can be put together to them.
-    pub(super) fn are_whole_hours(&self) -> bool {
+    /// Where the range and its buckets begin and end, in order; `None` when that cuts too many hours of UTC for sums by
+    /// hour to be of use.
+    pub(super) fn cuts(&self) -> Option<Vec<i64>> {
+        let inner = match self.bucket {
+            _ if self.are_whole_hours() => Vec::new(),
+            None => Vec::new(),
+            Some(Bucket::Hour) => return None,
+            Some(Bucket::Day) if self.to - self.from > MAX_CUTS * DAY => return None,
+            Some(Bucket::Day) => self.starts(|day| day.saturating_add(1.day())),
+            Some(Bucket::Month) => self.months(),
+        };
+        let inner = inner.into_iter().filter(|cut| self.from < *cut && *cut < self.to);
+        let cuts: Vec<i64> = [self.from].into_iter().chain(inner).chain([self.to]).collect();
+        (cuts.len() as i64 <= MAX_CUTS).then_some(cuts)
+    }
+
+    /// Whether all of them begin and end with an hour of UTC, if the range does.
+    fn are_whole_hours(&self) -> bool {
         self.offsets.iter().all(|(until, offset)| offset % HOUR == 0 && (until % HOUR == 0 || *until == self.to))
     }
 
@@ -122,14 +141,20 @@ impl<'a> Buckets<'a> {
         }
     }
 
-    /// The beginnings of the months from the one that `from` lies in.
+    /// The beginnings of the months, from the one that `from` lies in.
     fn months(&self) -> Vec<i64> {
-        let mut month = timestamp(self.from).to_zoned(self.zone.clone()).date().first_of_month();
-        let mut starts = vec![start_of_day(month, self.zone)];
+        self.starts(|day| day.first_of_month().saturating_add(1.month()))
+    }
+
+    /// The beginnings of buckets, from the one that `from` lies in; `next` is the day on which the next one begins.
+    fn starts(&self, next: impl Fn(Date) -> Date) -> Vec<i64> {
+        let first = timestamp(self.from).to_zoned(self.zone.clone()).date();
+        let mut day = if self.bucket == Some(Bucket::Month) { first.first_of_month() } else { first };
+        let mut starts = vec![start_of_day(day, self.zone)];
         loop {
-            month = month.saturating_add(1.month());
-            let start = start_of_day(month, self.zone);
-            if start >= self.to || starts.last().is_some_and(|last| *last >= start) {
+            day = next(day);
+            let start = start_of_day(day, self.zone);
+            if start >= self.to {
                 return starts;
             }
             starts.push(start);

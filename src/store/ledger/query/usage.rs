@@ -1,9 +1,11 @@
 //! Usage: sums over calls, grouped by up to two dimensions and by time.
 //!
-//! Where a roll-up has every dimension that is asked for, the whole hours of the range come from it, and what the range
-//! cuts off an hour comes from the rows. Else everything comes from the rows, which is slower, and reaches back only as
-//! far as rows are kept: for dimensions without a roll-up, for tags together with end users, and for zones whose
-//! offset is no whole hour.
+//! Where a roll-up has every dimension that is asked for, whole hours come from it. An hour that is cut, by the range or
+//! by a midnight of a zone whose offset is no whole hour, comes from the rows. Else everything comes from the rows, which
+//! is slower, and reaches back only as far as rows are kept: for dimensions without a roll-up, for tags together with end
+//! users, and for hours of a zone whose offset is no whole hour.
+
+use std::ops::Range;
 
 use jiff::tz::TimeZone;
 use sqlx::{ColumnIndex, Decode, FromRow, Row, Type};
@@ -17,6 +19,7 @@ use super::{
 use crate::store::{
     Db, StoreError,
     ledger::{
+        clean::MAX_TIME,
         rollup::{HOUR, Rollup},
         sums::{MEASURES, Sums},
     },
@@ -24,9 +27,6 @@ use crate::store::{
 
 /// The most groups on a page.
 const MAX_PAGE: u32 = 10_000;
-
-/// The last time a call can have arrived at, in Unix milliseconds: the end of the year 9999.
-const MAX_TIME: i64 = 253_402_300_800_000;
 
 /// A question for usage.
 #[derive(Clone, Debug)]
@@ -79,13 +79,13 @@ struct Found {
 /// and calls that ended there. The sums of several tags may hold a call more than once; those without tags never do.
 ///
 /// # Errors
-/// [`StoreError::BadQuery`] for more than two dimensions, a cursor of another list, or a range beyond two hundred years
+/// [`StoreError::BadQuery`] for more than two dimensions, or one twice, a cursor of another list, or a range beyond two hundred years
 /// in buckets; others when the database cannot be read, and when a sum is beyond 63 bits.
 pub async fn usage(db: &Db, query: &UsageQuery) -> Result<UsagePage, StoreError> {
-    if query.by.len() > 2 {
-        return Err(StoreError::BadQuery("usage is grouped by at most two dimensions".to_owned()));
+    if query.by.len() > 2 || matches!(query.by.as_slice(), [one, two] if one == two) {
+        return Err(StoreError::BadQuery("usage is grouped by at most two dimensions, not twice by one".to_owned()));
     }
-    let (from, to) = (query.from.clamp(0, MAX_TIME), query.to.clamp(0, MAX_TIME));
+    let (from, to) = (query.from.clamp(0, MAX_TIME + 1), query.to.clamp(0, MAX_TIME + 1));
     let after = query.after.as_deref().map(|after| cursor::decode(after, query.by.len())).transpose()?;
     if from >= to {
         return Ok(UsagePage::default());
@@ -112,7 +112,7 @@ fn select(
     db: &Db,
     query: &UsageQuery,
     buckets: &Buckets<'_>,
-    range: std::ops::Range<i64>,
+    range: Range<i64>,
     after: Option<(i64, Vec<String>)>,
     limit: u32,
 ) -> Sql {
@@ -123,11 +123,17 @@ fn select(
         sql.push(&format!(", cast(sum({measure}) as bigint) as {measure}"));
     }
     sql.push(" from (");
-    for (index, (source, part)) in parts(query, &wanted, buckets, range).into_iter().enumerate() {
+    for (index, part) in parts(query, &wanted, buckets, range).iter().enumerate() {
         sql.push(if index == 0 { "" } else { " union all " });
-        match source {
-            Some(rollup) => select_rollup(&mut sql, rollup, query, &wanted, buckets, part),
-            None => select_rows(&mut sql, db, query, &wanted, buckets, part),
+        match part {
+            Part::Rollup(rollup, hours, without) => {
+                select_rollup(&mut sql, *rollup, query, &wanted, buckets);
+                sql.push(" and hour >= ").number(hours.start).push(" and hour < ").number(hours.end);
+                without.iter().for_each(|hour| {
+                    sql.push(" and hour <> ").number(*hour);
+                });
+            }
+            Part::Rows(part) => select_rows(&mut sql, db, query, &wanted, buckets, part),
         }
     }
     sql.push(") as parts");
@@ -143,22 +149,26 @@ fn select(
     sql
 }
 
-/// Where the parts of the range come from: a roll-up, or `None` for the rows.
-fn parts(
-    query: &UsageQuery,
-    wanted: &[Wanted<'_>],
-    buckets: &Buckets<'_>,
-    range: std::ops::Range<i64>,
-) -> Vec<(Option<Rollup>, std::ops::Range<i64>)> {
-    let whole = (range.start + HOUR - 1) / HOUR * HOUR..range.end / HOUR * HOUR;
-    match rollup_for(query, wanted) {
-        Some(rollup) if buckets.are_whole_hours() && whole.start < whole.end => {
-            let edges = [(None, range.start..whole.start), (None, whole.end..range.end)];
-            let all = [(Some(rollup), whole)].into_iter().chain(edges);
-            all.filter(|(_, part)| !part.is_empty()).collect()
-        }
-        _ => vec![(None, range)],
-    }
+/// What a part of the answer is summed from.
+enum Part {
+    /// The hours of a range, but for those that are left out.
+    Rollup(Rollup, Range<i64>, Vec<i64>),
+    Rows(Range<i64>),
+}
+
+/// The parts that make up the range. An hour that the range or a bucket cuts comes from the rows, where only a roll-up's
+/// whole hours can be had.
+fn parts(query: &UsageQuery, wanted: &[Wanted<'_>], buckets: &Buckets<'_>, range: Range<i64>) -> Vec<Part> {
+    let (Some(rollup), Some(cuts)) = (rollup_for(query, wanted), buckets.cuts()) else {
+        return vec![Part::Rows(range)];
+    };
+    let mut cut_hours: Vec<i64> = cuts.iter().filter(|cut| *cut % HOUR != 0).map(|cut| cut - cut % HOUR).collect();
+    cut_hours.dedup();
+    let rows = cut_hours.iter().map(|hour| Part::Rows(range.start.max(*hour)..range.end.min(hour + HOUR)));
+    let mut parts: Vec<Part> = rows.collect();
+    let whole = range.start / HOUR * HOUR..range.end;
+    parts.push(Part::Rollup(rollup, whole, cut_hours));
+    parts
 }
 
 /// The roll-up that has every dimension of the query.
@@ -172,21 +182,14 @@ fn rollup_for(query: &UsageQuery, wanted: &[Wanted<'_>]) -> Option<Rollup> {
     Rollup::EVERY.into_iter().find(|rollup| dimensions().all(|dimension| dimension.in_rollup(*rollup).is_some()))
 }
 
-fn select_rollup(
-    sql: &mut Sql,
-    rollup: Rollup,
-    query: &UsageQuery,
-    wanted: &[Wanted<'_>],
-    buckets: &Buckets<'_>,
-    part: std::ops::Range<i64>,
-) {
+fn select_rollup(sql: &mut Sql, rollup: Rollup, query: &UsageQuery, wanted: &[Wanted<'_>], buckets: &Buckets<'_>) {
     sql.push("select ").push(&buckets.number_of("hour")).push(" as bucket");
     for place in 0..2 {
         let column = query.by.get(place).and_then(|dimension| dimension.in_rollup(rollup)).unwrap_or("''");
         sql.push(&format!(", {column} as d{place}"));
     }
     sql.push(", ").push(&MEASURES.join(", ")).push(" from ").push(rollup.table());
-    sql.push(" where hour >= ").number(part.start).push(" and hour < ").number(part.end);
+    sql.push(" where true");
     for (dimension, values) in wanted {
         if let Some(column) = dimension.in_rollup(rollup) {
             sql.push(" and ").one_of(column, values);
@@ -200,7 +203,7 @@ fn select_rows(
     query: &UsageQuery,
     wanted: &[Wanted<'_>],
     buckets: &Buckets<'_>,
-    part: std::ops::Range<i64>,
+    part: &Range<i64>,
 ) {
     sql.push("select ").push(&buckets.number_of("r.at")).push(" as bucket");
     for place in 0..2 {
@@ -210,7 +213,9 @@ fn select_rows(
     for measure in MEASURES {
         sql.push(&format!(", {} as {measure}", of_row(measure)));
     }
+    // The range is said twice, because no database concludes it for the attempts from the join.
     sql.push(" from requests r left join attempts a on a.at = r.at and a.id = r.id");
+    sql.push(" and a.at >= ").number(part.start).push(" and a.at < ").number(part.end);
     if query.by.contains(&Dimension::Tag) {
         sql.push(" cross join ").push(tags_of_request(db));
     }
