@@ -17,7 +17,8 @@ How the two become one catalogue:
   were looked up on the vendor's page, or else the one named for the vendor in VENDORS. Each difference is listed in
   DIFFERENCES.md.
 - A rate of zero for everything is no price: one collection uses it for "not known". It is taken as free when both say so
-  or the name says so (`:free`); otherwise the model is left out, and so has an unknown price.
+  or the name says so (`:free`); otherwise the model is left out, and so has an unknown price. So is one whose
+  rates are a slip of the unit (IMPLAUSIBLE).
 
 The output is in a stable order, so that a refresh shows as a diff of what changed. Needs nothing but Python's library;
 its test is `scripts/prices_test.py`.
@@ -95,6 +96,9 @@ RULINGS = [
     ("perplexity", r"sonar.*", "litellm", "the fee for the smallest search context, which is the default: docs.perplexity.ai, 2026-11-20"),
     ("xai", r"grok-code-fast.*", "litellm", "the name leads to grok-build-0.1: docs.x.ai/developers/pricing, 2026-11-20"),
 ]
+
+# Dollars for a million tokens above which a rate is taken for a slip of the unit: the dearest model there was cost 600.
+IMPLAUSIBLE = 1000
 
 # Vendors whose long-context rates hold from the threshold on, not above it.
 REACHED = {"xai": "https://docs.x.ai/developers/pricing"}
@@ -313,7 +317,7 @@ def litellm_facts(facts):
     if re.fullmatch(r"20\d\d-\d\d-\d\d", str(facts.get("deprecation_date", ""))):
         found["retires"] = facts["deprecation_date"]
     if str(facts.get("source", "")).startswith("https://"):
-        found["source"] = facts["source"]
+        found["source"] = facts["source"].split("?")[0]
     return found
 
 
@@ -329,10 +333,22 @@ def split_regions(vendor, models):
         if region.startswith("global") or model not in merged:
             merged.setdefault(model if region.startswith("global") else name, entry)
             continue
-        rates = {item: entry[item] for item in ITEMS if item in entry}
-        if rates != {item: merged[model][item] for item in ITEMS if item in merged[model]}:
-            merged[model].setdefault("regions", {})[region] = rates
+        if card := difference(merged[model], entry):
+            merged[model].setdefault("regions", {})[region] = card
     return merged
+
+
+def difference(usual, regional):
+    """What a region changes: a factor where all token rates have the same one, else its rates with their steps."""
+    one, other = rates_of(usual), rates_of(regional)
+    if one == other:
+        return None
+    tokens = [item for item in one if item in other and item not in ("searches", "tool_calls", "image", "hour") and one[item]]
+    factors = {(other[item] / one[item]).quantize(Decimal("0.0001")) for item in tokens}
+    if len(factors) == 1 and all(other.get(item) == one[item] for item in one if item not in tokens and item in other):
+        factor = factors.pop()
+        return {"times": factor} if factor != 1 else None
+    return {**other, **({"above": regional["above"]} if "above" in regional else {})}
 
 
 # ---- genai-prices
@@ -498,10 +514,12 @@ def put_steps(entry, above, base):
 
 
 def put_card(into, name, card, base):
-    """Adds the rates of a tier or of batches. A rate equal to what it would fall back to anyway stays: it is a fact."""
-    made = {item: rate for item, rate in card["rates"].items()}
-    # Rates above a threshold without those below it are no list of their own.
-    if made:
+    """Adds the rates of a tier or of batches, when they are whole: half of a list would be filled up with usual rates.
+
+    A rate equal to what it would fall back to anyway stays: it is a fact.
+    """
+    made = dict(card["rates"])
+    if made and all(item in made for item in ("input", "output") if base.get(item)):
         put_steps(made, card["above"], made)
         into[name] = made
 
@@ -597,6 +615,8 @@ def tidy(vendor, model, entry, both_zero):
                     step["tokens"] -= step["tokens"] % 1000 == 0
         if vendor in REGIONS and any(item in part for item in ("input", "output")):
             part.setdefault("regions", REGIONS[vendor])
+    if any(rate > IMPLAUSIBLE for item, rate in rates_of(entry).items() if item in ("input", "output")):
+        return None
     if is_zero(entry):
         if model.endswith(":free") or both_zero:
             facts = {field: entry[field] for field in FIELDS[FIELDS.index("also"):] if field in entry}

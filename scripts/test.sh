@@ -98,6 +98,11 @@ fi
 step "format" cargo fmt --all --check
 step "clippy" cargo clippy --all-targets --locked -- -D warnings
 step "tests" cargo test --locked --no-fail-fast
+if command -v python3 > /dev/null; then
+    step "price script" python3 scripts/prices_test.py
+else
+    note skipped "price script" "python3 is not installed"
+fi
 optional cargo-deny "licences and advisories" cargo deny check
 optional cargo-machete "unused dependencies" cargo machete
 [ ! -d fuzz ] || step "fuzz targets" cargo check --locked --manifest-path fuzz/Cargo.toml

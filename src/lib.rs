@@ -23,6 +23,8 @@ pub mod config;
 
 pub mod mock;
 
+pub mod refresh;
+
 pub mod app;
 
 pub mod cli;

@@ -62,6 +62,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         &[
             "types",
             "error",
+            "catalog",
             "store::settings",
             "telemetry::settings",
             "providers",
@@ -75,6 +76,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "http::settings",
         ],
     ),
+    // Prices of the operator's are fetched and held against the schema of price files.
+    ("refresh", &["types", "catalog", "upstream", "config::Complaints", "config::read_prices"]),
     // The composition root: what is put together is seen here and nowhere else.
     (
         "app",
@@ -94,6 +97,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "gateway",
             "http",
             "config",
+            "refresh",
         ],
     ),
     (
@@ -102,6 +106,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "types",
             "error",
             "mock",
+            "catalog",
             "store",
             "upstream",
             "accounting::reconcile",

@@ -84,18 +84,9 @@ static FILES: [File; 50] = files![
     "zhipu"
 ];
 
-/// The vendor whose prices hold for a kind of provider: most often it is called the same.
-fn vendor_of(kind: &str) -> &str {
-    match kind {
-        "anthropic_openai" => "anthropic",
-        "gemini_openai" => "gemini",
-        kind => kind,
-    }
-}
-
-/// The price of `model` at the vendor of `kind`, if the catalogue has it.
-pub(super) fn find(kind: &str, model: &str) -> Option<Price> {
-    let file = file(vendor_of(kind))?;
+/// The price of `model` at a vendor, if the catalogue has it.
+pub(super) fn find(vendor: &str, model: &str) -> Option<Price> {
+    let file = file(vendor)?;
     matches(file.vendor, model, |name| {
         let (model, raw) = file.index().get(name)?;
         read(file.vendor, model, raw)

@@ -3,7 +3,7 @@
 //! All amounts are US dollars: for a million tokens or characters, a thousand searches, tool calls or requests, one
 //! image, an hour.
 
-use std::{borrow::Cow, collections::BTreeMap, str::FromStr, sync::Arc};
+use std::{borrow::Cow, collections::BTreeMap, fmt, str::FromStr, sync::Arc};
 
 use jiff::civil::Date;
 use schemars::JsonSchema;
@@ -283,7 +283,7 @@ fn steps(steps: &[StepEntry]) -> Vec<Step> {
 
 impl PriceList {
     /// Whether its parts make sense together.
-    fn check(&self) -> Result<(), BadEntry> {
+    pub(super) fn check(&self) -> Result<(), BadEntry> {
         let named = |kind: &'static str, cards: &BTreeMap<Box<str>, Card>| {
             cards.iter().try_for_each(|(name, card)| card.check(&[kind, name]))
         };
@@ -324,11 +324,12 @@ impl Card {
     }
 }
 
+const DAYS: [&str; 7] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
+
 impl FromStr for Window {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        const DAYS: [&str; 7] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
         let read = || {
             let (days, hours) = match text.trim().split_once(' ') {
                 Some((days, hours)) => (Some(days), hours.trim()),
@@ -357,6 +358,20 @@ fn minute(text: &str) -> Option<u16> {
     let digits = |text: &str| (text.len() == 2).then(|| text.parse::<u16>().ok()).flatten();
     let total = digits(hour)? * 60 + digits(minute).filter(|minute| *minute < 60)?;
     (total <= 1_440).then_some(total)
+}
+
+impl fmt::Display for Window {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let day = |bit: u32| DAYS.get(bit as usize).copied().unwrap_or_default();
+        let (first, last) = (self.days.trailing_zeros(), 7_u32.saturating_sub(self.days.leading_zeros()));
+        match self.days {
+            Self::EVERY_DAY => {}
+            _ if first == last => write!(f, "{} ", day(first))?,
+            _ => write!(f, "{}-{} ", day(first), day(last))?,
+        }
+        let Self { from, to, .. } = self;
+        write!(f, "{:02}:{:02}-{:02}:{:02}", from / 60, from % 60, to / 60, to % 60)
+    }
 }
 
 impl<'de> Deserialize<'de> for Window {

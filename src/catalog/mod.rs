@@ -12,6 +12,8 @@ pub mod facts;
 mod names;
 pub mod price;
 pub mod rates;
+pub mod settings;
+mod show;
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -21,6 +23,7 @@ pub use entry::{BadEntry, CardEntry, Entry};
 pub use facts::{Capabilities, Capability, Facts, Mode};
 pub use price::{Card, Factor, ModelPrice, Origin, PriceList, Step, Terms, Window};
 pub use rates::{Item, Rate, Rates};
+pub use settings::PriceSettings;
 
 use crate::types::{Nanos, Usage};
 
@@ -68,6 +71,15 @@ const SELF_HOSTED: [&str; 13] = [
     "xinference",
 ];
 
+/// The vendor whose prices hold for a kind of provider: most often it is called the same.
+fn vendor_of(kind: &str) -> &str {
+    match kind {
+        "anthropic_openai" => "anthropic",
+        "gemini_openai" => "gemini",
+        kind => kind,
+    }
+}
+
 impl Catalog {
     /// The catalogue in the binary alone.
     pub fn embedded() -> Self {
@@ -92,6 +104,11 @@ impl Catalog {
         Self { fetched: book, ..self }
     }
 
+    /// Whether the catalogue has prices of the vendor of `kind`.
+    pub fn knows(kind: &str) -> bool {
+        embedded::vendors().any(|vendor| vendor == vendor_of(kind))
+    }
+
     /// What the operator's `provider`, of this `kind`, charges for `model`: as the configuration says, or as
     /// [`Self::find`] finds, or else the ceiling price.
     pub fn price_of(&self, provider: &str, kind: &str, model: &str) -> Price {
@@ -108,11 +125,14 @@ impl Catalog {
     /// Looks names up and parses what it finds: a matter of microseconds, meant for loading a configuration and for
     /// targets met for the first time, not for every call.
     pub fn find(&self, kind: &str, model: &str) -> Price {
-        let books = [&self.file, &self.fetched].into_iter().flatten();
-        let found = books.into_iter().find_map(|book| book.find(kind, model));
-        found
-            .or_else(|| embedded::find(kind, model))
-            .unwrap_or_else(|| if SELF_HOSTED.contains(&kind) { Price::Free } else { Price::Unknown })
+        let vendor = vendor_of(kind);
+        let mut books = [&self.file, &self.fetched].into_iter().flatten();
+        let found = books.find_map(|book| book.find(kind, model).or_else(|| book.find(vendor, model)));
+        found.or_else(|| embedded::find(vendor, model)).unwrap_or(if SELF_HOSTED.contains(&kind) {
+            Price::Free
+        } else {
+            Price::Unknown
+        })
     }
 }
 

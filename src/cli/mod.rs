@@ -7,6 +7,7 @@ pub mod keys;
 mod migrate;
 mod mock;
 mod openapi;
+mod prices;
 pub mod projects;
 pub mod reconcile;
 pub mod requests;
@@ -61,6 +62,7 @@ enum Command {
     Reconcile(Box<reconcile::ReconcileArgs>),
     Openapi(openapi::Args),
     Migrate(migrate::Args),
+    Prices(prices::Args),
     Mock(Box<mock::Args>),
     Healthcheck(healthcheck::Args),
 }
@@ -150,6 +152,7 @@ impl Cli {
             }
             Command::Openapi(args) => openapi::run(&args),
             Command::Migrate(args) => migrate::run(args),
+            Command::Prices(args) => prices::run(&args),
             Command::Mock(args) => mock::run(&args),
             Command::Healthcheck(args) => healthcheck::run(args),
         }

@@ -5,6 +5,7 @@ use std::{
     io,
     net::SocketAddr,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use serde_json::Value;
@@ -17,6 +18,7 @@ use super::{
     discover::{discover, fill_admin_key, fill_keys},
     document::{Document, Hidden, spell},
     environment::{Environment, describe, read_at_most},
+    prices,
     schema::settings_schema,
     settings::Settings,
     shape::conform,
@@ -24,7 +26,11 @@ use super::{
     vendors,
     watch::Watch,
 };
-use crate::{store::settings::DatabaseSettings, types::Secret};
+use crate::{
+    catalog::{Book, Catalog},
+    store::settings::DatabaseSettings,
+    types::{Secret, Size},
+};
 
 /// The longest configuration file, in bytes.
 const MAX_FILE: u64 = 4 * 1024 * 1024;
@@ -44,6 +50,8 @@ pub struct Loaded {
     pub notes: Vec<String>,
     /// What is allowed but probably not meant.
     pub warnings: Complaints,
+    /// Every price that is known, those of the configuration and of its price file first.
+    pub catalog: Catalog,
     /// The version of this configuration: the first 12 hexadecimal digits of the SHA-256 of the file's text. Two
     /// replicas with the same text have the same version.
     pub hash: String,
@@ -123,6 +131,7 @@ pub(super) fn load_from(path: Option<&Path>, places: &[&Path], env: &Environment
                 source,
                 notes,
                 warnings,
+                catalog: Catalog::embedded(),
                 hash,
                 flags: Flags::default(),
                 document: None,
@@ -192,15 +201,17 @@ fn find(path: Option<&Path>, places: &[&Path], env: &Environment) -> Option<Path
 fn load_file(file: &Path, env: &Environment) -> Result<Loaded, Complaints> {
     let mut watch = Watch::default();
     watch.add(file);
-    let text = read_text(file)?;
-    let Read { settings, complaints, document, notes } = read(&text, Some(file), env, &mut watch);
+    let text = read_text(file, Size(MAX_FILE))?;
+    let Read { settings, complaints, prices, document, notes } = read(&text, Some(file), env, &mut watch);
     let Some(settings) = settings else { return Err(complaints) };
     let (source, hash) = (Source::File(file.to_owned()), hash(&text));
+    let catalog = prices::catalog(&settings, prices);
     Ok(Loaded {
         settings,
         source,
         notes,
         warnings: complaints,
+        catalog,
         hash,
         flags: Flags::default(),
         document: Some(document),
@@ -209,13 +220,15 @@ fn load_file(file: &Path, env: &Environment) -> Result<Loaded, Complaints> {
 }
 
 /// The text of a file, or why there is none.
-fn read_text(file: &Path) -> Result<String, Complaints> {
+pub(super) fn read_text(file: &Path, most: Size) -> Result<String, Complaints> {
     let refuse = |at: Mark, message: String, help: Option<&str>| {
         let flaw = Flaw::error(Range { start: at, end: at }, &[], message, help.map(str::to_owned));
         Complaints::from(Document::new(Some(file), "", None, Hidden::AllButKeys).complaint(flaw))
     };
-    let bytes = read_at_most(file, MAX_FILE).map_err(|error| match error.kind() {
-        io::ErrorKind::FileTooLarge => refuse(Mark::default(), "the file is larger than 4 MiB".into(), None),
+    let bytes = read_at_most(file, most.0).map_err(|error| match error.kind() {
+        io::ErrorKind::FileTooLarge => {
+            refuse(Mark::default(), format!("the file is larger than {}", largest(most)), None)
+        }
         _ => refuse(Mark::default(), format!("the file cannot be read: {}", describe(&error)), None),
     })?;
     String::from_utf8(bytes).map_err(|error| {
@@ -229,11 +242,18 @@ fn read_text(file: &Path) -> Result<String, Complaints> {
     })
 }
 
+/// `4 MiB`.
+fn largest(size: Size) -> String {
+    format!("{} MiB", size.0 >> 20)
+}
+
 /// What came of a text.
 struct Read {
     /// `None` when a complaint is an error.
     settings: Option<Settings>,
     complaints: Complaints,
+    /// Those of the price file that the settings name.
+    prices: Option<Arc<Book>>,
     document: Document,
     notes: Vec<String>,
 }
@@ -266,13 +286,20 @@ fn read(text: &str, file: Option<&Path>, env: &Environment, watch: &mut Watch) -
         settings
     });
     let usable = flaws.iter().all(|flaw| flaw.severity != Severity::Error);
-    let complaints = complaints(&document, flaws);
-    Read { settings: settings.filter(|_| usable), complaints, document, notes }
+    let mut complaints = complaints(&document, flaws);
+    let mut settings = settings.filter(|_| usable);
+    let prices = settings.as_ref().map_or(Ok(None), |settings| prices::own_file(settings, watch));
+    let prices = prices.unwrap_or_else(|of_the_file| {
+        complaints.0.extend(of_the_file.0);
+        settings = None;
+        None
+    });
+    Read { settings, complaints, prices, document, notes }
 }
 
 fn refused(document: Document, flaws: Vec<Flaw>) -> Read {
     let complaints = complaints(&document, flaws);
-    Read { settings: None, complaints, document, notes: Vec::new() }
+    Read { settings: None, complaints, prices: None, document, notes: Vec::new() }
 }
 
 /// The settings that `value` holds. The schema has been checked, so that only what it does not say can fail here.
@@ -287,7 +314,7 @@ fn typed(value: Value, document: &Document, flaws: &mut Vec<Flaw>) -> Option<Set
         .ok()
 }
 
-fn step(segment: &Segment) -> String {
+pub(super) fn step(segment: &Segment) -> String {
     match segment {
         Segment::Seq { index } => index.to_string(),
         other => other.to_string(),
@@ -295,7 +322,7 @@ fn step(segment: &Segment) -> String {
 }
 
 /// In the order of the file, each once: an alias brings the same flaw as often as it is used.
-fn complaints(document: &Document, mut flaws: Vec<Flaw>) -> Complaints {
+pub(super) fn complaints(document: &Document, mut flaws: Vec<Flaw>) -> Complaints {
     flaws.sort_by_key(|flaw| flaw.range.start);
     let mut seen = std::collections::HashSet::new();
     flaws.retain(|flaw| seen.insert((flaw.range, flaw.message.clone())));

@@ -8,6 +8,7 @@ use serde::Deserialize;
 use crate::{
     accounting::settings::Settings as LedgerSettings,
     auth::settings::{AdminSettings, KeySettings, Settings as AuthSettings},
+    catalog::PriceSettings,
     http::settings::{Settings as ServerSettings, Tls},
     providers::settings::{ProviderSettings, Timeout},
     routing::settings::{HealthSettings, ModelSettings, RetrySettings},
@@ -52,6 +53,8 @@ pub struct Settings {
     pub models: BTreeMap<String, ModelSettings>,
     /// Other names for models: `gpt-4: gpt-5.5`.
     pub aliases: BTreeMap<String, String>,
+    /// Prices that differ from the built-in catalogue's, or are missing in it.
+    pub prices: PriceSettings,
     /// Keys declared here; more may be made with `switchboard keys create`.
     pub keys: Vec<KeySettings>,
 }
@@ -84,6 +87,7 @@ impl Default for Settings {
             providers: BTreeMap::new(),
             models: BTreeMap::new(),
             aliases: BTreeMap::new(),
+            prices: PriceSettings::default(),
             keys: Vec::new(),
         }
     }

@@ -86,10 +86,15 @@ pub(super) struct Tree {
 
 /// Reads one YAML document.
 pub(super) fn read(text: &str) -> Tree {
+    read_up_to(text, MAX_NODES)
+}
+
+/// Reads one YAML document of at most so many values.
+pub(super) fn read_up_to(text: &str, max_nodes: usize) -> Tree {
     let mut parser_options = options! { simple_key_max_lookahead: 4096 };
     parser_options.set_emit_comments(false);
     let parser = Parser::new_from_str_with_options(text, parser_options);
-    let mut reader = Reader { parser, anchors: HashMap::new(), nodes: 0, flaws: Vec::new() };
+    let mut reader = Reader { parser, anchors: HashMap::new(), nodes: 0, max_nodes, flaws: Vec::new() };
     match reader.document() {
         Ok(root) => Tree { root, flaws: reader.flaws, broken: false },
         Err(flaw) => {
@@ -130,6 +135,7 @@ struct Reader<'t> {
     /// Finished anchored values, with their node count and depth.
     anchors: HashMap<usize, (Node, usize, usize)>,
     nodes: usize,
+    max_nodes: usize,
     flaws: Vec<Flaw>,
 }
 
@@ -270,8 +276,8 @@ impl<'t> Reader<'t> {
 
     fn count(&mut self, nodes: usize, depth: usize, span: &Span) -> Result<(), Flaw> {
         self.nodes = self.nodes.saturating_add(nodes);
-        if self.nodes > MAX_NODES {
-            let message = format!("the file holds more than {MAX_NODES} values, aliases expanded");
+        if self.nodes > self.max_nodes {
+            let message = format!("the file holds more than {} values, aliases expanded", self.max_nodes);
             return Err(Flaw::syntax(range(span), message, None));
         }
         if depth > MAX_DEPTH {

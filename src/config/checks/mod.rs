@@ -2,6 +2,7 @@
 
 mod admin;
 mod keys;
+mod prices;
 mod providers;
 pub(super) mod routes;
 mod server;
@@ -13,6 +14,7 @@ pub(super) fn check(settings: &Settings, document: &Document) -> Vec<Flaw> {
     let mut report = Report { document, flaws: Vec::new() };
     server::check(settings, &mut report);
     providers::check(settings, &mut report);
+    prices::check(settings, &mut report);
     keys::check(settings, &mut report);
     admin::check(settings, &mut report);
     report.flaws

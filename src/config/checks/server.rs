@@ -170,20 +170,25 @@ pub(super) fn readable(path: &[&str], file: &Path, report: &mut Report<'_>) {
     }
 }
 
-fn positive(path: &[&str], period: Period, report: &mut Report<'_>) {
+pub(super) fn positive(path: &[&str], period: Period, report: &mut Report<'_>) {
     if period.0 == Duration::ZERO {
         report.error(path, "this must be more than 0");
     }
     at_most_a_day(path, period, report);
 }
 
-fn at_most_a_day(path: &[&str], period: Period, report: &mut Report<'_>) {
+pub(super) fn at_most_a_day(path: &[&str], period: Period, report: &mut Report<'_>) {
     if period > DAY {
         report.error(path, "this is more than a day");
     }
 }
 
-fn within<T: Copy + PartialOrd + Display>(path: &[&str], value: T, range: RangeInclusive<T>, report: &mut Report<'_>) {
+pub(super) fn within<T: Copy + PartialOrd + Display>(
+    path: &[&str],
+    value: T,
+    range: RangeInclusive<T>,
+    report: &mut Report<'_>,
+) {
     if value < *range.start() {
         report.error_with_help(path, "this is too small", format!("at least {}", range.start()));
     } else if value > *range.end() {

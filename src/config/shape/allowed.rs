@@ -115,6 +115,10 @@ impl<'s> Allowed<'s> {
         let text = match self.format() {
             Some("period") => "a duration such as 20s",
             Some("size") => "a size such as 64MiB",
+            Some("dollars") => "dollars, not negative and with at most nine decimals, such as 2.50",
+            Some("factor") => "a factor from 0 to 4000 such as 0.5",
+            Some("hours") => "days and hours in UTC such as `mon-fri 00:00-06:30`",
+            Some("date") => "a day such as 2027-01-31",
             Some("date-time") => "a time such as 2027-01-01T00:00:00Z",
             Some("socket-address") => "an address and port such as 127.0.0.1:8080",
             _ => "text",

@@ -2,11 +2,12 @@
 
 use std::net::SocketAddr;
 
-use jiff::Timestamp;
+use jiff::{Timestamp, civil::Date};
 use serde_json::{Number, Value};
 
 use super::allowed::Allowed;
 use crate::{
+    catalog::{Factor, Rate, Window},
     config::{
         complaint::{quoted, suggestion},
         tree::is_null,
@@ -112,6 +113,10 @@ impl Scalar<'_> {
         let (understood, what) = match allowed.format() {
             Some("period") => (text.parse::<Period>().is_ok(), "a duration"),
             Some("size") => (text.parse::<Size>().is_ok(), "a size"),
+            Some("dollars") => (text.parse::<Rate>().is_ok(), "a price"),
+            Some("factor") => (text.parse::<Factor>().is_ok(), "a factor"),
+            Some("hours") => (text.parse::<Window>().is_ok(), "a span of hours"),
+            Some("date") => (text.parse::<Date>().is_ok(), "a day"),
             Some("date-time") => (text.parse::<Timestamp>().is_ok(), "a time"),
             _ => (text.parse::<SocketAddr>().is_ok(), "an address and port"),
         };
@@ -177,7 +182,10 @@ impl Scalar<'_> {
 
 /// Whether the text that belongs here is more than plain text or a secret.
 fn is_formatted(allowed: &Allowed<'_>) -> bool {
-    matches!(allowed.format(), Some("period" | "size" | "date-time" | "socket-address"))
+    matches!(
+        allowed.format(),
+        Some("period" | "size" | "date-time" | "socket-address" | "dollars" | "factor" | "hours" | "date")
+    )
 }
 
 fn truth(text: &str) -> Option<bool> {

@@ -2,6 +2,7 @@
 
 mod broken;
 mod json_schema;
+mod prices;
 mod published;
 
 use std::{fs, path::Path};
