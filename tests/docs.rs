@@ -22,10 +22,9 @@ const ERRORS_ARE_MADE_IN: [&str; 5] =
 const ERRORS_ARE_NOT_MADE_IN: [&str; 2] = ["src/accounting/reconcile", "src/accounting/report"];
 
 /// Words with an underscore in quotes in those places that are no codes: members of bodies, and OpenAI's error types.
-const NO_CODES: [&str; 12] = [
+const NO_CODES: [&str; 11] = [
     "api_error",
     "authentication_error",
-    "default_project",
     "include_usage",
     "invalid_request_error",
     "owned_by",

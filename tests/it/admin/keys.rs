@@ -74,8 +74,8 @@ async fn the_key_is_made_once_kept_as_a_hash_and_replaced_at_once() {
     let gate = Gate::build().mock("a").start().await;
     let app = gate.app.as_ref().unwrap();
     assert_eq!(gate.admin("/admin/v1/usage", Some(ADMIN)).await.status, 401, "there is no default");
-    let first = app.first_admin_key().await.unwrap().expect("none was there");
-    assert!(app.first_admin_key().await.unwrap().is_none(), "it is made once");
+    let first = app.keys.first_admin_key().await.unwrap().expect("none was there");
+    assert!(app.keys.first_admin_key().await.unwrap().is_none(), "it is made once");
     assert!(first.expose().starts_with("sk-sb-admin-") && first.expose().len() == 55);
     assert_eq!(gate.admin("/admin/v1/usage", Some(first.expose())).await.status, 200);
 
