@@ -255,14 +255,6 @@ impl App {
         Ok(Some(secret))
     }
 
-    /// Makes the admin key of a gateway that has none, declared or stored.
-    ///
-    /// # Errors
-    /// When the store cannot be read or written.
-    pub async fn first_admin_key(&self) -> Result<Option<Secret>, ManageError> {
-        self.keys.first_admin_key().await
-    }
-
     /// Loads the configuration again and puts it in force, or changes nothing and says why in the log.
     pub async fn reload(&self) -> bool {
         self.reloads.reload().await

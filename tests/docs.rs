@@ -18,11 +18,13 @@ use switchboard::{
 const ERRORS_ARE_MADE_IN: [&str; 5] =
     ["src/gateway", "src/http", "src/auth", "src/accounting/charge.rs", "src/error.rs"];
 
+/// Below those places, what reads and answers questions to the ledger: its words are columns and members.
+const ERRORS_ARE_NOT_MADE_IN: [&str; 2] = ["src/accounting/reconcile", "src/accounting/report"];
+
 /// Words with an underscore in quotes in those places that are no codes: members of bodies, and OpenAI's error types.
-const NO_CODES: [&str; 12] = [
+const NO_CODES: [&str; 11] = [
     "api_error",
     "authentication_error",
-    "default_project",
     "include_usage",
     "invalid_request_error",
     "owned_by",
@@ -59,6 +61,9 @@ fn every_error_code_is_documented_and_every_documented_code_exists() {
     let mut made = BTreeSet::new();
     for place in ERRORS_ARE_MADE_IN {
         for file in files(&root().join(place), "rs") {
+            if ERRORS_ARE_NOT_MADE_IN.iter().any(|place| file.starts_with(root().join(place))) {
+                continue;
+            }
             let tests = file.file_stem().is_some_and(|stem| stem == "tests");
             let text = fs::read_to_string(&file).unwrap();
             let code = text.split("#[cfg(test)]").next().unwrap();

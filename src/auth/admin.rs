@@ -46,7 +46,7 @@ pub(super) struct AdminKeys {
 }
 
 /// Under which name the store has the hash.
-const NAME: &str = "admin_key";
+const NAME: &str = "admin";
 
 impl Operator {
     /// Whether the operator may do this.

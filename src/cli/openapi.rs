@@ -1,7 +1,7 @@
 //! `switchboard openapi`: the admin API, described for programs.
 
 use super::{Failed, say};
-use crate::http;
+use crate::http::openapi;
 
 /// Print the OpenAPI document of the admin API.
 ///
@@ -10,5 +10,5 @@ use crate::http;
 pub(super) struct Args {}
 
 pub(super) fn run(_: &Args) -> Result<(), Failed> {
-    say(format_args!("{:#}", http::openapi()))
+    say(format_args!("{:#}", openapi()))
 }

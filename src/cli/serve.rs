@@ -67,7 +67,7 @@ async fn announce(app: &App, screen: screen::Screen, clock: &Clock, started: Ins
     let mut made = screen::Made::new(app.address, app.admin_address);
     if !app.without_store {
         made.first_key = app.first_key().await.map_err(Failed::wrong)?;
-        made.admin_key = app.first_admin_key().await.map_err(Failed::wrong)?;
+        made.admin_key = app.keys.first_admin_key().await.map_err(Failed::wrong)?;
         made.stored_keys = Some(app.stored_keys().await.map_err(Failed::wrong)?);
     }
     made.ready_in = clock.now() - started;

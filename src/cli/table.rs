@@ -43,9 +43,10 @@ fn on_one_line(cell: &str) -> String {
     cell.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
-/// Spreadsheets run what begins like a formula. Numbers may begin with a minus.
+/// Spreadsheets run what begins like a formula. Numbers may begin with a sign.
 fn unspreadable(cell: &str) -> String {
-    let is_number = cell.strip_prefix('-').unwrap_or(cell).bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    let is_number =
+        cell.strip_prefix(['-', '+']).unwrap_or(cell).bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
     if cell.starts_with(['=', '+', '-', '@', '\t', '\r']) && !is_number { format!("'{cell}") } else { cell.to_owned() }
 }
 

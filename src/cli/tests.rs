@@ -243,13 +243,13 @@ async fn a_gap_is_explained_by_its_reasons() {
     output               710          650           +60
     cost usd         3.02825  2.030050001  +0.998199999
 
-    WHY                      PLACES      COST USD  TOKENS
-    missing in the ledger         1         +0.50    +100
-    rows without a price          1       +0.0001      +0
-    estimated rows                1        -0.002   -1000
-    other tokens                  1       +0.0001     +50
-    other price                   1         +0.50      +0
-    rounding                      1  -0.000000001      +0
+    WHY                    PLACES      COST USD  TOKENS
+    missing in the ledger       1         +0.50    +100
+    rows without a price        1       +0.0001      +0
+    estimated rows              1        -0.002   -1000
+    other tokens                1       +0.0001     +50
+    other price                 1         +0.50      +0
+    rounding                    1  -0.000000001      +0
 
     DAY         MODEL         KEY  WHY                    COST USD      TOKENS  NOTE
     2026-11-01  gpt-4o             missing in the ledger  +0.50         +100    the ledger has nothing here: 3 calls
@@ -265,10 +265,15 @@ async fn a_gap_is_explained_by_its_reasons() {
     let (agrees, csv) =
         ask_reconcile(&place, &[&costs, &used, "--tolerance", "100%", "--format", "csv"]).await.unwrap();
     assert!(agrees);
-    insta::assert_snapshot!(csv, @r"
+    insta::assert_snapshot!(csv, @r#"
     day,model,key,why,cost_usd,tokens,note
     2026-11-01,gpt-4o,,missing in the ledger,+0.50,+100,the ledger has nothing here: 3 calls
-");
+    2026-11-01,gpt-5.5,,estimated rows,-0.002,-1000,"1 estimated row, which the provider did not charge"
+    2026-11-01,gpt-5.5,,rounding,-0.000000001,+0,
+    2026-11-01,gpt-5.5-mini,,other tokens,+0.0001,+50,output +50
+    2026-11-01,new-model,,rows without a price,+0.0001,+0,1 call without a price: see `switchboard prices check`
+    2026-11-02,gpt-5.5,,other price,+0.50,+0,"for a million tokens the provider took 2.50 $, the ledger 2.00 $"
+"#);
     let (_, json) = ask_reconcile(&place, &[&costs, "--format", "json"]).await.unwrap();
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert_eq!(json["provider"]["cost_nanos"], 3_028_250_000_i64);

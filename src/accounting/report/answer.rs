@@ -6,9 +6,9 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::question::{ReportError, UsageQuestion, cursor};
+use super::question::{UsageQuestion, cursor};
 use crate::{
-    store::ledger::{Sums, UsageGroup, UsagePage, UsageQuery},
+    store::ledger::{Bucket, Sums, UsageGroup, UsagePage, UsageQuery},
     types::{Nanos, Usage, Zone},
 };
 
@@ -71,12 +71,7 @@ pub struct Money {
 }
 
 impl UsageReport {
-    pub(super) fn new(
-        question: &UsageQuestion,
-        query: &UsageQuery,
-        page: UsagePage,
-        print: String,
-    ) -> Result<Self, ReportError> {
+    pub(super) fn new(question: &UsageQuestion, query: &UsageQuery, page: UsagePage, print: &str) -> Self {
         let UsagePage { groups, next } = page;
         let group_by: Vec<&'static str> = query.by.iter().map(|dimension| dimension.as_str()).collect();
         let zone = &question.zone;
@@ -84,15 +79,15 @@ impl UsageReport {
             let start = query.bucket.map(|_| local(group.start, zone));
             UsageItem::new(start, group_by.iter().copied().zip(group.values).collect(), &group.sums)
         };
-        Ok(Self {
+        Self {
             from: local(query.from, zone),
             to: local(query.to, zone),
             tz: zone.clone(),
-            bucket: query.bucket.map(|bucket| bucket.as_str()),
+            bucket: query.bucket.map(Bucket::as_str),
             data: groups.into_iter().map(item).collect(),
             group_by,
-            next_cursor: next.map(|next| cursor(&print, &next)),
-        })
+            next_cursor: next.map(|next| cursor(print, &next)),
+        }
     }
 
     /// The sums of all items.

@@ -20,7 +20,7 @@ use crate::store::{Db, ledger};
 pub async fn usage(db: &Db, question: &UsageQuestion) -> Result<UsageReport, ReportError> {
     let (query, print) = question.query(db).await?;
     let page = ledger::usage(db, &query).await?;
-    UsageReport::new(question, &query, page, print)
+    Ok(UsageReport::new(question, &query, page, &print))
 }
 
 /// The calls that a question asks for, newest first: one page.
@@ -31,7 +31,7 @@ pub async fn requests(db: &Db, question: &RequestQuestion) -> Result<ReceiptPage
     let (filter, print) = question.filter(db).await?;
     // One more than is asked for tells whether there is another page.
     let calls = ledger::requests(db, &ledger::RequestFilter { limit: filter.limit + 1, ..filter.clone() }).await?;
-    Ok(ReceiptPage::new(calls, filter.limit, print))
+    Ok(ReceiptPage::new(calls, filter.limit, &print))
 }
 
 /// The receipt of one call.

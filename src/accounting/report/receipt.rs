@@ -108,10 +108,10 @@ pub struct ReceiptAttempt {
 
 impl ReceiptPage {
     /// The first `limit` of `calls`, of which one more was asked for.
-    pub(super) fn new(mut calls: Vec<CallRow>, limit: u32, print: String) -> Self {
+    pub(super) fn new(mut calls: Vec<CallRow>, limit: u32, print: &str) -> Self {
         let is_last = calls.len() <= limit as usize;
         calls.truncate(limit as usize);
-        let next = calls.last().filter(|_| !is_last).map(|call| cursor(&print, &cursor_after(call)));
+        let next = calls.last().filter(|_| !is_last).map(|call| cursor(print, &cursor_after(call)));
         Self { data: calls.iter().map(Receipt::from).collect(), next_cursor: next }
     }
 }

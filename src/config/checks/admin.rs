@@ -44,3 +44,43 @@ fn address(settings: &Settings, report: &mut Report<'_>) {
         report.error_with_help(&["admin", "listen"], "this is the address of `listen`", help);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::config::{Environment, parse};
+
+    fn complaints(text: &str, variable: Option<&str>) -> String {
+        let env = Environment::of(variable.map(|value| ("SWITCHBOARD_ADMIN_KEY", value)));
+        parse(text, None, &env).map_or_else(|complaints| complaints.to_string(), |_| String::new())
+    }
+
+    #[test]
+    fn a_weak_admin_key_is_refused_wherever_it_comes_from() {
+        let declared = "keys: [{ name: a, value: canary-0123456789, models: [a] }]";
+        let cases = [
+            ("0123456789abcdef", ""),
+            ("canary-short", "short enough to be guessed"),
+            ("canary canary 0123", "cannot be sent"),
+            ("aaaaaaaaaaaaaaaaaaaaaaaa", "repeats a few characters"),
+            ("1234123412341234", "repeats a few characters"),
+            ("canary-0123456789", "the same key as keys[0]"),
+        ];
+        for (key, words) in cases {
+            let inline = complaints(&format!("admin: {{ key: \"{key}\" }}\n{declared}"), None);
+            let outside = complaints(declared, Some(key));
+            for told in [&inline, &outside] {
+                assert!(told.contains(words) && told.is_empty() == words.is_empty(), "{key}: {told}");
+                assert!(!told.contains("canary"), "a key is shown: {told}");
+            }
+            assert!(words.is_empty() || outside.contains("SWITCHBOARD_ADMIN_KEY"), "{outside}");
+        }
+    }
+
+    #[test]
+    fn two_listeners_need_two_addresses() {
+        let same = "listen: 127.0.0.1:8080\nadmin: { listen: \"127.0.0.1:8080\" }";
+        assert!(complaints(same, None).contains("the address of `listen`"));
+        assert_eq!(complaints(&same.replacen("8080", "8081", 1), None), "");
+        assert_eq!(complaints(&same.replace("8080", "0"), None), "");
+    }
+}

@@ -18,7 +18,12 @@ use serde_json::Value;
 
 use self::endpoint::Endpoint;
 use super::Surface;
-use crate::{accounting::report::ReportError, auth::Permission, error::Error, store::StoreError};
+use crate::{
+    accounting::report::ReportError,
+    auth::Permission,
+    error::Error,
+    store::{StoreError, keys},
+};
 
 /// All admin routes.
 fn endpoints() -> [Endpoint; 4] {
@@ -40,6 +45,18 @@ pub(super) fn add_to(router: Router<Arc<Surface>>) -> Router<Arc<Surface>> {
 pub fn document() -> &'static Value {
     static DOCUMENT: LazyLock<Value> = LazyLock::new(|| openapi::document(&endpoints()));
     &DOCUMENT
+}
+
+/// How long the database may take to show that it is there.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// The answer to a question to the ledger. The question itself may take its time; whether anybody is there to answer it
+/// is asked first, so that a database that is away is a 503 soon.
+async fn ask<A>(surface: &Surface, question: impl Future<Output = Result<A, ReportError>>) -> Result<A, Error> {
+    let deadline = surface.clock.now() + PATIENCE;
+    let there = surface.clock.timeout_at(deadline, keys::change_marker(&surface.db)).await;
+    there.unwrap_or(Err(StoreError::NoAnswer)).map_err(|error| failed(error.into()))?;
+    question.await.map_err(failed)
 }
 
 /// What is answered when there is no answer: the question is wrong, or the ledger cannot be read.

@@ -11,29 +11,27 @@ use serde_json::{Map, Value};
 
 use crate::{error::Error, types::nearest};
 
-/// How many things at most, 1 to 1,000; `DEFAULT` unless the query says.
+/// How many things at most, 1 to `MAX`; `DEFAULT` unless the query says.
 #[derive(Debug, Deserialize)]
 #[serde(try_from = "String")]
-pub(super) struct Limit<const DEFAULT: u32>(pub(super) u32);
+pub(super) struct Limit<const DEFAULT: u32, const MAX: u32>(pub(super) u32);
 
-const MAX_LIMIT: u32 = 1_000;
-
-impl<const DEFAULT: u32> Default for Limit<DEFAULT> {
+impl<const DEFAULT: u32, const MAX: u32> Default for Limit<DEFAULT, MAX> {
     fn default() -> Self {
         Self(DEFAULT)
     }
 }
 
-impl<const DEFAULT: u32> TryFrom<String> for Limit<DEFAULT> {
+impl<const DEFAULT: u32, const MAX: u32> TryFrom<String> for Limit<DEFAULT, MAX> {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
-        let limit = text.parse().ok().filter(|limit| (1..=MAX_LIMIT).contains(limit));
-        limit.map(Self).ok_or_else(|| format!("write a number from 1 to {MAX_LIMIT}"))
+        let limit = text.parse().ok().filter(|limit| (1..=MAX).contains(limit));
+        limit.map(Self).ok_or_else(|| format!("write a number from 1 to {MAX}"))
     }
 }
 
-impl<const DEFAULT: u32> JsonSchema for Limit<DEFAULT> {
+impl<const DEFAULT: u32, const MAX: u32> JsonSchema for Limit<DEFAULT, MAX> {
     fn schema_name() -> Cow<'static, str> {
         "Limit".into()
     }
@@ -43,7 +41,7 @@ impl<const DEFAULT: u32> JsonSchema for Limit<DEFAULT> {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": DEFAULT })
+        json_schema!({ "type": "integer", "minimum": 1, "maximum": MAX, "default": DEFAULT })
     }
 }
 

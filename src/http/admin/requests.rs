@@ -6,7 +6,7 @@ use http::StatusCode;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{failed, params::Limit, usage::utc};
+use super::{ask, params::Limit, usage::utc};
 use crate::{
     accounting::report::{self, Filters, Receipt, ReceiptPage, RequestQuestion},
     error::Error,
@@ -19,6 +19,9 @@ pub(super) const ONE_SUMMARY: &str = "One call with its attempts";
 
 /// Calls on a page unless the query says.
 const LIMIT: u32 = 20;
+
+/// Calls on the largest page. Fewer than the store gives at most: one more tells whether there is another page.
+const MAX_LIMIT: u32 = 500;
 
 /// What the list takes.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -34,7 +37,7 @@ pub(super) struct ListParams {
     cursor: Option<String>,
     /// How many calls at most.
     #[serde(default)]
-    limit: Limit<LIMIT>,
+    limit: Limit<LIMIT, MAX_LIMIT>,
     #[serde(flatten)]
     filters: Filters,
 }
@@ -49,12 +52,12 @@ pub(super) struct OneParams {
 pub(super) async fn list(surface: Arc<Surface>, params: ListParams) -> Result<ReceiptPage, Error> {
     let ListParams { tz, from, to, cursor, limit, filters } = params;
     let question = RequestQuestion { from, to, zone: tz, filters, limit: limit.0, cursor };
-    report::requests(&surface.db, &question).await.map_err(failed)
+    ask(&surface, report::requests(&surface.db, &question)).await
 }
 
 pub(super) async fn one(surface: Arc<Surface>, params: OneParams) -> Result<Receipt, Error> {
     const MISSING: &str = "The ledger has no call with this id. Rows are written a moment after a call has ended, and \
                            old ones are given up in the end.";
-    let found = report::request(&surface.db, &params.id).await.map_err(failed)?;
+    let found = ask(&surface, report::request(&surface.db, &params.id)).await?;
     found.ok_or_else(|| Error::client(StatusCode::NOT_FOUND, "request_not_found", MISSING))
 }

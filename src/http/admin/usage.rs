@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{failed, params::Limit};
+use super::{ask, params::Limit};
 use crate::{
     accounting::report::{self, By, Every, Filters, UsageQuestion, UsageReport},
     error::Error,
@@ -18,6 +18,9 @@ pub(super) const SUMMARY: &str = "What was used and what it cost, by time and up
 
 /// Groups on a page unless the query says.
 const LIMIT: u32 = 100;
+
+/// Groups on the largest page.
+const MAX_LIMIT: u32 = 1_000;
 
 /// What the route takes.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -38,7 +41,7 @@ pub(super) struct Params {
     cursor: Option<String>,
     /// How many groups at most.
     #[serde(default)]
-    limit: Limit<LIMIT>,
+    limit: Limit<LIMIT, MAX_LIMIT>,
     #[serde(flatten)]
     filters: Filters,
 }
@@ -47,7 +50,7 @@ pub(super) async fn usage(surface: Arc<Surface>, params: Params) -> Result<Usage
     let Params { group_by, bucket, tz, from, to, cursor, limit, filters } = params;
     let now = Timestamp::try_from(surface.clock.wall()).unwrap_or(Timestamp::MAX);
     let question = UsageQuestion { from, to, zone: tz, bucket, by: group_by, filters, limit: limit.0, cursor, now };
-    report::usage(&surface.db, &question).await.map_err(failed)
+    ask(&surface, report::usage(&surface.db, &question)).await
 }
 
 pub(super) fn utc() -> Zone {

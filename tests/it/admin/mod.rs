@@ -27,7 +27,7 @@ async fn gate(more: &str) -> Gate {
 
 /// Writes calls into the gateway's ledger.
 async fn book(gate: &Gate, calls: &[CallRow]) {
-    let db = Db::open(&gate.data_dir(), None).await.unwrap();
+    let db = Db::open(&gate.cook_the_books(), None).await.unwrap();
     let written = ledger::write(&db, calls).await.unwrap();
     assert_eq!(written.inserted, calls.len());
     db.close().await;

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{ADMIN, book, call, gate, ulid};
-use crate::harness::{Answer, Gate, Rows};
+use crate::harness::{Answer, Gate, Rows, millis};
 
 const NOVEMBER: &str = "from=2026-11-01&to=2026-12-01";
 
@@ -145,6 +145,7 @@ async fn what_cannot_be_asked_is_refused_by_name() {
         ("usage?limit=1e3", "invalid_parameter", "limit", "1 to 1000"),
         ("usage?limit=99999999999999999999", "invalid_parameter", "limit", "1 to 1000"),
         ("usage?outcome=lots", "invalid_parameter", "outcome", "did you mean `lost`?"),
+        ("requests?limit=501", "invalid_parameter", "limit", "1 to 500"),
         ("requests?bucket=day", "unknown_parameter", "bucket", "There are: "),
         ("requests?from=%ff", "invalid_parameter", "", "UTF-8"),
     ];
@@ -205,5 +206,29 @@ async fn a_receipt_tells_the_whole_call() {
         let answer = ask(&gate, &format!("/admin/v1/requests/{id}")).await;
         assert_eq!((answer.status, answer.code().as_str()), (404, "request_not_found"), "{id}");
     }
+    gate.finish().await;
+}
+
+#[tokio::test]
+async fn a_call_that_was_made_is_on_the_books() {
+    let gate = gate("").await;
+    let answer = gate.chat(json!({ "user": "u-1" })).await;
+    let id = answer.header("x-request-id").to_owned();
+    let mut receipt = ask(&gate, &format!("/admin/v1/requests/{id}")).await;
+    for _ in 0..200 {
+        if receipt.status == 200 {
+            break;
+        }
+        gate.advance(millis(50)).await;
+        receipt = ask(&gate, &format!("/admin/v1/requests/{id}")).await;
+    }
+    let receipt = receipt.json();
+    assert_eq!(
+        (&receipt["id"], &receipt["outcome"], &receipt["key"]["name"]),
+        (&json!(id), &json!("ok"), &json!("tests"))
+    );
+    assert_eq!((&receipt["end_user"], receipt["attempts"].as_array().map(Vec::len)), (&json!("u-1"), Some(1)));
+    let sums = ask(&gate, "/admin/v1/usage?group_by=end_user").await.json();
+    assert_eq!((&sums["data"][0]["calls"], &sums["data"][0]["group"]["end_user"]), (&json!(1), &json!("u-1")));
     gate.finish().await;
 }
