@@ -104,7 +104,7 @@ fn provider(name: &str, keys: &[&'static str]) -> Provider {
         Arc::new(ProviderKey { index, header: Some((AUTHORIZATION, HeaderValue::from_static(key))), secret: None })
     };
     Provider {
-        kind: "openai_compatible".into(),
+        kind: "openai_compatible",
         name: name.into(),
         origin: Origin { scheme: uri::Scheme::HTTPS, authority: uri::Authority::from_static("provider.example") },
         prefix: "/v1".to_owned(),

@@ -57,11 +57,19 @@ impl Said {
             Shape::Completion => &TEXT,
             Shape::Embedding => return,
         };
-        for at in word.find_iter(json) {
-            let after = json[at + word.needle().len()..].trim_ascii_start();
-            let Some(value) = after.strip_prefix(b":").map(<[u8]>::trim_ascii_start) else { continue };
+        let mut rest = json;
+        while let Some(at) = word.find(rest) {
+            rest = &rest[at + word.needle().len()..];
+            let after = rest.trim_ascii_start();
+            let value = after.strip_prefix(b":").unwrap_or_default().trim_ascii_start();
             match (shape, value.first()) {
-                (Shape::Chat, Some(b'{')) => self.read(value),
+                (Shape::Chat, Some(b'{')) => {
+                    self.read(value);
+                    // Another one would begin with a brace, which is quicker to look for than a word.
+                    rest = &value[1..];
+                    let Some(brace) = memchr::memchr(b'{', rest) else { return };
+                    rest = &rest[brace..];
+                }
                 (Shape::Completion, Some(b'"')) => self.text.add(string(value)),
                 _ => {}
             }
