@@ -62,7 +62,7 @@ impl Lab {
              models:\n\
              \x20 m: {{ strategy: ordered, targets: [a/up, b/up] }}\n\
              keys:\n\
-             \x20 - {{ name: chaos, key: {KEY}, models: [\"*\"] }}\n\
+             \x20 - {{ name: chaos, value: {KEY}, models: [\"*\"] }}\n\
              prices:\n\
              \x20 models:\n\
              \x20   a/up: {{ input: 2, output: 10 }}\n\
@@ -138,9 +138,11 @@ impl Lab {
         panic!("the gateway does not stop:\n{}", self.log());
     }
 
-    /// What the gateways have said.
+    /// What the gateways have said last.
     pub fn log(&self) -> String {
-        fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
+        let log = fs::read_to_string(self.dir.path().join("log")).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().filter(|line| !line.contains("the price of a model")).collect();
+        lines[lines.len().saturating_sub(40)..].join("\n")
     }
 
     /// Takes over what the providers have seen since the last time, once they are at rest.

@@ -17,7 +17,7 @@ const WORKERS: u64 = 12;
 fn script(draw: &mut fastrand::Rng) -> Value {
     let mut script = match draw.u32(0..16) {
         0 => json!({ "status": 500 }),
-        1 => json!({ "status": 429, "retry_after": 0 }),
+        1 => json!({ "status": 503 }),
         2 => json!({ "status": 400 }),
         3 => json!({ "hang": true }),
         4 => json!({ "empty": true }),
