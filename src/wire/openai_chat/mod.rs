@@ -1,7 +1,9 @@
 //! OpenAI's chat completions, completions and embeddings: what the gateway must know about answers that it passes on
 //! byte for byte. Nothing here re-serialises an answer.
 
+pub mod convert;
 pub mod error;
+pub mod grammar;
 mod hide;
 pub mod reply;
 pub mod stream;

@@ -1,0 +1,16 @@
+//! Chat completions to and from the neutral conversation: requests, whole replies and streams.
+
+mod decode;
+mod encode;
+mod message;
+mod part;
+mod reply;
+mod stream_in;
+mod stream_out;
+mod write_message;
+
+pub use decode::decode_request;
+pub use encode::{CacheMarks, Options, ReasoningField, encode_request};
+pub use reply::{decode_reply, encode_reply};
+pub use stream_in::Decoder;
+pub use stream_out::Encoder;
