@@ -158,3 +158,6 @@ impl Encoder {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
