@@ -11,6 +11,9 @@ use crate::wire::{
 /// How deep blocks nest: a tool result holds a document made of blocks.
 const MAX_NESTING: usize = 4;
 
+/// How citations of web pages that another provider found are told from Anthropic's own.
+const MADE_CITATION: &[u8] = br#""encrypted_index":"""#;
+
 /// Reads a message's, the system's or a tool result's content: a string or a list of blocks.
 pub(super) fn read_content<'a>(value: Value<'a>, path: &Path<'_>, depth: usize) -> Result<Content<'a>, BadField> {
     match value.kind {
@@ -115,20 +118,30 @@ fn words<'a>(fields: &Fields<'a>, block: Value<'a>) -> Option<Text<'a>> {
     Some(Text::new(&words))
 }
 
+/// For whom blocks are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::wire) enum For {
+    /// The provider, and they were read from this format: with the members they had, in their order.
+    Same,
+    /// The provider.
+    Provider,
+    /// The client, or a memory: ids stay as they are.
+    Client,
+}
+
 /// Writes content in the shape it came in.
-pub(super) fn write_content(out: &mut Vec<u8>, content: &Content<'_>, same: bool) {
+pub(super) fn write_content(out: &mut Vec<u8>, content: &Content<'_>, whom: For) {
     match (content.plain, content.blocks.as_slice()) {
         (true, [Block { kind: BlockKind::Text { text, citations: None }, cache: None, .. }]) => text.write(out),
         (true, []) => out.extend_from_slice(b"\"\""),
-        (_, blocks) => write_list(out, blocks, |block, out| write_block(out, block, same, block.cache.as_ref())),
+        (_, blocks) => write_list(out, blocks, |block, out| write_block(out, block, whom, block.cache.as_ref())),
     }
 }
 
-/// Writes one block. `same`: it was read from this format, and is written with the members it had, in their order.
-/// `cache`: the cache mark to write.
-pub(in crate::wire) fn write_block(out: &mut Vec<u8>, block: &Block<'_>, same: bool, cache: Option<&Raw<'_>>) {
+/// Writes one block. `cache`: the cache mark to write.
+pub(in crate::wire) fn write_block(out: &mut Vec<u8>, block: &Block<'_>, whom: For, cache: Option<&Raw<'_>>) {
     let empty = Rest::default();
-    let rest = if same { &block.rest } else { &empty };
+    let rest = if whom == For::Same { &block.rest } else { &empty };
     let (kind, names): (&str, &[&str]) = match &block.kind {
         BlockKind::Text { .. } | BlockKind::Refusal { .. } => ("text", &["type", "text", "citations"]),
         BlockKind::Image(_) | BlockKind::Audio(_) => ("image", &["type", "source"]),
@@ -146,16 +159,22 @@ pub(in crate::wire) fn write_block(out: &mut Vec<u8>, block: &Block<'_>, same: b
             Wrote::Value
         }
         "cache_control" => written(cache, out, Raw::write),
-        _ => write_member(out, &block.kind, name, same),
+        _ => write_member(out, &block.kind, name, whom),
     });
 }
 
-fn write_member(out: &mut Vec<u8>, kind: &BlockKind<'_>, name: &str, same: bool) -> Wrote {
+fn write_member(out: &mut Vec<u8>, kind: &BlockKind<'_>, name: &str, whom: For) -> Wrote {
     match (kind, name) {
         (BlockKind::Text { text, .. } | BlockKind::Refusal { text }, "text") => text.write(out),
-        (BlockKind::Text { citations: Some(citations), .. }, "citations") => citations.write(out),
+        (BlockKind::Text { citations: Some(citations), .. }, "citations") => {
+            // Citations that were made here lack what the provider would check.
+            if whom != For::Client && memchr::memmem::find(citations.bytes(), MADE_CITATION).is_some() {
+                return Wrote::Nothing;
+            }
+            citations.write(out);
+        }
         (BlockKind::Image(source) | BlockKind::Audio(source) | BlockKind::Document { source, .. }, "source") => {
-            write_source(out, source, same);
+            write_source(out, source, whom);
         }
         (BlockKind::Document { title, .. }, "title") => return written(title.as_ref(), out, Text::write),
         (BlockKind::Document { context, .. }, "context") => return written(context.as_ref(), out, Text::write),
@@ -165,12 +184,12 @@ fn write_member(out: &mut Vec<u8>, kind: &BlockKind<'_>, name: &str, same: bool)
             None => write_word(out, UNSIGNED),
         },
         (BlockKind::RedactedThinking { data, .. }, "data") => data.write(out),
-        (BlockKind::ToolUse(call), "id") => write_id(out, &call.id),
+        (BlockKind::ToolUse(call), "id") => write_id(out, &call.id, whom),
         (BlockKind::ToolUse(call), "name") => call.name.write(out),
         (BlockKind::ToolUse(call), "input") => write_input(out, &call.input),
-        (BlockKind::ToolResult(result), "tool_use_id") => write_id(out, &result.id),
+        (BlockKind::ToolResult(result), "tool_use_id") => write_id(out, &result.id, whom),
         (BlockKind::ToolResult(result), "content") if !result.content.blocks.is_empty() => {
-            write_content(out, &result.content, same);
+            write_content(out, &result.content, whom);
         }
         (BlockKind::ToolResult(result), "is_error") => match result.is_error {
             Some(flag) => out.extend_from_slice(if flag { b"true" } else { b"false" }),
@@ -181,8 +200,8 @@ fn write_member(out: &mut Vec<u8>, kind: &BlockKind<'_>, name: &str, same: bool)
     Wrote::Value
 }
 
-fn write_source(out: &mut Vec<u8>, source: &Source<'_>, same: bool) {
-    if let Some(native) = source.native.as_ref().filter(|_| same) {
+fn write_source(out: &mut Vec<u8>, source: &Source<'_>, whom: For) {
+    if let Some(native) = source.native.as_ref().filter(|_| whom == For::Same) {
         return native.write(out);
     }
     let (kind, members): (&str, &[(&str, &Text<'_>)]) = match &source.place {
@@ -196,7 +215,7 @@ fn write_source(out: &mut Vec<u8>, source: &Source<'_>, same: bool) {
         match (name, &source.place) {
             ("type", _) => write_word(out, kind),
             ("content", Place::Blocks(blocks)) => {
-                write_list(out, blocks, |block, out| write_block(out, block, same, block.cache.as_ref()));
+                write_list(out, blocks, |block, out| write_block(out, block, whom, block.cache.as_ref()));
             }
             _ => match members.iter().find(|(member, _)| *member == name) {
                 Some((_, text)) => text.write(out),
@@ -241,9 +260,9 @@ pub(super) fn arguments(text: &Text<'_>) -> Option<Vec<u8>> {
 /// Writes the id of a call. Anthropic takes letters, digits, `_` and `-` only; other providers make ids such as
 /// `functions.search:0`. Every other byte becomes `_` and two hexadecimal digits, so that ids that differ stay apart
 /// and the same id is written the same everywhere.
-fn write_id(out: &mut Vec<u8>, id: &Text<'_>) {
+fn write_id(out: &mut Vec<u8>, id: &Text<'_>, whom: For) {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
-    if id.spelling().iter().all(|byte| plain(*byte)) {
+    if whom == For::Client || id.spelling().iter().all(|byte| plain(*byte)) {
         return id.write(out);
     }
     let mut safe = String::new();
@@ -255,6 +274,17 @@ fn write_id(out: &mut Vec<u8>, id: &Text<'_>) {
         }
     }
     push_quoted(out, &safe);
+}
+
+/// A citation of a web page that another provider found.
+pub(in crate::wire) fn write_page(out: &mut Vec<u8>, url: &Text<'_>, title: &Text<'_>) {
+    out.extend_from_slice(b"{\"type\":\"web_search_result_location\",\"url\":");
+    url.write(out);
+    out.extend_from_slice(b",\"title\":");
+    title.write(out);
+    out.extend_from_slice(b",\"cited_text\":\"\",");
+    out.extend_from_slice(MADE_CITATION);
+    out.push(b'}');
 }
 
 /// Writes a value if there is one.

@@ -3,16 +3,16 @@
 use std::collections::HashSet;
 
 use super::{
-    block::{write_block, written},
+    block::{For, arguments, write_block, write_content, written},
     options::Options,
     parameters::{Json, Parameters, is_forced},
 };
 use crate::wire::{
     conversation::{
-        Block, BlockKind, Encoded, Format, Issuer, JSON_TOOL, Losses, Place, Raw, Request, Rest, Role, Text, Thinking,
-        Tool, ToolChoice, ToolKind, Turn, WebSearch, Wrote, write_list, write_number, write_object, write_word,
+        Block, BlockKind, Encoded, Fields, Format, Input, Issuer, JSON_TOOL, Losses, Path, Place, Raw, Request, Rest, Role, Text, Thinking,
+        Tool, ToolChoice, ToolKind, Turn, Undo, WebSearch, Wrote, write_list, write_number, write_object, write_word,
     },
-    json::push_quoted,
+    json::{Value, push_quoted},
 };
 
 /// Writes a request. The same request and options always give the same bytes.
@@ -21,7 +21,7 @@ pub fn encode_request(request: &Request<'_>, options: &Options<'_>) -> Encoded {
     let mut body = Vec::with_capacity(4096);
     if request.format == Format::Anthropic {
         write_same(&mut body, request, options, &mut losses);
-        return Encoded { body: body.into(), losses, json_tool: false };
+        return Encoded { body: body.into(), losses, undo: Undo::default() };
     }
     let parameters = Parameters::settle(request, options, &mut losses);
     let layout = Layout::of(request, options, &parameters, &mut losses);
@@ -29,9 +29,41 @@ pub fn encode_request(request: &Request<'_>, options: &Options<'_>) -> Encoded {
     write_object(&mut body, &Rest::default(), MEMBERS, |name, out| {
         write_member(out, name, request, options, &parameters, &layout)
     });
-    let json_tool = matches!(parameters.json, Json::Tool(_));
-    Encoded { body: body.into(), losses, json_tool }
+    let undo = Undo { json_tool: matches!(parameters.json, Json::Tool(_)), ..Undo::default() };
+    Encoded { body: body.into(), losses, undo }
 }
+
+/// Writes the request that asks how many tokens of input this one has: what counts, and nothing that is refused there.
+pub fn encode_count_request(request: &Request<'_>, options: &Options<'_>) -> Encoded {
+    let mut whole = encode_request(request, options);
+    let mut body = Vec::with_capacity(whole.body.len());
+    if let Ok(fields) = Value::parse(&whole.body).map_err(drop).and_then(|value| Fields::read(value, &Path::ROOT).map_err(drop)) {
+        let rest = fields.rest();
+        write_object(&mut body, &Rest::default(), COUNTED, |name, out| match rest.get(name) {
+            Some(value) => {
+                out.extend_from_slice(value.raw);
+                Wrote::Value
+            }
+            None => Wrote::Nothing,
+        });
+    }
+    whole.body = body.into();
+    whole
+}
+
+/// What `/v1/messages/count_tokens` takes.
+const COUNTED: &[&str] = &[
+    "model",
+    "tools",
+    "tool_choice",
+    "system",
+    "messages",
+    "thinking",
+    "output_config",
+    "cache_control",
+    "context_management",
+    "mcp_servers",
+];
 
 /// In the order of the prompt's prefix: what changes least comes first.
 const MEMBERS: &[&str] = &[
@@ -74,7 +106,7 @@ fn write_same(body: &mut Vec<u8>, request: &Request<'_>, options: &Options<'_>, 
             Wrote::Value
         }
         "system" if !request.system.blocks.is_empty() => {
-            super::block::write_content(out, &request.system, true);
+            write_content(out, &request.system, For::Same);
             Wrote::Value
         }
         "messages" => {
@@ -106,12 +138,12 @@ const FOREIGN: &str = "thinking that another provider has made, or nobody has si
 fn write_turn(turn: &Turn<'_>, out: &mut Vec<u8>) {
     write_object(out, &turn.rest, &["role", "content"], |name, out| match name {
         "content" if turn.content.plain => {
-            super::block::write_content(out, &turn.content, true);
+            write_content(out, &turn.content, For::Same);
             Wrote::Value
         }
         "content" => {
             let blocks = turn.content.blocks.iter().filter(|block| !is_foreign(block));
-            write_list(out, blocks, |block, out| write_block(out, block, true, block.cache.as_ref()));
+            write_list(out, blocks, |block, out| write_block(out, block, For::Same, block.cache.as_ref()));
             Wrote::Value
         }
         _ => Wrote::Same,
@@ -200,8 +232,10 @@ impl<'r> Layout<'r> {
             let cache = block.cache.as_ref().or(turn.cache.as_ref().filter(|_| Some(position) == last));
             place(list, block, cache, losses, || format!("messages[{index}].content[{position}]"));
         }
-        if let Some((name, _)) = turn.rest.unknown().find(|(name, value)| **name == *"name" && !value.is_null()) {
-            losses.note(format_args!("messages[{index}].{}", name.decode()), "messages have no names");
+        let name = turn.rest.unknown().find(|(name, value)| **name == *"name" && !value.is_null());
+        // The name in a function's message says what its call says.
+        if name.is_some() && turn.role != Role::Tool {
+            losses.note(format_args!("messages[{index}].name"), "messages have no names");
         }
     }
 
@@ -260,8 +294,7 @@ fn place<'r>(
             _ => None,
         },
         BlockKind::ToolUse(call) => {
-            if matches!(&call.input, crate::wire::conversation::Input::Spelt(text) if super::block::arguments(text).is_none())
-            {
+            if matches!(&call.input, Input::Spelt(text) if arguments(text).is_none()) {
                 losses.note(path(), "arguments that are no JSON object are wrapped in one");
             }
             None
@@ -275,7 +308,7 @@ fn place<'r>(
 }
 
 fn write_placed(blocks: &[Placed<'_>], out: &mut Vec<u8>) {
-    write_list(out, blocks, |placed, out| write_block(out, placed.block, false, placed.cache));
+    write_list(out, blocks, |placed, out| write_block(out, placed.block, For::Provider, placed.cache));
 }
 
 /// What of the client's format has no home here.

@@ -59,7 +59,7 @@ impl Grammar {
             return Err(format!("the event is not named `{kind}`"));
         }
         match (&*kind, self.phase) {
-            ("ping", _) => Ok(()),
+            ("ping", Phase::Within | Phase::Delta) => Ok(()),
             ("error", _) => self.error(value),
             ("message_start", Phase::Before) => self.start(value),
             ("content_block_start", Phase::Within) => self.open(value),

@@ -15,10 +15,10 @@ mod usage;
 use super::conversation::{BadField, Block, Path};
 use super::json::Value;
 
-pub(in crate::wire) use block::write_block;
+pub(in crate::wire) use block::{For, write_block, write_page};
 pub use decode::decode_request;
 pub(in crate::wire) use decode::thinking_setting;
-pub use encode::encode_request;
+pub use encode::{encode_count_request, encode_request};
 pub use options::{Options, SamplingSupport, ThinkingSupport};
 pub use reply::{decode_count, decode_reply, encode_count, encode_reply};
 pub use stream_in::Decoder;

@@ -1,7 +1,7 @@
 //! Whole replies of `POST /v1/messages`.
 
 use super::{
-    block::{write_block, write_content},
+    block::{For, write_block, write_content},
     decode::read_reply_content,
     error::classify,
     usage::{UsageReport, write_usage},
@@ -11,15 +11,15 @@ use crate::{
     wire::{
         conversation::{
             BadReply, Block, BlockKind, Content, Fields, Format, Input, JSON_TOOL, Losses, Path, Reply,
-            ReplyOptions, Rest, Role, Stop, StopReason, Text, Turn, Wrote, document, write_list, write_object,
+            ReplyOptions, Rest, Role, Stop, StopReason, Text, Turn, Undo, Wrote, document, write_list, write_object,
             write_word,
         },
         json::push_quoted,
     },
 };
 
-/// Reads a reply. `json_tool`: the request was encoded with a tool for JSON output, whose calls are the answer.
-pub fn decode_reply(body: &[u8], json_tool: bool) -> Result<Reply<'_>, BadReply> {
+/// Reads a reply. `undo` comes with the encoded request.
+pub fn decode_reply<'a>(body: &'a [u8], undo: &Undo) -> Result<Reply<'a>, BadReply> {
     let root = &Path::ROOT;
     let mut fields = Fields::read(document(body)?, root)?;
     if fields.peek("type").is_some_and(|kind| kind.raw == b"\"error\"") || fields.peek("error").is_some() {
@@ -33,7 +33,7 @@ pub fn decode_reply(body: &[u8], json_tool: bool) -> Result<Reply<'_>, BadReply>
         reason: reason.as_ref().map_or(StopReason::EndTurn, |reason| read_reason(&reason.decode())),
         sequence: fields.text("stop_sequence", root)?,
     };
-    if json_tool {
+    if undo.json_tool {
         unwrap_json(&mut content);
         stop.reason = stop.reason.with_calls(content.blocks.iter().any(Block::is_tool_use));
     }
@@ -97,7 +97,7 @@ pub fn encode_reply(reply: &Reply<'_>, options: &ReplyOptions<'_>, losses: &mut 
     if reply.format == Format::Anthropic {
         write_object(&mut out, &reply.rest, &[], |name, out| match (name, options.model) {
             ("content", _) => {
-                write_content(out, &reply.turn.content, true);
+                write_content(out, &reply.turn.content, For::Same);
                 Wrote::Value
             }
             ("model", Some(model)) => {
@@ -122,7 +122,7 @@ pub fn encode_reply(reply: &Reply<'_>, options: &ReplyOptions<'_>, losses: &mut 
             "type" => write_word(out, "message"),
             "role" => write_word(out, "assistant"),
             "model" => write_model(out, reply.model.as_ref(), options),
-            "content" => write_list(out, &blocks, |block, out| write_block(out, block, false, None)),
+            "content" => write_list(out, &blocks, |block, out| write_block(out, block, For::Client, None)),
             "stop_reason" => write_word(out, reason_word(reason)),
             "stop_sequence" => match &reply.stop.sequence {
                 Some(sequence) => sequence.write(out),
@@ -147,10 +147,8 @@ fn said<'t>(turn: &'t Turn<'_>, losses: &mut Losses) -> Vec<&'t Block<'t>> {
             _ => blocks.push(block),
         }
     }
-    for name in ["audio", "annotations"] {
-        if turn.rest.unknown().any(|(member, value)| *member == *name && !value.is_empty()) {
-            losses.note(name, "the client's format has no such member");
-        }
+    if turn.rest.unknown().any(|(member, value)| *member == *"audio" && !value.is_empty()) {
+        losses.note("audio", "the client's format has no such member");
     }
     blocks
 }

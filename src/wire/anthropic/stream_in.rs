@@ -6,7 +6,7 @@ use super::{
     usage::UsageReport,
 };
 use crate::wire::{
-    conversation::{Delta, Event, JSON_TOOL, Raw, Stop, StopReason, StreamBlock, Text},
+    conversation::{Delta, Event, JSON_TOOL, Raw, Stop, StopReason, StreamBlock, Text, Undo},
     json::{Kind, Value},
     openai_chat::{ErrorClass, ProviderError},
     sse::Frame,
@@ -47,10 +47,10 @@ enum Open {
 type Each<'e> = dyn FnMut(Event<'_>) + 'e;
 
 impl Decoder {
-    /// `json_tool`: the request was encoded with a tool for JSON output, whose calls are the answer.
-    pub fn new(json_tool: bool) -> Self {
+    /// `undo` comes with the encoded request.
+    pub fn new(undo: &Undo) -> Self {
         Self {
-            json_tool,
+            json_tool: undo.json_tool,
             phase: Phase::Before,
             open: None,
             blocks: 0,

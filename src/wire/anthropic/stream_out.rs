@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 
 use super::{
+    block::write_page,
     error::write_error,
     reply::{estimate, reason_word, write_id, write_model},
     usage::write_usage,
@@ -93,7 +94,7 @@ impl Encoder {
             Event::BlockStart { index, kind } => self.begin_block(index, kind, out),
             Event::BlockDelta { index, delta } => self.delta(index, delta, out),
             Event::BlockStop { index } => self.end_block(index, out),
-            Event::Usage(usage) => self.usage = Usage { input: usage.input, ..usage },
+            Event::Usage(usage) => self.usage = usage,
             Event::Stop(stop) => {
                 self.reason = stop.reason;
                 self.sequence = stop.sequence.map(Text::into_owned);
@@ -105,6 +106,8 @@ impl Encoder {
                 write_error(out, &error, None);
                 out.extend_from_slice(b"\n\n");
             }
+            // A comment: events begin with `message_start`.
+            Event::Ping if self.phase == Phase::Before => out.extend_from_slice(b": ping\n\n"),
             Event::Ping => out.extend_from_slice(b"event: ping\ndata: {\"type\":\"ping\"}\n\n"),
             Event::Extension { name } => self.losses.note(name, "the client's format has no such thing"),
         }
@@ -211,11 +214,9 @@ impl Encoder {
                 return out.extend_from_slice(b"}}\n\n");
             }
             Delta::Page { url, title } => {
-                out.extend_from_slice(b"{\"type\":\"citations_delta\",\"citation\":{\"type\":\"web_search_result_location\",\"url\":");
-                url.write(out);
-                out.extend_from_slice(b",\"title\":");
-                title.write(out);
-                return out.extend_from_slice(b",\"cited_text\":\"\",\"encrypted_index\":\"\"}}}\n\n");
+                out.extend_from_slice(b"{\"type\":\"citations_delta\",\"citation\":");
+                write_page(out, url, title);
+                return out.extend_from_slice(b"}}\n\n");
             }
             Delta::Other { native } => {
                 native.write(out);

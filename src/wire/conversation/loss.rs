@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use super::text::Text;
+
 /// Something the source said for which the target format, or this target, has no words.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Loss {
@@ -74,8 +76,27 @@ impl Losses {
 pub struct Encoded {
     pub body: bytes::Bytes,
     pub losses: Losses,
-    /// The reply comes as a call of the tool [`JSON_TOOL`], which the decoder must be told to unwrap.
+    /// What was done to the request that its reply must not show.
+    pub undo: Undo,
+}
+
+/// What a reply's decoder has to undo.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Undo {
+    /// The answer comes as a call of the tool [`JSON_TOOL`].
     pub json_tool: bool,
+    /// Tools that go by another name, because the provider would not take theirs: the name sent, and the tool's own.
+    pub names: Vec<(String, String)>,
+}
+
+impl Undo {
+    /// A tool's own name.
+    pub(in crate::wire) fn name<'a>(&self, sent: Text<'a>) -> Text<'a> {
+        match self.names.iter().find(|(short, _)| sent == *short.as_str()) {
+            Some((_, own)) => Text::new(own),
+            None => sent,
+        }
+    }
 }
 
 /// The tool that a model is made to call where JSON output has no parameter of its own. Its calls are the answer.

@@ -11,7 +11,7 @@ use super::{
     request::{Request, Role, Turn},
     text::Text,
 };
-use crate::wire::json::Value;
+use crate::wire::{anthropic, json::Value};
 
 /// Thinking that came right before a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -116,7 +116,7 @@ impl Recorder {
         }
         let mut blocks = Vec::new();
         write_list(&mut blocks, self.pending.drain(..), |block, out| {
-            crate::wire::anthropic::write_block(out, &block, false, None);
+            anthropic::write_block(out, &block, anthropic::For::Client, None);
         });
         self.spend(id.len());
         self.memos.push(Memo { call_id: id.decode().into_owned(), first: self.memos.is_empty(), blocks });
@@ -172,7 +172,7 @@ fn lacks_thinking(turn: &Turn<'_>) -> bool {
 /// The blocks of a memo; none if it is not what was stored.
 fn blocks_of(memo: &Memo) -> Vec<Block<'_>> {
     let Ok(list) = Value::parse(&memo.blocks) else { return Vec::new() };
-    let blocks = list.items().filter_map(|block| crate::wire::anthropic::read_block(block, &Path::ROOT).ok());
+    let blocks = list.items().filter_map(|block| anthropic::read_block(block, &Path::ROOT).ok());
     blocks.filter(Block::is_thinking).collect()
 }
 

@@ -83,7 +83,7 @@ impl<'a> Text<'a> {
         Text(Cow::Owned(self.0.into_owned()))
     }
 
-    /// The part of the spelling from `at` on. Texts with escapes are decoded first, so that no escape is cut.
+    /// What it says, as bytes that may be cut anywhere: no escapes.
     pub(in crate::wire) fn plain(self) -> Cow<'a, [u8]> {
         if memchr::memchr(b'\\', &self.0).is_some() {
             Cow::Owned(self.decode().into_owned().into_bytes())

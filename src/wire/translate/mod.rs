@@ -4,7 +4,7 @@
 
 use super::{
     anthropic,
-    conversation::{BadField, BadReply, Encoded, Event, Format, Losses, Reply, ReplyOptions, Request},
+    conversation::{BadField, BadReply, Encoded, Event, Format, Losses, Reply, ReplyOptions, Request, Undo},
     openai_chat::convert as openai_chat,
     sse::Frame,
 };
@@ -32,11 +32,11 @@ pub fn encode_request(request: &Request<'_>, target: &Target<'_>) -> Encoded {
     }
 }
 
-/// Reads a provider's whole reply. `json_tool` comes from [`Encoded`].
-pub fn decode_reply(format: Format, body: &[u8], json_tool: bool) -> Result<Reply<'_>, BadReply> {
+/// Reads a provider's whole reply. `undo` comes with the encoded request.
+pub fn decode_reply<'a>(format: Format, body: &'a [u8], undo: &Undo) -> Result<Reply<'a>, BadReply> {
     match format {
-        Format::OpenAiChat => openai_chat::decode_reply(body),
-        Format::Anthropic => anthropic::decode_reply(body, json_tool),
+        Format::OpenAiChat => openai_chat::decode_reply(body, undo),
+        Format::Anthropic => anthropic::decode_reply(body, undo),
     }
 }
 
@@ -70,11 +70,11 @@ pub struct StreamTranslator {
 }
 
 impl StreamTranslator {
-    /// `json_tool` comes from [`Encoded`].
-    pub fn new(from: Format, to: Format, json_tool: bool, options: &ReplyOptions<'_>) -> Self {
+    /// `undo` comes with the encoded request.
+    pub fn new(from: Format, to: Format, undo: &Undo, options: &ReplyOptions<'_>) -> Self {
         let decoder = match from {
-            Format::OpenAiChat => Decoder::OpenAiChat(openai_chat::Decoder::new(options.request_id)),
-            Format::Anthropic => Decoder::Anthropic(anthropic::Decoder::new(json_tool)),
+            Format::OpenAiChat => Decoder::OpenAiChat(openai_chat::Decoder::new(options.request_id, undo)),
+            Format::Anthropic => Decoder::Anthropic(anthropic::Decoder::new(undo)),
         };
         let encoder = match to {
             Format::OpenAiChat => Encoder::OpenAiChat(openai_chat::Encoder::new(options)),

@@ -2,12 +2,13 @@
 
 use super::{
     part::Mark,
+    tool_name::{short_names, write_name},
     write_message::{Style, write_same, write_system, write_turn},
 };
 use crate::wire::{
     conversation::{
         Encoded, Format, Losses, OutputFormat, Raw, Request, Rest, Text, Thinking, Tool, ToolChoice, ToolKind, Wrote,
-        effort_of, write_list, write_number, write_object, write_word,
+        Undo, effort_of, write_list, write_number, write_object, write_word,
     },
     json::push_quoted,
 };
@@ -89,6 +90,7 @@ impl Default for Options<'_> {
 pub fn encode_request(request: &Request<'_>, options: &Options<'_>) -> Encoded {
     let mut losses = Losses::default();
     let mut body = Vec::with_capacity(4096);
+    let mut names = Vec::new();
     if request.format == Format::OpenAiChat {
         write_object(&mut body, &request.rest, &[], |name, out| match name {
             "model" => write_model(out, request, options),
@@ -100,11 +102,12 @@ pub fn encode_request(request: &Request<'_>, options: &Options<'_>) -> Encoded {
         });
     } else {
         note_unknown(request, options, &mut losses);
+        names = short_names(request);
         write_object(&mut body, &Rest::default(), MEMBERS, |name, out| {
             write_member(out, name, request, options, &mut losses)
         });
     }
-    Encoded { body: body.into(), losses, json_tool: false }
+    Encoded { body: body.into(), losses, undo: Undo { json_tool: false, names } }
 }
 
 const MEMBERS: &[&str] = &[
@@ -218,8 +221,8 @@ fn write_messages(out: &mut Vec<u8>, request: &Request<'_>, options: &Options<'_
 
 /// What of the client's format has no home here.
 fn note_unknown(request: &Request<'_>, options: &Options<'_>, losses: &mut Losses) {
-    for (name, value) in request.rest.unknown().filter(|(_, value)| !value.is_empty()) {
-        losses.note(name.decode(), if value.is_empty() { "" } else { "this provider has no such parameter" });
+    for (name, _) in request.rest.unknown().filter(|(_, value)| !value.is_empty()) {
+        losses.note(name.decode(), "this provider has no such parameter");
     }
     let cached = |blocks: &[crate::wire::conversation::Block<'_>]| blocks.iter().any(|block| block.cache.is_some());
     let marked = request.cache.is_some()
@@ -256,10 +259,11 @@ fn note_unknown(request: &Request<'_>, options: &Options<'_>, losses: &mut Losse
 
 fn note_tools(request: &Request<'_>, options: &Options<'_>, losses: &mut Losses) {
     for (index, tool) in request.tools.iter().enumerate() {
-        match &tool.kind {
-            ToolKind::Server { kind } if options.web_search && is_web_search(kind) => {}
-            ToolKind::Server { .. } => losses.note(format_args!("tools[{index}]"), "a tool of another provider"),
-            ToolKind::Function { .. } | ToolKind::FreeText => {}
+        if let ToolKind::Server { kind } = &tool.kind
+            && !(options.web_search && is_web_search(kind))
+        {
+            losses.note(format_args!("tools[{index}]"), "a tool of another provider");
+            continue;
         }
         for extra in &tool.extras {
             losses.note(format_args!("tools[{index}].{}", extra.decode()), "this provider has no such parameter");
@@ -307,7 +311,7 @@ fn write_tools(out: &mut Vec<u8>, request: &Request<'_>) -> Wrote {
     }
     write_list(out, functions, |tool, out| {
         out.extend_from_slice(b"{\"type\":\"function\",\"function\":{\"name\":");
-        tool.name.write(out);
+        write_name(out, &tool.name);
         if let Some(description) = &tool.description {
             out.extend_from_slice(b",\"description\":");
             description.write(out);
@@ -332,7 +336,7 @@ fn write_choice(out: &mut Vec<u8>, request: &Request<'_>) -> Wrote {
         Some(ToolChoice::Any | ToolChoice::Among { .. }) => write_word(out, "required"),
         Some(ToolChoice::Tool(name)) => {
             out.extend_from_slice(b"{\"type\":\"function\",\"function\":{\"name\":");
-            name.write(out);
+            write_name(out, name);
             out.extend_from_slice(b"}}");
         }
     }

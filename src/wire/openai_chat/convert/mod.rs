@@ -7,6 +7,7 @@ mod part;
 mod reply;
 mod stream_in;
 mod stream_out;
+mod tool_name;
 mod write_message;
 
 pub use decode::decode_request;

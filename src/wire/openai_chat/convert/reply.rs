@@ -2,22 +2,22 @@
 
 use super::{
     message::read_assistant,
-    write_message::{write_reply_message, write_same},
+    write_message::{page_of, write_reply_message, write_same},
 };
 use crate::{
     types::Usage,
     wire::{
         conversation::{
-            BadReply, Block, Fields, Format, Losses, Path, Raw, Reply, ReplyOptions, Rest, Stop,
-            StopReason, Text, Wrote, document, write_number, write_object, write_word,
+            BadReply, Block, BlockKind, Fields, Format, Losses, Path, Raw, Reply, ReplyOptions, Rest, Stop,
+            StopReason, Text, Turn, Undo, Wrote, document, write_list, write_number, write_object, write_word,
         },
-        json::{Kind, push_quoted},
+        json::{Kind, Value, push_quoted},
         openai_chat::{classify, read_usage},
     },
 };
 
-/// Reads a reply. Of several alternatives the first is the turn.
-pub fn decode_reply(body: &[u8]) -> Result<Reply<'_>, BadReply> {
+/// Reads a reply. Of several alternatives the first is the turn. `undo` comes with the encoded request.
+pub fn decode_reply<'a>(body: &'a [u8], undo: &Undo) -> Result<Reply<'a>, BadReply> {
     let root = &Path::ROOT;
     let value = document(body)?;
     if value.kind != Kind::Object {
@@ -38,7 +38,16 @@ pub fn decode_reply(body: &[u8]) -> Result<Reply<'_>, BadReply> {
     let message = choice.take("message").ok_or_else(|| message_path.bad("is missing"))?;
     let mut message = Fields::read(message, message_path)?;
     message.take("role");
-    let turn = read_assistant(message, message_path, 0, &mut None)?;
+    let annotations = message.some("annotations");
+    let mut turn = read_assistant(message, message_path, 0, &mut None)?;
+    for block in &mut turn.content.blocks {
+        if let BlockKind::ToolUse(call) = &mut block.kind {
+            call.name = undo.name(std::mem::take(&mut call.name));
+        }
+    }
+    if let Some(annotations) = annotations {
+        cite(&mut turn, annotations);
+    }
     let usage = fields.some("usage").and_then(|usage| read_usage(usage.raw));
     Ok(Reply {
         format: Format::OpenAiChat,
@@ -51,6 +60,19 @@ pub fn decode_reply(body: &[u8]) -> Result<Reply<'_>, BadReply> {
         choice_rest: choice.rest(),
         rest: fields.rest(),
     })
+}
+
+/// Annotations become citations of the text they stand beside, in Anthropic's form.
+fn cite(turn: &mut Turn<'_>, annotations: Value<'_>) {
+    let text = turn.content.blocks.iter_mut().rev().find_map(|block| match &mut block.kind {
+        BlockKind::Text { citations, .. } => Some(citations),
+        _ => None,
+    });
+    let pages: Vec<_> = annotations.items().filter_map(|item| page_of(item.get("url_citation")?)).collect();
+    let Some(citations) = text.filter(|_| !pages.is_empty()) else { return };
+    let mut list = Vec::new();
+    write_list(&mut list, pages, |(url, title), out| crate::wire::anthropic::write_page(out, &url, &title));
+    *citations = Some(Raw::made(list));
 }
 
 pub(super) fn read_reason(word: &str) -> StopReason {

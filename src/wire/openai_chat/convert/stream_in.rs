@@ -5,7 +5,7 @@
 use super::reply::read_reason;
 use crate::wire::{
     anthropic::broken,
-    conversation::{Delta, Event, Stop, StopReason, StreamBlock, Text},
+    conversation::{Delta, Event, Stop, StopReason, StreamBlock, Text, Undo},
     json::{Kind, Value},
     openai_chat::{classify, read_usage},
     sse::Frame,
@@ -15,6 +15,7 @@ use crate::wire::{
 #[derive(Debug)]
 pub struct Decoder {
     request_id: String,
+    undo: Undo,
     started: bool,
     ended: bool,
     /// The words being said: what they are, and the block's index.
@@ -55,10 +56,11 @@ const MAX_EARLY: usize = 1 << 20;
 type Each<'e> = dyn FnMut(Event<'_>) + 'e;
 
 impl Decoder {
-    /// `request_id`: the ids of calls that come without one are made from it.
-    pub fn new(request_id: &str) -> Self {
+    /// `request_id`: the ids of calls that come without one are made from it. `undo` comes with the encoded request.
+    pub fn new(request_id: &str, undo: &Undo) -> Self {
         Self {
             request_id: request_id.to_owned(),
+            undo: undo.clone(),
             started: false,
             ended: false,
             said: None,
@@ -348,7 +350,8 @@ impl Decoder {
         self.close_calls(false, each);
         let made = || format!("call_{}_{place}", self.request_id);
         let id = Text::new(&self.calls[place].id.clone().unwrap_or_else(made));
-        let index = self.begin(StreamBlock::ToolUse { id, name: Text::new(name) }, each);
+        let name = self.undo.name(Text::new(name));
+        let index = self.begin(StreamBlock::ToolUse { id, name }, each);
         let call = &mut self.calls[place];
         call.block = Some(index);
         call.open = true;

@@ -1,8 +1,12 @@
 //! Writing messages: those of a request that was read from this format, those of a request of another format, and the
 //! message of a reply.
 
-use super::part::{Mark, write_parts};
+use super::{
+    part::{Mark, write_parts},
+    tool_name::write_name,
+};
 use crate::wire::{
+    anthropic,
     conversation::{
         Block, BlockKind, Content, Input, Issuer, Losses, Place, Raw, Rest, Role, Text, ToolResult, ToolUse,
         Turn, Wrote, write_list, write_number, write_object, write_word,
@@ -41,7 +45,7 @@ pub(super) fn write_same(out: &mut Vec<u8>, turn: &Turn<'_>) {
                 if calls.is_empty() {
                     return Wrote::Nothing;
                 }
-                write_list(out, calls, |block, out| write_call(out, block, true));
+                write_list(out, calls, |block, out| write_call(out, block, For::Same));
             }
             ("reasoning_content" | "reasoning", _) => match blocks.first().map(|block| &block.kind) {
                 Some(BlockKind::Thinking { text, .. }) => text.write(out),
@@ -271,7 +275,7 @@ fn write_assistant(out: &mut Vec<u8>, turn: &Turn<'_>, index: usize, style: &Sty
     }
     if !calls.is_empty() {
         out.extend_from_slice(b",\"tool_calls\":");
-        write_list(out, calls, |block, out| write_call(out, block, false));
+        write_list(out, calls, |block, out| write_call(out, block, For::Provider));
     }
     out.push(b'}');
 }
@@ -287,26 +291,38 @@ fn write_joined(out: &mut Vec<u8>, texts: &[&Text<'_>]) {
     out.push(b'"');
 }
 
-fn write_call(out: &mut Vec<u8>, block: &Block<'_>, same: bool) {
+/// For whom a call is written.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum For {
+    /// The provider, as it came.
+    Same,
+    Provider,
+    Client,
+}
+
+fn write_call(out: &mut Vec<u8>, block: &Block<'_>, whom: For) {
     let BlockKind::ToolUse(call) = &block.kind else { return };
     let empty = Rest::default();
-    let rest = if same { &block.rest } else { &empty };
+    let rest = if whom == For::Same { &block.rest } else { &empty };
     let is_custom = matches!(call.input, Input::Free(_));
     let member = if is_custom { "custom" } else { "function" };
     write_object(out, rest, &["id", "type", member], |name, out| {
         match name {
             "id" => call.id.write(out),
-            _ if same => return Wrote::Same,
+            _ if whom == For::Same => return Wrote::Same,
             "type" => write_word(out, member),
-            _ => write_function(out, call),
+            _ => write_function(out, call, whom),
         }
         Wrote::Value
     });
 }
 
-fn write_function(out: &mut Vec<u8>, call: &ToolUse<'_>) {
+fn write_function(out: &mut Vec<u8>, call: &ToolUse<'_>, whom: For) {
     out.extend_from_slice(b"{\"name\":");
-    call.name.write(out);
+    match whom {
+        For::Provider => write_name(out, &call.name),
+        For::Same | For::Client => call.name.write(out),
+    }
     match &call.input {
         Input::Json(json) => {
             out.extend_from_slice(b",\"arguments\":");
@@ -368,11 +384,11 @@ pub(super) fn write_reply_message(out: &mut Vec<u8>, turn: &Turn<'_>, thinking_b
     if thinking_blocks && blocks.iter().any(Block::is_thinking) {
         out.extend_from_slice(b",\"thinking_blocks\":");
         let blocks = blocks.iter().filter(|block| block.is_thinking());
-        write_list(out, blocks, |block, out| crate::wire::anthropic::write_block(out, block, false, None));
+        write_list(out, blocks, |block, out| anthropic::write_block(out, block, anthropic::For::Client, None));
     }
     if !calls.is_empty() {
         out.extend_from_slice(b",\"tool_calls\":");
-        write_list(out, calls, |block, out| write_call(out, block, false));
+        write_list(out, calls, |block, out| write_call(out, block, For::Client));
     }
     if !annotations.is_empty() {
         out.extend_from_slice(b",\"annotations\":");

@@ -71,9 +71,9 @@ fn a_malformed_reply_is_an_error() {
         (Format::Anthropic, r#"{"content":[{"type":"tool_use","name":"x"}]}"#),
         (Format::Anthropic, r#"{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}"#),
     ] {
-        assert!(decode_reply(format, text.as_bytes(), false).is_err(), "{text}");
+        assert!(decode_reply(format, text.as_bytes(), &Undo::default()).is_err(), "{text}");
     }
-    let reported = decode_reply(Format::Anthropic, br#"{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}"#, false);
+    let reported = decode_reply(Format::Anthropic, br#"{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}"#, &Undo::default());
     let Err(BadReply::Reported(error)) = reported else { panic!("{reported:?}") };
     assert_eq!(error.class, crate::wire::openai_chat::ErrorClass::Overloaded);
 }

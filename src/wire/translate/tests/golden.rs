@@ -68,7 +68,7 @@ fn requests_for_older_models_and_other_servers() {
         let content = format!(
             "{}\n\njson tool: {}\nlosses:\n{}",
             pretty(&encoded.body),
-            encoded.json_tool,
+            encoded.undo.json_tool,
             list(&encoded.losses)
         );
         snapshot(&format!("{}.to_{word}", name.trim_end_matches(".json")), &content);
@@ -79,7 +79,7 @@ fn requests_for_older_models_and_other_servers() {
 fn replies() {
     for (name, format, text) in REPLIES {
         let (to, word) = other(*format);
-        let reply = decode_reply(*format, text.as_bytes(), false).unwrap();
+        let reply = decode_reply(*format, text.as_bytes(), &Undo::default()).unwrap();
         let mut losses = Losses::default();
         let written = encode_reply(to, &reply, &options(), &mut losses);
         let content = format!("{}\n\nlosses:\n{}", pretty(&written), list(&losses));

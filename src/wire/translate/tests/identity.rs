@@ -25,7 +25,7 @@ fn requests_come_back_as_they_were() {
 #[test]
 fn replies_come_back_as_they_were() {
     for (name, format, text) in REPLIES {
-        let reply = decode_reply(*format, text.as_bytes(), false).unwrap();
+        let reply = decode_reply(*format, text.as_bytes(), &Undo::default()).unwrap();
         let mut losses = Losses::default();
         let written = encode_reply(*format, &reply, &options(), &mut losses);
         assert_eq!(compact(std::str::from_utf8(&written).unwrap()), compact(text), "{name}");

@@ -25,7 +25,7 @@ fn there_and_back(format: Format, text: &str) -> serde_json::Value {
 fn a_conversation_with_tools_means_the_same_there_and_back() {
     let openai = r#"{"model":"m","max_completion_tokens":100,"messages":[{"role":"system","content":"Be brief."},{"role":"user","content":[{"type":"text","text":"Look: \"é\""},{"type":"image_url","image_url":{"url":"data:image/png;base64,AAAA"}},{"type":"image_url","image_url":{"url":"https://e.com/a.png"}}]},{"role":"assistant","content":"Two.","tool_calls":[{"id":"c1","type":"function","function":{"name":"f","arguments":"{\"a\":1.0}"}},{"id":"c2","type":"function","function":{"name":"f","arguments":"{}"}}]},{"role":"tool","content":"one","tool_call_id":"c1"},{"role":"tool","content":"two","tool_call_id":"c2"},{"role":"user","content":"Go on."}],"tools":[{"type":"function","function":{"name":"f","description":"d","parameters":{"type":"object","properties":{}}}}],"tool_choice":{"type":"function","function":{"name":"f"}},"parallel_tool_calls":false,"stop":["x"],"user":"u","response_format":{"type":"json_schema","json_schema":{"name":"answer","schema":{"type":"object"}}}}"#;
     assert_eq!(there_and_back(Format::OpenAiChat, openai), serde_json::from_str::<serde_json::Value>(openai).unwrap());
-    let anthropic = r#"{"model":"m","max_tokens":100,"system":"Be brief.","messages":[{"role":"user","content":[{"type":"text","text":"Look."}]},{"role":"assistant","content":[{"type":"text","text":"Two."},{"type":"tool_use","id":"t1","name":"f","input":{"a":1.5}}]},{"role":"user","content":[{"type":"tool_result","tool_use_id":"t1","content":[{"type":"text","text":"one"}]},{"type":"text","text":"Go on."}]}],"tools":[{"name":"f","input_schema":{"type":"object"}}],"tool_choice":{"type":"any","disable_parallel_tool_use":true},"stop_sequences":["x"],"metadata":{"user_id":"u"},"stream":true,"service_tier":"auto"}"#;
+    let anthropic = r#"{"model":"m","max_tokens":100,"system":"Be brief.","messages":[{"role":"user","content":[{"type":"text","text":"Look."}]},{"role":"assistant","content":[{"type":"text","text":"Two."},{"type":"tool_use","id":"t1","name":"f","input":{"a":1.5}}]},{"role":"user","content":[{"type":"tool_result","tool_use_id":"t1","content":"one"},{"type":"text","text":"Go on."}]}],"tools":[{"name":"f","input_schema":{"type":"object"}}],"tool_choice":{"type":"any","disable_parallel_tool_use":true},"stop_sequences":["x"],"metadata":{"user_id":"u"},"stream":true,"service_tier":"auto"}"#;
     assert_eq!(there_and_back(Format::Anthropic, anthropic), serde_json::from_str::<serde_json::Value>(anthropic).unwrap());
 }
 
@@ -134,4 +134,47 @@ fn one_message_is_one_turn() {
             assert!(turn.role != Role::Tool || results.count() == 1);
         }
     }
+}
+
+#[test]
+fn long_names_of_tools_are_shortened_for_the_provider_and_restored_for_the_client() {
+    let name = format!("mcp__{}", "server".repeat(15));
+    let text = format!(r#"{{"model":"m","max_tokens":9,"messages":[{{"role":"user","content":"x"}}],"tools":[{{"name":"{name}","input_schema":{{"type":"object"}}}}],"tool_choice":{{"type":"tool","name":"{name}"}}}}"#);
+    let request = decode_request(Format::Anthropic, text.as_bytes()).unwrap();
+    let encoded = encode_request(&request, &target(Format::OpenAiChat));
+    let body = std::str::from_utf8(&encoded.body).unwrap();
+    let short = &encoded.undo.names[0].0;
+    assert!(short.len() == 64 && body.matches(short.as_str()).count() == 2 && !body.contains(&name), "{body}");
+    let reply = named(REPLIES, "reply_openai.json").replace(r#""name":"f""#, &format!(r#""name":"{short}""#));
+    let reply = decode_reply(Format::OpenAiChat, reply.as_bytes(), &encoded.undo).unwrap();
+    let whole = encode_reply(Format::Anthropic, &reply, &options(), &mut Losses::default());
+    assert!(String::from_utf8(whole).unwrap().contains(&name));
+    let stream = named(STREAMS, "stream_openai_parallel.sse").replace(r#""name":"f""#, &format!(r#""name":"{short}""#));
+    let mut translator = StreamTranslator::new(Format::OpenAiChat, Format::Anthropic, &encoded.undo, &options());
+    let mut out = Vec::new();
+    frames(&stream).iter().for_each(|frame| translator.frame(frame, &mut out, &mut |_| {}));
+    assert!(String::from_utf8(out).unwrap().contains(&name));
+}
+
+#[test]
+fn ids_reach_clients_unchanged_and_anthropic_in_its_own_letters() {
+    let reply = named(REPLIES, "reply_openai.json").replace("call_1", "functions.f:0");
+    let reply = decode_reply(Format::OpenAiChat, reply.as_bytes(), &Undo::default()).unwrap();
+    let whole = encode_reply(Format::Anthropic, &reply, &options(), &mut Losses::default());
+    assert!(String::from_utf8(whole).unwrap().contains(r#""id":"functions.f:0""#));
+    let text = r#"{"model":"m","max_tokens":9,"messages":[{"role":"assistant","content":[{"type":"tool_use","id":"functions.f:0","name":"f","input":{}}]},{"role":"user","content":[{"type":"tool_result","tool_use_id":"functions.f:0"}]}]}"#;
+    let request = decode_request(Format::Anthropic, text.as_bytes()).unwrap();
+    let body = encode_request(&request, &target(Format::Anthropic)).body;
+    assert_eq!(std::str::from_utf8(&body).unwrap(), text.replace("functions.f:0", "functions_2ef_3a0"));
+}
+
+#[test]
+fn a_count_asks_for_what_counts() {
+    let text = named(REQUESTS, "request_openai_tools.json");
+    let request = decode_request(Format::OpenAiChat, text.as_bytes()).unwrap();
+    let body = anthropic::encode_count_request(&request, &anthropic::Options::default()).body;
+    let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+    let names: Vec<_> = body.as_object().unwrap().keys().map(String::as_str).collect();
+    assert_eq!(names, ["messages", "model", "output_config", "system", "thinking", "tool_choice", "tools"]);
+    assert_eq!(anthropic::decode_count(&anthropic::encode_count(7)), Some(7));
 }

@@ -5,7 +5,7 @@ use crate::wire::conversation::memory::{Memo, Recorder, missing, restore};
 
 /// What is remembered of a streamed reply.
 fn remembered(name: &str, format: Format, max_bytes: usize) -> Vec<Memo> {
-    let mut translator = StreamTranslator::new(format, Format::OpenAiChat, false, &options());
+    let mut translator = StreamTranslator::new(format, Format::OpenAiChat, &Undo::default(), &options());
     let mut recorder = Recorder::new(max_bytes);
     let mut out = Vec::new();
     for frame in frames(named(STREAMS, name)) {
@@ -39,7 +39,7 @@ fn turn_two_carries_the_exact_bytes_of_turn_one() {
 
 #[test]
 fn a_whole_reply_is_remembered_like_a_stream() {
-    let reply = decode_reply(Format::Anthropic, named(REPLIES, "reply_anthropic.json").as_bytes(), false).unwrap();
+    let reply = decode_reply(Format::Anthropic, named(REPLIES, "reply_anthropic.json").as_bytes(), &Undo::default()).unwrap();
     let mut recorder = Recorder::new(1 << 20);
     recorder.observe_turn(&reply.turn);
     let memos = recorder.finish();

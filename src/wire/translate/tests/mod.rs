@@ -84,7 +84,7 @@ fn compact(text: &str) -> String {
 
 /// A stream cut into frames after `chunk` bytes each, and translated.
 fn translate(stream: &[u8], from: Format, to: Format, chunk: usize, json_tool: bool) -> (String, Losses) {
-    let mut translator = StreamTranslator::new(from, to, json_tool, &options());
+    let mut translator = StreamTranslator::new(from, to, &Undo { json_tool, ..Undo::default() }, &options());
     let mut reader = FrameReader::new(1 << 20);
     let mut out = Vec::new();
     for chunk in stream.chunks(chunk.max(1)) {

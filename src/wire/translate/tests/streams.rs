@@ -202,7 +202,10 @@ proptest! {
             let at = usize::from(at) % bytes.len();
             bytes[at] = byte;
         }
-        let _ = translate(&bytes, format, Format::OpenAiChat, usize::MAX, false);
-        let _ = translate(&bytes, format, Format::Anthropic, usize::MAX, false);
+        for to in FORMATS {
+            let (written, _) = translate(&bytes, format, to, usize::MAX, false);
+            let (ending, _) = check(&written, to);
+            prop_assert_ne!(ending, Ending::Missing);
+        }
     }
 }
