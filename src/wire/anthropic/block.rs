@@ -82,10 +82,9 @@ fn read_source<'a>(fields: &mut Fields<'a>, path: &Path<'_>, depth: usize) -> Re
     let mut fields = Fields::read(value, path)?;
     let kind = fields.need_text("type", path)?;
     let place = match &*kind.decode() {
-        "base64" => Place::Base64 {
-            media_type: fields.need_text("media_type", path)?,
-            data: fields.need_text("data", path)?,
-        },
+        "base64" => {
+            Place::Base64 { media_type: fields.need_text("media_type", path)?, data: fields.need_text("data", path)? }
+        }
         "url" => Place::Url(fields.need_text("url", path)?),
         "file" => Place::File(fields.need_text("file_id", path)?),
         "text" => Place::Text(fields.need_text("data", path)?),

@@ -1,6 +1,6 @@
 //! Reading Anthropic's requests (`POST /v1/messages` and `/v1/messages/count_tokens`).
 
-use super::block::{read_content, read_block};
+use super::block::{read_block, read_content};
 use crate::wire::{
     conversation::{
         BadField, Content, Fields, Format, OutputFormat, Path, Raw, Reasoning, Request, Role, Sampling, Text, Thinking,
@@ -40,7 +40,9 @@ pub fn decode_request(body: &[u8]) -> Result<Request<'_>, BadField> {
         stop: read_stop(&mut fields)?,
         service_tier: fields.text("service_tier", root)?,
         user: match fields.some("metadata") {
-            Some(metadata) => Fields::read(metadata, &root.name("metadata"))?.text("user_id", &root.name("metadata"))?,
+            Some(metadata) => {
+                Fields::read(metadata, &root.name("metadata"))?.text("user_id", &root.name("metadata"))?
+            }
             None => None,
         },
         cache: fields.raw("cache_control"),

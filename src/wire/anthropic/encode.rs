@@ -9,8 +9,10 @@ use super::{
 };
 use crate::wire::{
     conversation::{
-        Block, BlockKind, Encoded, Fields, Format, Input, Issuer, JSON_TOOL, Losses, Path, Place, Raw, Request, Rest, Role, Text, Thinking,
-        Tool, ToolChoice, ToolKind, Turn, Undo, WebSearch, Wrote, write_list, write_number, write_object, write_word,
+        Block, BlockKind, Encoded, Fields, Format, Input, Issuer, JSON_TOOL, Losses, Path, Place, Raw, Request, Rest,
+        Role, Text, Thinking, Tool, ToolChoice, ToolKind, Turn, Undo, WebSearch, Wrote,
+        schema::{Dialect, holds},
+        write_list, write_number, write_object, write_word,
     },
     json::{Value, push_quoted},
 };
@@ -37,7 +39,9 @@ pub fn encode_request(request: &Request<'_>, options: &Options<'_>) -> Encoded {
 pub fn encode_count_request(request: &Request<'_>, options: &Options<'_>) -> Encoded {
     let mut whole = encode_request(request, options);
     let mut body = Vec::with_capacity(whole.body.len());
-    if let Ok(fields) = Value::parse(&whole.body).map_err(drop).and_then(|value| Fields::read(value, &Path::ROOT).map_err(drop)) {
+    if let Ok(fields) =
+        Value::parse(&whole.body).map_err(drop).and_then(|value| Fields::read(value, &Path::ROOT).map_err(drop))
+    {
         let rest = fields.rest();
         write_object(&mut body, &Rest::default(), COUNTED, |name, out| match rest.get(name) {
             Some(value) => {
@@ -177,12 +181,7 @@ struct Placed<'r> {
 }
 
 impl<'r> Layout<'r> {
-    fn of(
-        request: &'r Request<'_>,
-        options: &Options<'_>,
-        parameters: &Parameters<'_>,
-        losses: &mut Losses,
-    ) -> Self {
+    fn of(request: &'r Request<'_>, options: &Options<'_>, parameters: &Parameters<'_>, losses: &mut Losses) -> Self {
         let mut layout = Self { system: Vec::new(), messages: Vec::new(), tools: Vec::new(), undefined: Vec::new() };
         for (position, block) in request.system.blocks.iter().enumerate() {
             place(&mut layout.system, block, block.cache.as_ref(), losses, || format!("system[{position}]"));
@@ -195,7 +194,7 @@ impl<'r> Layout<'r> {
             losses.note("messages", "a conversation begins with the user's turn, so the instructions are sent as one");
             layout.messages.push((Role::User, std::mem::take(&mut layout.system)));
         }
-        layout.add_tools(request, parameters, losses);
+        layout.add_tools(request, options, parameters, losses);
         layout
     }
 
@@ -239,7 +238,13 @@ impl<'r> Layout<'r> {
         }
     }
 
-    fn add_tools(&mut self, request: &'r Request<'_>, parameters: &Parameters<'_>, losses: &mut Losses) {
+    fn add_tools(
+        &mut self,
+        request: &'r Request<'_>,
+        options: &Options<'_>,
+        parameters: &Parameters<'_>,
+        losses: &mut Losses,
+    ) {
         let among = match &parameters.choice {
             Some(ToolChoice::Among { names, .. }) => Some(names),
             _ => None,
@@ -255,6 +260,9 @@ impl<'r> Layout<'r> {
                 ToolKind::Server { .. } => {
                     losses.note(format_args!("tools[{index}]"), "a tool of another provider");
                     self.tools.retain(|kept| !std::ptr::eq(*kept, tool));
+                }
+                ToolKind::Function { .. } if tool.strict == Some(true) && !is_strict(tool, options) => {
+                    losses.note(format_args!("tools[{index}].strict"), "the model cannot be held to this schema");
                 }
                 ToolKind::Function { .. } => {}
             }
@@ -453,7 +461,9 @@ fn write_tools(
         separate(out);
         out.extend_from_slice(b"{\"name\":");
         write_word(out, JSON_TOOL);
-        out.extend_from_slice(b",\"description\":\"Gives the final answer in the form that is asked for.\",\"input_schema\":");
+        out.extend_from_slice(
+            b",\"description\":\"Gives the final answer in the form that is asked for.\",\"input_schema\":",
+        );
         write_schema(out, *schema);
         out.push(b'}');
     }
@@ -477,12 +487,19 @@ fn write_tool(out: &mut Vec<u8>, tool: &Tool<'_>, options: &Options<'_>) {
                     b"{\"type\":\"object\",\"properties\":{\"input\":{\"type\":\"string\"}},\"required\":[\"input\"]}",
                 ),
             },
-            "strict" if tool.strict == Some(true) && options.json_schema => out.extend_from_slice(b"true"),
+            "strict" if is_strict(tool, options) => out.extend_from_slice(b"true"),
             "cache_control" => return written(tool.cache.as_ref(), out, Raw::write),
             _ => return Wrote::Nothing,
         }
         Wrote::Value
     });
+}
+
+/// Whether the provider can hold the model to a tool's schema, as the client wants.
+fn is_strict(tool: &Tool<'_>, options: &Options<'_>) -> bool {
+    let held = |schema: &Raw<'_>| holds(schema, Dialect::Anthropic);
+    let schema = matches!(&tool.kind, ToolKind::Function { schema } if schema.as_ref().is_none_or(held));
+    tool.strict == Some(true) && options.json_schema && schema
 }
 
 /// A schema of an object says so: `type` is the one member that is demanded.

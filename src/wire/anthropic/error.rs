@@ -138,17 +138,57 @@ mod tests {
 
     /// Reports as Anthropic and the platforms before it have sent them.
     const RECORDED: &[(u16, &str, Class)] = &[
-        (400, r#"{"type":"error","error":{"type":"invalid_request_error","message":"prompt is too long: 210000 tokens > 200000 maximum"},"request_id":"req_1"}"#, Class::ContextLength),
-        (400, r#"{"type":"error","error":{"type":"invalid_request_error","message":"input length and `max_tokens` exceed context limit: 190000 + 20000 > 200000, decrease input length or `max_tokens` and try again"}}"#, Class::ContextLength),
-        (400, r#"{"type":"error","error":{"type":"invalid_request_error","message":"messages.1.content.0.tool_result.content.0.text.text: Field required"}}"#, Class::BadRequest),
-        (400, r#"{"type":"error","error":{"type":"invalid_request_error","message":"Your credit balance is too low to access the Anthropic API."}}"#, Class::QuotaExhausted),
-        (400, r#"{"type":"error","error":{"type":"invalid_request_error","message":"Output blocked by content filtering policy"}}"#, Class::ContentPolicy),
-        (401, r#"{"type":"error","error":{"type":"authentication_error","message":"invalid x-api-key"}}"#, Class::Authentication),
-        (402, r#"{"type":"error","error":{"type":"billing_error","message":"There is an issue with your billing."}}"#, Class::QuotaExhausted),
-        (403, r#"{"type":"error","error":{"type":"permission_error","message":"Your API key does not have permission to use the specified resource."}}"#, Class::Permission),
+        (
+            400,
+            r#"{"type":"error","error":{"type":"invalid_request_error","message":"prompt is too long: 210000 tokens > 200000 maximum"},"request_id":"req_1"}"#,
+            Class::ContextLength,
+        ),
+        (
+            400,
+            r#"{"type":"error","error":{"type":"invalid_request_error","message":"input length and `max_tokens` exceed context limit: 190000 + 20000 > 200000, decrease input length or `max_tokens` and try again"}}"#,
+            Class::ContextLength,
+        ),
+        (
+            400,
+            r#"{"type":"error","error":{"type":"invalid_request_error","message":"messages.1.content.0.tool_result.content.0.text.text: Field required"}}"#,
+            Class::BadRequest,
+        ),
+        (
+            400,
+            r#"{"type":"error","error":{"type":"invalid_request_error","message":"Your credit balance is too low to access the Anthropic API."}}"#,
+            Class::QuotaExhausted,
+        ),
+        (
+            400,
+            r#"{"type":"error","error":{"type":"invalid_request_error","message":"Output blocked by content filtering policy"}}"#,
+            Class::ContentPolicy,
+        ),
+        (
+            401,
+            r#"{"type":"error","error":{"type":"authentication_error","message":"invalid x-api-key"}}"#,
+            Class::Authentication,
+        ),
+        (
+            402,
+            r#"{"type":"error","error":{"type":"billing_error","message":"There is an issue with your billing."}}"#,
+            Class::QuotaExhausted,
+        ),
+        (
+            403,
+            r#"{"type":"error","error":{"type":"permission_error","message":"Your API key does not have permission to use the specified resource."}}"#,
+            Class::Permission,
+        ),
         (404, r#"{"type":"error","error":{"type":"not_found_error","message":"model: claude-x"}}"#, Class::NotFound),
-        (413, r#"{"type":"error","error":{"type":"request_too_large","message":"Request exceeds the maximum size"}}"#, Class::TooLarge),
-        (429, r#"{"type":"error","error":{"type":"rate_limit_error","message":"This request would exceed your organization's rate limit of 40,000 input tokens per minute."}}"#, Class::RateLimited),
+        (
+            413,
+            r#"{"type":"error","error":{"type":"request_too_large","message":"Request exceeds the maximum size"}}"#,
+            Class::TooLarge,
+        ),
+        (
+            429,
+            r#"{"type":"error","error":{"type":"rate_limit_error","message":"This request would exceed your organization's rate limit of 40,000 input tokens per minute."}}"#,
+            Class::RateLimited,
+        ),
         (500, r#"{"type":"error","error":{"type":"api_error","message":"Internal server error"}}"#, Class::Server),
         (504, r#"{"type":"error","error":{"type":"timeout_error","message":"Request timed out"}}"#, Class::Timeout),
         (529, r#"{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}"#, Class::Overloaded),
@@ -187,7 +227,10 @@ mod tests {
 
     #[test]
     fn errors_of_other_formats_are_written_in_anthropics_shape() {
-        let foreign = crate::wire::openai_chat::classify(429, br#"{"error":{"message":"Slow \"down\"","type":"requests","code":"rate_limit_exceeded"}}"#);
+        let foreign = crate::wire::openai_chat::classify(
+            429,
+            br#"{"error":{"message":"Slow \"down\"","type":"requests","code":"rate_limit_exceeded"}}"#,
+        );
         assert_eq!(
             render_provider(&foreign, Some("req_1")),
             r#"{"type":"error","error":{"type":"rate_limit_error","message":"Slow \"down\""},"request_id":"req_1"}"#

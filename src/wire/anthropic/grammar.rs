@@ -37,6 +37,9 @@ struct Open {
     signed: bool,
 }
 
+/// Blocks whose deltas are all known.
+const KNOWN: &[&str] = &["text", "thinking", "redacted_thinking", "tool_use"];
+
 /// How a stream ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
@@ -157,7 +160,7 @@ impl Grammar {
         };
         let delta = event.get("delta").ok_or("no delta")?;
         let kind = text(delta, "type")?;
-        if open.signed {
+        if open.signed && kind != "signature_delta" {
             return Err("a delta behind the signature".to_owned());
         }
         match (&*kind, &*open.kind) {
@@ -168,10 +171,11 @@ impl Grammar {
                 text(delta, "signature")?;
                 open.signed = true;
             }
-            ("input_json_delta", "tool_use" | "server_tool_use" | "mcp_tool_use") => {
+            ("input_json_delta", "tool_use") => {
                 open.json.push_str(&text(delta, "partial_json")?);
             }
-            ("compaction_delta", "compaction") => {}
+            // More kinds of blocks may come, with deltas of their own.
+            (_, block) if !KNOWN.contains(&block) => {}
             (delta, block) => return Err(format!("`{delta}` in a block of the type `{block}`")),
         }
         Ok(())

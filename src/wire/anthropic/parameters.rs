@@ -6,6 +6,7 @@
 use super::options::{Options, SamplingSupport, ThinkingSupport};
 use crate::wire::conversation::{
     Losses, OutputFormat, Raw, Request, Role, Text, Thinking, ToolChoice, budget_of, effort_of,
+    schema::{Dialect, holds},
 };
 
 /// The least budget that is taken, in tokens.
@@ -44,16 +45,8 @@ impl<'r> Parameters<'r> {
         }
         let forced = choice.as_ref().is_some_and(is_forced) || matches!(json, Json::Tool(_));
         let (thinking, effort) = thinking(request, options, max_tokens, forced, losses);
-        let mut parameters = Self {
-            max_tokens,
-            thinking,
-            effort,
-            temperature: None,
-            top_p: None,
-            top_k: None,
-            choice,
-            json,
-        };
+        let mut parameters =
+            Self { max_tokens, thinking, effort, temperature: None, top_p: None, top_k: None, choice, json };
         parameters.settle_sampling(request, options.sampling, losses);
         parameters
     }
@@ -102,9 +95,11 @@ fn json<'r>(request: &'r Request<'_>, options: &Options<'_>, losses: &mut Losses
         Some(OutputFormat::JsonSchema { schema, .. }) => Some(schema),
     };
     match schema {
-        Some(schema) if options.json_schema => Json::Native(schema),
+        Some(schema) if options.json_schema && holds(schema, Dialect::Anthropic) => Json::Native(schema),
         // A tool's input is always an object, so only schemas of objects fit.
         schema if options.forced_tools && schema.is_none_or(is_object_schema) => Json::Tool(schema),
+        // The provider may take more than is known here.
+        Some(schema) if options.json_schema => Json::Native(schema),
         _ => {
             losses.note("response_format", "asked for in words only");
             Json::Words

@@ -10,9 +10,8 @@ use crate::{
     types::Usage,
     wire::{
         conversation::{
-            BadReply, Block, BlockKind, Content, Fields, Format, Input, JSON_TOOL, Losses, Path, Reply,
-            ReplyOptions, Rest, Role, Stop, StopReason, Text, Turn, Undo, Wrote, document, write_list, write_object,
-            write_word,
+            BadReply, Block, BlockKind, Content, Fields, Format, Input, JSON_TOOL, Losses, Path, Reply, ReplyOptions,
+            Rest, Role, Stop, StopReason, Text, Turn, Undo, Wrote, document, write_list, write_object, write_word,
         },
         json::push_quoted,
     },
@@ -167,8 +166,8 @@ pub(super) fn write_id(out: &mut Vec<u8>, id: Option<&Text<'_>>, options: &Reply
 pub(super) fn write_model(out: &mut Vec<u8>, model: Option<&Text<'_>>, options: &ReplyOptions<'_>) {
     match (options.model, model) {
         (Some(model), _) => push_quoted(out, model),
-        (None, Some(model)) => model.write(out),
-        (None, None) => write_word(out, "unknown"),
+        (None, Some(model)) if !model.is_empty() => model.write(out),
+        (None, _) => write_word(out, "unknown"),
     }
 }
 

@@ -1,10 +1,6 @@
 //! Reading a stream of Anthropic's: `message_start`, blocks one after the other, `message_delta`, `message_stop`.
 
-use super::{
-    error::classify,
-    reply::read_reason,
-    usage::UsageReport,
-};
+use super::{error::classify, reply::read_reason, usage::UsageReport};
 use crate::wire::{
     conversation::{Delta, Event, JSON_TOOL, Raw, Stop, StopReason, StreamBlock, Text, Undo},
     json::{Kind, Value},
@@ -38,6 +34,10 @@ enum Phase {
 enum Open {
     Text,
     Thinking,
+    /// Thinking whose signature has come: nothing more is thought.
+    Signed,
+    /// Thinking that nobody can read.
+    Sealed,
     Call,
     /// A call of the tool for JSON output, shown as text.
     Json,
@@ -146,59 +146,37 @@ impl Decoder {
         }
         let number = event.get("index").and_then(|index| index.as_u64()).ok_or("A block has no index.")?;
         let block = event.get("content_block").ok_or("`content_block_start` has no block.")?;
-        let kind = block.get("type").and_then(Text::of).ok_or("A block has no type.")?;
-        let text = |name: &str| block.get(name).and_then(Text::of);
+        let (open, kind) = self.kind_of(block)?;
         let index = self.blocks;
         self.blocks += 1;
-        let mut begin = |kind| each(Event::BlockStart { index, kind });
-        let open = match &*kind.decode() {
-            "text" => {
-                begin(StreamBlock::Text);
-                Open::Text
-            }
-            "thinking" => {
-                begin(StreamBlock::Thinking);
-                Open::Thinking
-            }
+        self.called |= open == Open::Call;
+        each(Event::BlockStart { index, kind });
+        let open = first_words(block, open, &mut |delta| each(Event::BlockDelta { index, delta }));
+        self.open = Some((number, open));
+        Ok(())
+    }
+
+    /// What a block is that begins.
+    fn kind_of<'b>(&self, block: Value<'b>) -> Result<(Open, StreamBlock<'b>), &'static str> {
+        let text = |name| block.get(name).and_then(Text::of).filter(|text| !text.is_empty());
+        let kind = text("type").ok_or("A block has no type.")?;
+        Ok(match &*kind.decode() {
+            "text" => (Open::Text, StreamBlock::Text),
+            "thinking" => (Open::Thinking, StreamBlock::Thinking),
             "redacted_thinking" => {
-                begin(StreamBlock::RedactedThinking { data: text("data").ok_or("A block lacks its data.")? });
-                Open::Other
+                let data = text("data").ok_or("A block lacks its data.")?;
+                (Open::Sealed, StreamBlock::RedactedThinking { data })
             }
             "tool_use" => {
                 let name = text("name").ok_or("A call has no name.")?;
                 if self.json_tool && name == JSON_TOOL {
-                    begin(StreamBlock::Text);
-                    Open::Json
+                    (Open::Json, StreamBlock::Text)
                 } else {
-                    self.called = true;
-                    begin(StreamBlock::ToolUse { id: text("id").ok_or("A call has no id.")?, name });
-                    Open::Call
+                    (Open::Call, StreamBlock::ToolUse { id: text("id").ok_or("A call has no id.")?, name })
                 }
             }
-            _ => {
-                begin(StreamBlock::Other { kind: kind.clone(), native: Raw::of(block) });
-                Open::Other
-            }
-        };
-        self.open = Some((number, open));
-        // A block may begin with something in it.
-        let mut say = |delta| each(Event::BlockDelta { index, delta });
-        match open {
-            Open::Text => text("text").filter(|text| !text.is_empty()).map(Delta::Text).map(&mut say),
-            Open::Thinking => text("thinking").filter(|text| !text.is_empty()).map(Delta::Thinking).map(&mut say),
-            Open::Call | Open::Json => {
-                let input = block.get("input").filter(|input| input.members().next().is_some());
-                let input = input.map(|input| Text::new(&String::from_utf8_lossy(input.raw)));
-                input.map(if open == Open::Json { Delta::Text } else { Delta::Json }).map(&mut say)
-            }
-            Open::Other => None,
-        };
-        if open == Open::Thinking
-            && let Some(signature) = text("signature").filter(|signature| !signature.is_empty())
-        {
-            say(Delta::Signature(signature));
-        }
-        Ok(())
+            _ => (Open::Other, StreamBlock::Other { kind: kind.clone(), native: Raw::of(block) }),
+        })
     }
 
     fn delta(&mut self, event: Value<'_>, each: &mut Each<'_>) -> Result<(), &'static str> {
@@ -220,13 +198,16 @@ impl Decoder {
         let delta = match (kind, open) {
             (b"\"text_delta\"", Open::Text) => Delta::Text(text("text")?),
             (b"\"thinking_delta\"", Open::Thinking) => Delta::Thinking(text("thinking")?),
-            (b"\"signature_delta\"", Open::Thinking) => Delta::Signature(text("signature")?),
+            (b"\"signature_delta\"", Open::Thinking | Open::Signed) => {
+                self.open = number.map(|number| (number, Open::Signed));
+                Delta::Signature(text("signature")?)
+            }
             (b"\"input_json_delta\"", Open::Call) => Delta::Json(text("partial_json")?),
             (b"\"input_json_delta\"", Open::Json) => Delta::Text(text("partial_json")?),
             (b"\"citations_delta\"", Open::Text) => {
                 Delta::Citation(Raw::of(delta.get("citation").ok_or("A delta of the stream has no citation.")?))
             }
-            (_, Open::Other) => Delta::Other { native: Raw::of(delta) },
+            (_, Open::Other) if kind.len() > 2 => Delta::Other { native: Raw::of(delta) },
             (b"\"text_delta\"" | b"\"thinking_delta\"" | b"\"signature_delta\"" | b"\"input_json_delta\"", _) => {
                 return Err("A delta of the stream does not fit its block.");
             }
@@ -271,6 +252,35 @@ impl Decoder {
         each(Event::Stop(Stop { reason, sequence: delta.get("stop_sequence").and_then(Text::of) }));
         Ok(())
     }
+}
+
+/// A block may begin with something in it. Tells what the block is after that.
+fn first_words(block: Value<'_>, open: Open, say: &mut dyn FnMut(Delta<'_>)) -> Open {
+    let text = |name| block.get(name).and_then(Text::of).filter(|text| !text.is_empty());
+    match open {
+        Open::Text => {
+            if let Some(text) = text("text") {
+                say(Delta::Text(text));
+            }
+        }
+        Open::Thinking => {
+            if let Some(text) = text("thinking") {
+                say(Delta::Thinking(text));
+            }
+            if let Some(signature) = text("signature") {
+                say(Delta::Signature(signature));
+                return Open::Signed;
+            }
+        }
+        Open::Call | Open::Json => {
+            if let Some(input) = block.get("input").filter(|input| input.members().next().is_some()) {
+                let input = Text::new(&String::from_utf8_lossy(input.raw));
+                say(if open == Open::Json { Delta::Text(input) } else { Delta::Json(input) });
+            }
+        }
+        Open::Signed | Open::Sealed | Open::Other => {}
+    }
+    open
 }
 
 /// The provider did not keep to its format.

@@ -128,11 +128,8 @@ impl Encoder {
             return;
         }
         self.phase = Phase::Within;
-        let options = ReplyOptions {
-            request_id: &self.request_id,
-            model: self.model.as_deref(),
-            ..ReplyOptions::default()
-        };
+        let options =
+            ReplyOptions { request_id: &self.request_id, model: self.model.as_deref(), ..ReplyOptions::default() };
         out.extend_from_slice(b"event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"id\":");
         write_id(out, id, &options);
         out.extend_from_slice(b",\"type\":\"message\",\"role\":\"assistant\",\"model\":");

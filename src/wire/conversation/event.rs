@@ -11,10 +11,21 @@ use crate::{types::Usage, wire::openai_chat::ProviderError};
 #[derive(Clone, Debug)]
 pub enum Event<'a> {
     /// The first event, once.
-    Start { id: Option<Text<'a>>, model: Option<Text<'a>> },
-    BlockStart { index: usize, kind: StreamBlock<'a> },
-    BlockDelta { index: usize, delta: Delta<'a> },
-    BlockStop { index: usize },
+    Start {
+        id: Option<Text<'a>>,
+        model: Option<Text<'a>>,
+    },
+    BlockStart {
+        index: usize,
+        kind: StreamBlock<'a>,
+    },
+    BlockDelta {
+        index: usize,
+        delta: Delta<'a>,
+    },
+    BlockStop {
+        index: usize,
+    },
     /// What was consumed so far; each report replaces the one before.
     Usage(Usage),
     /// Why the reply ended. Token counts may follow.
@@ -26,7 +37,9 @@ pub enum Event<'a> {
     /// Nothing happened, and the provider said so.
     Ping,
     /// Something of the source's format that has no counterpart; named for the list of losses.
-    Extension { name: &'static str },
+    Extension {
+        name: &'static str,
+    },
 }
 
 #[derive(Clone, Debug)]
@@ -34,10 +47,18 @@ pub enum StreamBlock<'a> {
     Text,
     Refusal,
     Thinking,
-    RedactedThinking { data: Text<'a> },
-    ToolUse { id: Text<'a>, name: Text<'a> },
+    RedactedThinking {
+        data: Text<'a>,
+    },
+    ToolUse {
+        id: Text<'a>,
+        name: Text<'a>,
+    },
     /// A block that only the source's format has, with its opening as it came.
-    Other { kind: Text<'a>, native: Raw<'a> },
+    Other {
+        kind: Text<'a>,
+        native: Raw<'a>,
+    },
 }
 
 #[derive(Clone, Debug)]
@@ -50,7 +71,12 @@ pub enum Delta<'a> {
     /// Where a statement was found, in Anthropic's form.
     Citation(Raw<'a>),
     /// A web page that the text cites.
-    Page { url: Text<'a>, title: Text<'a> },
+    Page {
+        url: Text<'a>,
+        title: Text<'a>,
+    },
     /// A delta that only the source's format has, as it came.
-    Other { native: Raw<'a> },
+    Other {
+        native: Raw<'a>,
+    },
 }

@@ -168,11 +168,7 @@ impl<'a> Fields<'a> {
 
     pub(in crate::wire) fn number(&mut self, name: &str, path: &Path<'_>) -> Result<Option<Raw<'a>>, BadField> {
         let Some(value) = self.some(name) else { return Ok(None) };
-        if value.kind == Kind::Number {
-            Ok(Some(Raw::of(value)))
-        } else {
-            Err(path.name(name).bad("must be a number"))
-        }
+        if value.kind == Kind::Number { Ok(Some(Raw::of(value))) } else { Err(path.name(name).bad("must be a number")) }
     }
 
     pub(in crate::wire) fn count(&mut self, name: &str, path: &Path<'_>) -> Result<Option<u64>, BadField> {

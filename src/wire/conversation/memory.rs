@@ -50,15 +50,13 @@ impl Recorder {
         }
         match event {
             Event::BlockStart { index, kind: StreamBlock::Thinking } => {
-                let kind =
-                    BlockKind::Thinking { text: Text::default(), signature: None, issuer: Issuer::Unsigned };
+                let kind = BlockKind::Thinking { text: Text::default(), signature: None, issuer: Issuer::Unsigned };
                 self.open = Some((*index, self.pending.len()));
                 self.pending.push(Block::new(kind));
             }
             Event::BlockStart { kind: StreamBlock::RedactedThinking { data }, .. } => {
                 self.spend(data.len());
-                let kind =
-                    BlockKind::RedactedThinking { data: data.clone().into_owned(), issuer: Issuer::Anthropic };
+                let kind = BlockKind::RedactedThinking { data: data.clone().into_owned(), issuer: Issuer::Anthropic };
                 self.pending.push(Block::new(kind));
             }
             Event::BlockStart { kind: StreamBlock::ToolUse { id, .. }, .. } => self.call(id),

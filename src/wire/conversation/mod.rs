@@ -20,6 +20,7 @@ mod loss;
 pub mod memory;
 mod reply;
 mod request;
+pub mod schema;
 mod text;
 
 pub use block::{Block, BlockKind, Content, Input, Issuer, Place, Source, ToolResult, ToolUse, UNSIGNED};

@@ -100,14 +100,22 @@ pub enum ToolChoice<'a> {
     None,
     Tool(Text<'a>),
     /// Only these tools, and, if `required`, at least one of them.
-    Among { names: Vec<Text<'a>>, required: bool },
+    Among {
+        names: Vec<Text<'a>>,
+        required: bool,
+    },
 }
 
 #[derive(Clone, Debug)]
 pub enum OutputFormat<'a> {
     /// Any JSON object.
     JsonObject,
-    JsonSchema { name: Option<Text<'a>>, description: Option<Text<'a>>, schema: Raw<'a>, strict: Option<bool> },
+    JsonSchema {
+        name: Option<Text<'a>>,
+        description: Option<Text<'a>>,
+        schema: Raw<'a>,
+        strict: Option<bool>,
+    },
 }
 
 /// Numbers in the client's own spelling.

@@ -13,7 +13,9 @@ use std::borrow::Cow;
 
 use super::json::{Kind, Malformed, Object, Value};
 
-pub use error::{ErrorClass, ProviderError, classify, is_error_object, render, render_event, render_provider};
+pub use error::{
+    ErrorClass, ProviderError, classify, is_error_object, render, render_event, render_provider, render_translated,
+};
 pub use hide::{Hidden, hide_usage};
 pub use reply::{BadReply, Reply, read_reply};
 pub use stream::{Seen, StreamObserver};

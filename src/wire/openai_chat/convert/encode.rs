@@ -7,8 +7,10 @@ use super::{
 };
 use crate::wire::{
     conversation::{
-        Encoded, Format, Losses, OutputFormat, Raw, Request, Rest, Text, Thinking, Tool, ToolChoice, ToolKind, Wrote,
-        Undo, effort_of, write_list, write_number, write_object, write_word,
+        Encoded, Format, Losses, OutputFormat, Raw, Request, Rest, Text, Thinking, Tool, ToolChoice, ToolKind, Undo,
+        Wrote, effort_of,
+        schema::{Dialect, holds},
+        write_list, write_number, write_object, write_word,
     },
     json::push_quoted,
 };
@@ -180,7 +182,7 @@ fn write_member(
             None => return Wrote::Nothing,
         },
         "response_format" => return write_output(out, request, options),
-        "web_search_options" if options.web_search && searches(request) => out.extend_from_slice(b"{}"),
+        "web_search_options" if options.web_search => return write_web_search(out, request),
         "user" if options.user => match &request.user {
             Some(user) => user.write(out),
             None => return Wrote::Nothing,
@@ -251,8 +253,14 @@ fn note_unknown(request: &Request<'_>, options: &Options<'_>, losses: &mut Losse
     if request.parallel_tools == Some(false) && !options.parallel_tool_calls {
         losses.note("tool_choice.disable_parallel_tool_use", "this provider has no such parameter");
     }
-    if matches!(request.output, Some(OutputFormat::JsonSchema { .. })) && !options.json_schema {
-        losses.note("output_config.format", "any JSON object is asked for");
+    match &request.output {
+        Some(OutputFormat::JsonSchema { .. }) if !options.json_schema => {
+            losses.note("output_config.format", "any JSON object is asked for");
+        }
+        Some(OutputFormat::JsonSchema { schema, .. }) if !holds(schema, Dialect::OpenAiStrict) => {
+            losses.note("output_config.format", "the model cannot be held to this schema, and is told of it only");
+        }
+        _ => {}
     }
     note_tools(request, options, losses);
 }
@@ -265,7 +273,10 @@ fn note_tools(request: &Request<'_>, options: &Options<'_>, losses: &mut Losses)
             losses.note(format_args!("tools[{index}]"), "a tool of another provider");
             continue;
         }
-        for extra in &tool.extras {
+        if tool.strict == Some(true) && !is_strict(tool) {
+            losses.note(format_args!("tools[{index}].strict"), "the model cannot be held to this schema");
+        }
+        for extra in tool.extras.iter().filter(|extra| **extra != "user_location") {
             losses.note(format_args!("tools[{index}].{}", extra.decode()), "this provider has no such parameter");
         }
     }
@@ -275,8 +286,27 @@ fn is_web_search(kind: &Text<'_>) -> bool {
     kind.spelling().starts_with(b"web_search_")
 }
 
-fn searches(request: &Request<'_>) -> bool {
-    request.tools.iter().any(|tool| matches!(&tool.kind, ToolKind::Server { kind } if is_web_search(kind)))
+/// Anthropic's web search is a tool; here it is a parameter.
+fn write_web_search(out: &mut Vec<u8>, request: &Request<'_>) -> Wrote {
+    let is_search = |tool: &&Tool<'_>| matches!(&tool.kind, ToolKind::Server { kind } if is_web_search(kind));
+    let Some(tool) = request.tools.iter().find(is_search) else { return Wrote::Nothing };
+    out.push(b'{');
+    if let Some(place) = tool.native.value().get("user_location") {
+        let known = ["city", "country", "region", "timezone"];
+        let members = known.iter().filter_map(|name| Some((name, place.get(name).filter(|value| !value.is_null())?)));
+        out.extend_from_slice(b"\"user_location\":{\"type\":\"approximate\",\"approximate\":{");
+        for (index, (name, value)) in members.enumerate() {
+            if index > 0 {
+                out.push(b',');
+            }
+            write_word(out, name);
+            out.push(b':');
+            out.extend_from_slice(value.raw);
+        }
+        out.extend_from_slice(b"}}");
+    }
+    out.push(b'}');
+    Wrote::Value
 }
 
 fn has_functions(request: &Request<'_>) -> bool {
@@ -320,12 +350,19 @@ fn write_tools(out: &mut Vec<u8>, request: &Request<'_>) -> Wrote {
             out.extend_from_slice(b",\"parameters\":");
             schema.write(out);
         }
-        if tool.strict == Some(true) {
+        if is_strict(tool) {
             out.extend_from_slice(b",\"strict\":true");
         }
         out.extend_from_slice(b"}}");
     });
     Wrote::Value
+}
+
+/// Whether the provider can hold the model to a tool's schema, as the client wants.
+fn is_strict(tool: &Tool<'_>) -> bool {
+    let held = |schema: &Raw<'_>| holds(schema, Dialect::OpenAiStrict);
+    let schema = matches!(&tool.kind, ToolKind::Function { schema } if schema.as_ref().is_some_and(held));
+    tool.strict == Some(true) && schema
 }
 
 fn write_choice(out: &mut Vec<u8>, request: &Request<'_>) -> Wrote {
@@ -351,10 +388,12 @@ fn write_output(out: &mut Vec<u8>, request: &Request<'_>, options: &Options<'_>)
             name.as_ref().unwrap_or(&Text::literal("answer")).write(out);
             out.extend_from_slice(b",\"schema\":");
             schema.write(out);
+            if holds(schema, Dialect::OpenAiStrict) {
+                out.extend_from_slice(b",\"strict\":true");
+            }
             out.extend_from_slice(b"}}");
         }
         Some(_) => out.extend_from_slice(b"{\"type\":\"json_object\"}"),
     }
     Wrote::Value
 }
-

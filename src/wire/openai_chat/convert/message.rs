@@ -88,12 +88,7 @@ pub(super) fn read_assistant<'a>(
         blocks.push(Block::new(BlockKind::ToolUse(ToolUse { id, name, input })));
     }
     let cache = read_cache(&mut fields);
-    Ok(Turn {
-        role: Role::Assistant,
-        content: Content { blocks, plain: content.plain },
-        cache,
-        rest: fields.rest(),
-    })
+    Ok(Turn { role: Role::Assistant, content: Content { blocks, plain: content.plain }, cache, rest: fields.rest() })
 }
 
 fn read_call<'a>(value: Value<'a>, path: &Path<'_>) -> Result<Block<'a>, BadField> {

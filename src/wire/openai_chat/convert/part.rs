@@ -88,7 +88,8 @@ fn read_file<'a>(fields: &mut Fields<'a>, path: &Path<'_>) -> Result<BlockKind<'
     };
     let place = text_document(place);
     let source = Source { place, native: Some(Raw::of(value)) };
-    let is_image = matches!(&source.place, Place::Base64 { media_type, .. } if media_type.spelling().starts_with(b"image/"));
+    let is_image =
+        matches!(&source.place, Place::Base64 { media_type, .. } if media_type.spelling().starts_with(b"image/"));
     Ok(if is_image { BlockKind::Image(source) } else { BlockKind::Document { source, title, context: None } })
 }
 

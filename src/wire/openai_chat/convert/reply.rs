@@ -8,8 +8,8 @@ use crate::{
     types::Usage,
     wire::{
         conversation::{
-            BadReply, Block, BlockKind, Fields, Format, Losses, Path, Raw, Reply, ReplyOptions, Rest, Stop,
-            StopReason, Text, Turn, Undo, Wrote, document, write_list, write_number, write_object, write_word,
+            BadReply, Block, BlockKind, Fields, Format, Losses, Path, Raw, Reply, ReplyOptions, Rest, Stop, StopReason,
+            Text, Turn, Undo, Wrote, document, write_list, write_number, write_object, write_word,
         },
         json::{Kind, Value, push_quoted},
         openai_chat::{classify, read_usage},
@@ -85,6 +85,12 @@ pub(super) fn read_reason(word: &str) -> StopReason {
     }
 }
 
+/// The reason to show. The format knows no paused turns: one with calls is over for their sake.
+pub(super) fn final_reason(reason: StopReason, called: bool) -> StopReason {
+    let reason = if reason == StopReason::Pause { StopReason::EndTurn } else { reason };
+    reason.with_calls(called)
+}
+
 pub(super) fn reason_word(reason: StopReason) -> &'static str {
     match reason {
         StopReason::EndTurn | StopReason::StopSequence | StopReason::Pause | StopReason::Other => "stop",
@@ -111,7 +117,7 @@ pub fn encode_reply(reply: &Reply<'_>, options: &ReplyOptions<'_>, losses: &mut 
         losses.note("stop_reason", "the client's format knows no paused turns");
     }
     let called = reply.turn.content.blocks.iter().any(Block::is_tool_use);
-    let reason = reply.stop.reason.with_calls(called);
+    let reason = final_reason(reply.stop.reason, called);
     let names = &["id", "object", "created", "model", "choices", "usage"];
     write_object(&mut out, &Rest::default(), names, |name, out| {
         match name {
@@ -172,8 +178,8 @@ pub(super) fn write_id(out: &mut Vec<u8>, id: Option<&Text<'_>>, request_id: &st
 pub(super) fn write_model(out: &mut Vec<u8>, model: Option<&Text<'_>>, shown: Option<&str>) {
     match (shown, model) {
         (Some(model), _) => push_quoted(out, model),
-        (None, Some(model)) => model.write(out),
-        (None, None) => write_word(out, "unknown"),
+        (None, Some(model)) if !model.is_empty() => model.write(out),
+        (None, _) => write_word(out, "unknown"),
     }
 }
 

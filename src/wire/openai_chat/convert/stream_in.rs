@@ -291,9 +291,7 @@ impl Decoder {
         let place = self.find_call(call.get("index").and_then(|index| index.as_u64()), text(Some(call), "id"))?;
         let arguments = function.and_then(|function| function.get("arguments"));
         let arguments = match arguments {
-            Some(object) if object.kind == Kind::Object => {
-                Some(Text::new(&String::from_utf8_lossy(object.raw)))
-            }
+            Some(object) if object.kind == Kind::Object => Some(Text::new(&String::from_utf8_lossy(object.raw))),
             Some(value) => Text::of(value).filter(|text| !text.is_empty()),
             None => None,
         };

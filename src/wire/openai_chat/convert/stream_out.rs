@@ -1,16 +1,14 @@
 //! Writing a stream of chat completion chunks.
 
 use super::{
-    reply::{reason_word, write_id, write_model, write_usage},
+    reply::{final_reason, reason_word, write_id, write_model, write_usage},
     write_message::{Annotation, page_of, write_annotation},
 };
 use crate::{
     types::Usage,
     wire::{
-        conversation::{
-            Delta, Event, Losses, ReplyOptions, StopReason, StreamBlock, Text, write_list, write_number,
-        },
-        openai_chat::render_provider,
+        conversation::{Delta, Event, Losses, ReplyOptions, StopReason, StreamBlock, Text, write_list, write_number},
+        openai_chat::render_translated,
     },
 };
 
@@ -103,7 +101,7 @@ impl Encoder {
             Event::Error(error) => {
                 self.ended = true;
                 out.extend_from_slice(b"data: ");
-                out.extend_from_slice(&render_provider(&error));
+                out.extend_from_slice(&render_translated(&error));
                 out.extend_from_slice(b"\n\n");
             }
             Event::Ping => out.extend_from_slice(b": ping\n\n"),
@@ -244,7 +242,7 @@ impl Encoder {
         while let Some(index) = self.open.first().map(|open| open.index) {
             self.end_block(index, out);
         }
-        let reason = self.reason.unwrap_or_default().with_calls(self.calls > 0);
+        let reason = final_reason(self.reason.unwrap_or_default(), self.calls > 0);
         out.extend_from_slice(&self.head);
         out.extend_from_slice(b"{\"index\":0,\"delta\":{},\"finish_reason\":\"");
         out.extend_from_slice(reason_word(reason).as_bytes());

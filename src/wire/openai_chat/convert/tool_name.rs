@@ -44,9 +44,9 @@ fn short_name(name: &str) -> Cow<'_, str> {
         return Cow::Borrowed(name);
     }
     // FNV-1a.
-    let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    });
+    let hash = name
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
     let begin = name.bytes().take(MAX_NAME - 17).map(|byte| if plain(&byte) { char::from(byte) } else { '_' });
     Cow::Owned(format!("{}_{hash:016x}", begin.collect::<String>()))
 }

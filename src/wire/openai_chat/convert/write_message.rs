@@ -8,8 +8,8 @@ use super::{
 use crate::wire::{
     anthropic,
     conversation::{
-        Block, BlockKind, Content, Input, Issuer, Losses, Place, Raw, Rest, Role, Text, ToolResult, ToolUse,
-        Turn, Wrote, write_list, write_number, write_object, write_word,
+        Block, BlockKind, Content, Input, Issuer, Losses, Place, Raw, Rest, Role, Text, ToolResult, ToolUse, Turn,
+        Wrote, write_list, write_number, write_object, write_word,
     },
     json::push_quoted,
 };

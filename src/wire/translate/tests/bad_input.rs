@@ -14,25 +14,61 @@ fn a_malformed_request_is_refused_by_the_field_at_fault() {
         (Format::Anthropic, r#"{"model":"m","messages":["x"]}"#, "messages[0]"),
         (Format::Anthropic, r#"{"model":"m","messages":[{"role":"x","content":""}]}"#, "messages[0].role"),
         (Format::Anthropic, r#"{"model":"m","messages":[{"role":"user"}]}"#, "messages[0].content"),
-        (Format::Anthropic, r#"{"model":"m","messages":[{"role":"user","content":[{"text":"x"}]}]}"#, "messages[0].content[0].type"),
-        (Format::Anthropic, r#"{"model":"m","messages":[{"role":"user","content":"a"},{"role":"user","content":[{"type":"text","text":"x"},{"type":"image","source":{"type":"base64","data":"x"}}]}]}"#, "messages[1].content[1].source.media_type"),
-        (Format::Anthropic, r#"{"model":"m","messages":[{"role":"user","content":[{"type":"tool_result","tool_use_id":"t","content":[{"type":"image"}]}]}]}"#, "messages[0].content[0].content[0].source"),
-        (Format::Anthropic, r#"{"model":"m","messages":[{"role":"assistant","content":[{"type":"tool_use","id":"t","name":"n","input":"{}"}]}]}"#, "messages[0].content[0].input"),
+        (
+            Format::Anthropic,
+            r#"{"model":"m","messages":[{"role":"user","content":[{"text":"x"}]}]}"#,
+            "messages[0].content[0].type",
+        ),
+        (
+            Format::Anthropic,
+            r#"{"model":"m","messages":[{"role":"user","content":"a"},{"role":"user","content":[{"type":"text","text":"x"},{"type":"image","source":{"type":"base64","data":"x"}}]}]}"#,
+            "messages[1].content[1].source.media_type",
+        ),
+        (
+            Format::Anthropic,
+            r#"{"model":"m","messages":[{"role":"user","content":[{"type":"tool_result","tool_use_id":"t","content":[{"type":"image"}]}]}]}"#,
+            "messages[0].content[0].content[0].source",
+        ),
+        (
+            Format::Anthropic,
+            r#"{"model":"m","messages":[{"role":"assistant","content":[{"type":"tool_use","id":"t","name":"n","input":"{}"}]}]}"#,
+            "messages[0].content[0].input",
+        ),
         (Format::Anthropic, r#"{"model":"m","messages":[],"max_tokens":-1}"#, "max_tokens"),
         (Format::Anthropic, r#"{"model":"m","messages":[],"tools":[{"name":"x"}]}"#, "tools[0].input_schema"),
         (Format::Anthropic, r#"{"model":"m","messages":[],"tool_choice":{"type":"tool"}}"#, "tool_choice.name"),
-        (Format::Anthropic, r#"{"model":"m","messages":[],"thinking":{"type":"enabled","budget_tokens":"x"}}"#, "thinking.budget_tokens"),
-        (Format::Anthropic, r#"{"model":"m","messages":[{"role":"user","role":"assistant","content":""}]}"#, "messages[0].role"),
+        (
+            Format::Anthropic,
+            r#"{"model":"m","messages":[],"thinking":{"type":"enabled","budget_tokens":"x"}}"#,
+            "thinking.budget_tokens",
+        ),
+        (
+            Format::Anthropic,
+            r#"{"model":"m","messages":[{"role":"user","role":"assistant","content":""}]}"#,
+            "messages[0].role",
+        ),
         (Format::OpenAiChat, r#"{"model":"m","messages":[{"role":"user"}]}"#, "messages[0].content"),
         (Format::OpenAiChat, r#"{"model":"m","messages":[{"content":"x"}]}"#, "messages[0].role"),
         (Format::OpenAiChat, r#"{"model":"m","messages":[{"role":"user","content":7}]}"#, "messages[0].content"),
-        (Format::OpenAiChat, r#"{"model":"m","messages":[{"role":"user","content":[{"type":"image_url","image_url":{}}]}]}"#, "messages[0].content[0].image_url.url"),
+        (
+            Format::OpenAiChat,
+            r#"{"model":"m","messages":[{"role":"user","content":[{"type":"image_url","image_url":{}}]}]}"#,
+            "messages[0].content[0].image_url.url",
+        ),
         (Format::OpenAiChat, r#"{"model":"m","messages":[{"role":"tool","content":"x"}]}"#, "messages[0].tool_call_id"),
-        (Format::OpenAiChat, r#"{"model":"m","messages":[{"role":"assistant","tool_calls":[{"id":"a","type":"function","function":{"arguments":""}}]}]}"#, "messages[0].tool_calls[0].function.name"),
+        (
+            Format::OpenAiChat,
+            r#"{"model":"m","messages":[{"role":"assistant","tool_calls":[{"id":"a","type":"function","function":{"arguments":""}}]}]}"#,
+            "messages[0].tool_calls[0].function.name",
+        ),
         (Format::OpenAiChat, r#"{"model":"m","messages":[],"tools":[{"type":"function"}]}"#, "tools[0].function"),
         (Format::OpenAiChat, r#"{"model":"m","messages":[],"tool_choice":"some"}"#, "tool_choice"),
         (Format::OpenAiChat, r#"{"model":"m","messages":[],"stop":["a",1]}"#, "stop[1]"),
-        (Format::OpenAiChat, r#"{"model":"m","messages":[],"response_format":{"type":"json_schema"}}"#, "response_format.json_schema"),
+        (
+            Format::OpenAiChat,
+            r#"{"model":"m","messages":[],"response_format":{"type":"json_schema"}}"#,
+            "response_format.json_schema",
+        ),
         (Format::OpenAiChat, r#"{"model":"m","messages":[],"stream":"yes"}"#, "stream"),
     ];
     for (format, text, path) in cases {
@@ -73,7 +109,11 @@ fn a_malformed_reply_is_an_error() {
     ] {
         assert!(decode_reply(format, text.as_bytes(), &Undo::default()).is_err(), "{text}");
     }
-    let reported = decode_reply(Format::Anthropic, br#"{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}"#, &Undo::default());
+    let reported = decode_reply(
+        Format::Anthropic,
+        br#"{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}"#,
+        &Undo::default(),
+    );
     let Err(BadReply::Reported(error)) = reported else { panic!("{reported:?}") };
     assert_eq!(error.class, crate::wire::openai_chat::ErrorClass::Overloaded);
 }

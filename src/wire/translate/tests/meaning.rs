@@ -23,10 +23,13 @@ fn there_and_back(format: Format, text: &str) -> serde_json::Value {
 
 #[test]
 fn a_conversation_with_tools_means_the_same_there_and_back() {
-    let openai = r#"{"model":"m","max_completion_tokens":100,"messages":[{"role":"system","content":"Be brief."},{"role":"user","content":[{"type":"text","text":"Look: \"é\""},{"type":"image_url","image_url":{"url":"data:image/png;base64,AAAA"}},{"type":"image_url","image_url":{"url":"https://e.com/a.png"}}]},{"role":"assistant","content":"Two.","tool_calls":[{"id":"c1","type":"function","function":{"name":"f","arguments":"{\"a\":1.0}"}},{"id":"c2","type":"function","function":{"name":"f","arguments":"{}"}}]},{"role":"tool","content":"one","tool_call_id":"c1"},{"role":"tool","content":"two","tool_call_id":"c2"},{"role":"user","content":"Go on."}],"tools":[{"type":"function","function":{"name":"f","description":"d","parameters":{"type":"object","properties":{}}}}],"tool_choice":{"type":"function","function":{"name":"f"}},"parallel_tool_calls":false,"stop":["x"],"user":"u","response_format":{"type":"json_schema","json_schema":{"name":"answer","schema":{"type":"object"}}}}"#;
+    let openai = r#"{"model":"m","max_completion_tokens":100,"messages":[{"role":"system","content":"Be brief."},{"role":"user","content":[{"type":"text","text":"Look: \"é\""},{"type":"image_url","image_url":{"url":"data:image/png;base64,AAAA"}},{"type":"image_url","image_url":{"url":"https://e.com/a.png"}}]},{"role":"assistant","content":"Two.","tool_calls":[{"id":"c1","type":"function","function":{"name":"f","arguments":"{\"a\":1.0}"}},{"id":"c2","type":"function","function":{"name":"f","arguments":"{}"}}]},{"role":"tool","content":"one","tool_call_id":"c1"},{"role":"tool","content":"two","tool_call_id":"c2"},{"role":"user","content":"Go on."}],"tools":[{"type":"function","function":{"name":"f","description":"d","parameters":{"type":"object","properties":{}}}}],"tool_choice":{"type":"function","function":{"name":"f"}},"parallel_tool_calls":false,"stop":["x"],"user":"u","response_format":{"type":"json_schema","json_schema":{"name":"answer","schema":{"type":"object","properties":{},"additionalProperties":false},"strict":true}}}"#;
     assert_eq!(there_and_back(Format::OpenAiChat, openai), serde_json::from_str::<serde_json::Value>(openai).unwrap());
     let anthropic = r#"{"model":"m","max_tokens":100,"system":"Be brief.","messages":[{"role":"user","content":[{"type":"text","text":"Look."}]},{"role":"assistant","content":[{"type":"text","text":"Two."},{"type":"tool_use","id":"t1","name":"f","input":{"a":1.5}}]},{"role":"user","content":[{"type":"tool_result","tool_use_id":"t1","content":"one"},{"type":"text","text":"Go on."}]}],"tools":[{"name":"f","input_schema":{"type":"object"}}],"tool_choice":{"type":"any","disable_parallel_tool_use":true},"stop_sequences":["x"],"metadata":{"user_id":"u"},"stream":true,"service_tier":"auto"}"#;
-    assert_eq!(there_and_back(Format::Anthropic, anthropic), serde_json::from_str::<serde_json::Value>(anthropic).unwrap());
+    assert_eq!(
+        there_and_back(Format::Anthropic, anthropic),
+        serde_json::from_str::<serde_json::Value>(anthropic).unwrap()
+    );
 }
 
 #[test]
@@ -37,10 +40,17 @@ fn every_choice_of_tools_has_its_counterpart() {
         (r#""none""#, r#"{"type":"none"}"#),
         (r#""required""#, r#"{"type":"any"}"#),
         (r#"{"type":"function","function":{"name":"g"}}"#, r#"{"type":"tool","name":"g"}"#),
-        (r#"{"type":"allowed_tools","allowed_tools":{"mode":"auto","tools":[{"type":"function","function":{"name":"g"}}]}}"#, r#"{"type":"auto"}"#),
-        (r#"{"type":"allowed_tools","allowed_tools":{"mode":"required","tools":[{"type":"function","function":{"name":"g"}}]}}"#, r#"{"type":"any"}"#),
+        (
+            r#"{"type":"allowed_tools","allowed_tools":{"mode":"auto","tools":[{"type":"function","function":{"name":"g"}}]}}"#,
+            r#"{"type":"auto"}"#,
+        ),
+        (
+            r#"{"type":"allowed_tools","allowed_tools":{"mode":"required","tools":[{"type":"function","function":{"name":"g"}}]}}"#,
+            r#"{"type":"any"}"#,
+        ),
     ] {
-        let text = format!(r#"{{"model":"m","messages":[{{"role":"user","content":"x"}}],{tools},"tool_choice":{openai}}}"#);
+        let text =
+            format!(r#"{{"model":"m","messages":[{{"role":"user","content":"x"}}],{tools},"tool_choice":{openai}}}"#);
         let request = decode_request(Format::OpenAiChat, text.as_bytes()).unwrap();
         let body = encode_request(&request, &target(Format::Anthropic)).body;
         let body = std::str::from_utf8(&body).unwrap();
@@ -55,7 +65,9 @@ fn every_choice_of_tools_has_its_counterpart() {
 #[test]
 fn thinking_keeps_to_the_rules_of_budgets() {
     let old = |max_tokens: u64, more: &str| {
-        let text = format!(r#"{{"model":"m","max_tokens":{max_tokens},"messages":[{{"role":"user","content":"x"}}],"tools":[{{"type":"function","function":{{"name":"f"}}}}]{more}}}"#);
+        let text = format!(
+            r#"{{"model":"m","max_tokens":{max_tokens},"messages":[{{"role":"user","content":"x"}}],"tools":[{{"type":"function","function":{{"name":"f"}}}}]{more}}}"#
+        );
         let request = decode_request(Format::OpenAiChat, text.as_bytes()).unwrap();
         let options = anthropic::Options {
             thinking: anthropic::ThinkingSupport::Budget,
@@ -139,7 +151,9 @@ fn one_message_is_one_turn() {
 #[test]
 fn long_names_of_tools_are_shortened_for_the_provider_and_restored_for_the_client() {
     let name = format!("mcp__{}", "server".repeat(15));
-    let text = format!(r#"{{"model":"m","max_tokens":9,"messages":[{{"role":"user","content":"x"}}],"tools":[{{"name":"{name}","input_schema":{{"type":"object"}}}}],"tool_choice":{{"type":"tool","name":"{name}"}}}}"#);
+    let text = format!(
+        r#"{{"model":"m","max_tokens":9,"messages":[{{"role":"user","content":"x"}}],"tools":[{{"name":"{name}","input_schema":{{"type":"object"}}}}],"tool_choice":{{"type":"tool","name":"{name}"}}}}"#
+    );
     let request = decode_request(Format::Anthropic, text.as_bytes()).unwrap();
     let encoded = encode_request(&request, &target(Format::OpenAiChat));
     let body = std::str::from_utf8(&encoded.body).unwrap();

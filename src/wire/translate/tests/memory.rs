@@ -39,7 +39,8 @@ fn turn_two_carries_the_exact_bytes_of_turn_one() {
 
 #[test]
 fn a_whole_reply_is_remembered_like_a_stream() {
-    let reply = decode_reply(Format::Anthropic, named(REPLIES, "reply_anthropic.json").as_bytes(), &Undo::default()).unwrap();
+    let reply =
+        decode_reply(Format::Anthropic, named(REPLIES, "reply_anthropic.json").as_bytes(), &Undo::default()).unwrap();
     let mut recorder = Recorder::new(1 << 20);
     recorder.observe_turn(&reply.turn);
     let memos = recorder.finish();

@@ -63,7 +63,13 @@ fn target(format: Format) -> Target<'static> {
 }
 
 fn options() -> ReplyOptions<'static> {
-    ReplyOptions { request_id: "req1", created: 1_760_000_000, input_estimate: 42, stream_usage: true, ..Default::default() }
+    ReplyOptions {
+        request_id: "req1",
+        created: 1_760_000_000,
+        input_estimate: 42,
+        stream_usage: true,
+        ..Default::default()
+    }
 }
 
 /// JSON without the whitespace between its tokens.

@@ -35,9 +35,9 @@ fn check_loosely(stream: &str, format: Format) -> (Ending, String) {
         let Ok(value) = crate::wire::json::Value::parse(&data) else { continue };
         let delta = match format {
             Format::Anthropic => value.get("delta").and_then(|delta| delta.get("text")),
-            Format::OpenAiChat => value.get("choices").and_then(|choices| {
-                choices.items().next()?.get("delta")?.get("content")
-            }),
+            Format::OpenAiChat => {
+                value.get("choices").and_then(|choices| choices.items().next()?.get("delta")?.get("content"))
+            }
         };
         said.extend(delta.and_then(|text| text.as_str().map(std::borrow::Cow::into_owned)));
     }
@@ -94,11 +94,7 @@ fn calls_are_rebuilt_whole_and_in_order_however_they_are_interleaved() {
     let call = |id: &str, name: &str, input: &str| (id.to_owned(), name.to_owned(), input.to_owned());
     assert_eq!(
         calls("stream_openai_parallel.sse"),
-        [
-            call("call_a", "f", r#"{"a":1}"#),
-            call("call_b", "g", r#"{"b":"}"}"#),
-            call("call_c", "h", ""),
-        ]
+        [call("call_a", "f", r#"{"a":1}"#), call("call_b", "g", r#"{"b":"}"}"#), call("call_c", "h", ""),]
     );
     assert_eq!(
         calls("stream_openai_index_zero.sse"),
