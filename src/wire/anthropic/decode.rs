@@ -122,7 +122,6 @@ fn read_choice<'a>(value: Value<'a>, path: &Path<'_>) -> Result<ToolChoice<'a>, 
 }
 
 /// The output's format and the effort. `output_format` is where betas had the format.
-#[expect(clippy::type_complexity, reason = "two members of one object, wanted apart by one caller")]
 fn read_output<'a>(
     fields: &mut Fields<'a>,
     root: &Path<'_>,

@@ -1,18 +1,16 @@
 //! Writing a request for Anthropic.
 
-use std::collections::HashSet;
-
 use super::{
-    block::{For, arguments, write_block, write_content, written},
+    block::{For, write_block, write_content, written},
+    layout::{FOREIGN, Layout, Placed, is_foreign},
     options::Options,
-    parameters::{Json, Parameters, is_forced},
+    parameters::{Json, Parameters},
+    tools::{write_choice, write_tools},
 };
 use crate::wire::{
     conversation::{
-        Block, BlockKind, Encoded, Fields, Format, Input, Issuer, JSON_TOOL, Losses, Path, Place, Raw, Request, Rest,
-        Role, Text, Thinking, Tool, ToolChoice, ToolKind, Turn, Undo, WebSearch, Wrote,
-        schema::{Dialect, holds},
-        write_list, write_number, write_object, write_word,
+        Block, BlockKind, Encoded, Fields, Format, Losses, Path, Raw, Request, Rest, Role, Text, Thinking, Turn, Undo,
+        Wrote, write_list, write_number, write_object, write_word,
     },
     json::{Value, push_quoted},
 };
@@ -137,8 +135,6 @@ fn is_left(turn: &Turn<'_>, index: usize, losses: &mut Losses) -> bool {
     left
 }
 
-const FOREIGN: &str = "thinking that another provider has made, or nobody has signed";
-
 fn write_turn(turn: &Turn<'_>, out: &mut Vec<u8>) {
     write_object(out, &turn.rest, &["role", "content"], |name, out| match name {
         "content" if turn.content.plain => {
@@ -152,167 +148,6 @@ fn write_turn(turn: &Turn<'_>, out: &mut Vec<u8>) {
         }
         _ => Wrote::Same,
     });
-}
-
-/// Whether it is thinking that Anthropic would refuse.
-fn is_foreign(block: &Block<'_>) -> bool {
-    block.is_thinking() && !is_own_thinking(block)
-}
-
-pub(super) fn is_own_thinking(block: &Block<'_>) -> bool {
-    match &block.kind {
-        BlockKind::Thinking { issuer, .. } | BlockKind::RedactedThinking { issuer, .. } => *issuer == Issuer::Anthropic,
-        _ => false,
-    }
-}
-
-/// Where the blocks of a request of another format go.
-struct Layout<'r> {
-    system: Vec<Placed<'r>>,
-    messages: Vec<(Role, Vec<Placed<'r>>)>,
-    tools: Vec<&'r Tool<'r>>,
-    /// Tools that the conversation has calls of and the request does not define.
-    undefined: Vec<&'r Text<'r>>,
-}
-
-struct Placed<'r> {
-    block: &'r Block<'r>,
-    cache: Option<&'r Raw<'r>>,
-}
-
-impl<'r> Layout<'r> {
-    fn of(request: &'r Request<'_>, options: &Options<'_>, parameters: &Parameters<'_>, losses: &mut Losses) -> Self {
-        let mut layout = Self { system: Vec::new(), messages: Vec::new(), tools: Vec::new(), undefined: Vec::new() };
-        for (position, block) in request.system.blocks.iter().enumerate() {
-            place(&mut layout.system, block, block.cache.as_ref(), losses, || format!("system[{position}]"));
-        }
-        for (index, turn) in request.turns.iter().enumerate() {
-            layout.add_turn(turn, index, options, losses);
-        }
-        layout.messages.retain(|(_, blocks)| !blocks.is_empty());
-        if layout.messages.is_empty() && !layout.system.is_empty() {
-            losses.note("messages", "a conversation begins with the user's turn, so the instructions are sent as one");
-            layout.messages.push((Role::User, std::mem::take(&mut layout.system)));
-        }
-        layout.add_tools(request, options, parameters, losses);
-        layout
-    }
-
-    fn add_turn(&mut self, turn: &'r Turn<'_>, index: usize, options: &Options<'_>, losses: &mut Losses) {
-        let role = match turn.role {
-            Role::User | Role::Tool => Role::User,
-            Role::Assistant => Role::Assistant,
-            Role::System | Role::Developer => {
-                let after_user = self.messages.last().is_some_and(|(role, _)| *role == Role::User);
-                if options.system_turns && after_user {
-                    Role::System
-                } else {
-                    if !self.messages.is_empty() {
-                        losses.note(format_args!("messages[{index}]"), "moved before the conversation");
-                    }
-                    return self.add_blocks(None, turn, index, losses);
-                }
-            }
-        };
-        // Messages that follow one another in the same role are one turn: results of parallel calls above all.
-        if self.messages.last().is_none_or(|(last, _)| *last != role) {
-            self.messages.push((role, Vec::new()));
-        }
-        self.add_blocks(Some(role), turn, index, losses);
-    }
-
-    fn add_blocks(&mut self, role: Option<Role>, turn: &'r Turn<'_>, index: usize, losses: &mut Losses) {
-        let list = match (role, self.messages.last_mut()) {
-            (Some(_), Some((_, blocks))) => blocks,
-            _ => &mut self.system,
-        };
-        let last = turn.content.blocks.iter().rposition(|block| !block.is_thinking());
-        for (position, block) in turn.content.blocks.iter().enumerate() {
-            let cache = block.cache.as_ref().or(turn.cache.as_ref().filter(|_| Some(position) == last));
-            place(list, block, cache, losses, || format!("messages[{index}].content[{position}]"));
-        }
-        let name = turn.rest.unknown().find(|(name, value)| **name == *"name" && !value.is_null());
-        // The name in a function's message says what its call says.
-        if name.is_some() && turn.role != Role::Tool {
-            losses.note(format_args!("messages[{index}].name"), "messages have no names");
-        }
-    }
-
-    fn add_tools(
-        &mut self,
-        request: &'r Request<'_>,
-        options: &Options<'_>,
-        parameters: &Parameters<'_>,
-        losses: &mut Losses,
-    ) {
-        let among = match &parameters.choice {
-            Some(ToolChoice::Among { names, .. }) => Some(names),
-            _ => None,
-        };
-        let allowed = |tool: &&Tool<'_>| among.is_none_or(|names| names.contains(&tool.name));
-        self.tools = request.tools.iter().filter(allowed).collect();
-        for (index, tool) in request.tools.iter().enumerate() {
-            match &tool.kind {
-                ToolKind::FreeText => losses.note(
-                    format_args!("tools[{index}]"),
-                    "a tool that takes free text becomes a function of one argument, `input`",
-                ),
-                ToolKind::Server { .. } => {
-                    losses.note(format_args!("tools[{index}]"), "a tool of another provider");
-                    self.tools.retain(|kept| !std::ptr::eq(*kept, tool));
-                }
-                ToolKind::Function { .. } if tool.strict == Some(true) && !is_strict(tool, options) => {
-                    losses.note(format_args!("tools[{index}].strict"), "the model cannot be held to this schema");
-                }
-                ToolKind::Function { .. } => {}
-            }
-        }
-        if !self.tools.is_empty() {
-            return;
-        }
-        let mut seen = HashSet::new();
-        let calls = request.turns.iter().flat_map(|turn| &turn.content.blocks);
-        for block in calls {
-            if let BlockKind::ToolUse(call) = &block.kind
-                && seen.insert(call.name.decode())
-            {
-                self.undefined.push(&call.name);
-            }
-        }
-    }
-}
-
-/// Puts a block in its place, unless there is none for it.
-fn place<'r>(
-    list: &mut Vec<Placed<'r>>,
-    block: &'r Block<'_>,
-    cache: Option<&'r Raw<'_>>,
-    losses: &mut Losses,
-    path: impl Fn() -> String,
-) {
-    let why = match &block.kind {
-        BlockKind::Text { text, .. } | BlockKind::Refusal { text } if text.is_blank() => return,
-        BlockKind::Audio(_) => Some("sound is not taken"),
-        BlockKind::Other { words: None, .. } => Some("a kind of content that this provider does not know"),
-        BlockKind::Thinking { .. } | BlockKind::RedactedThinking { .. } if is_foreign(block) => Some(FOREIGN),
-        BlockKind::Image(source) | BlockKind::Document { source, .. } => match &source.place {
-            // Anthropic's own ids begin like this, and clients of other formats may well use them.
-            Place::File(id) if !id.spelling().starts_with(b"file_") => Some("a file of another provider"),
-            Place::Unknown => Some("a source that this provider does not know"),
-            _ => None,
-        },
-        BlockKind::ToolUse(call) => {
-            if matches!(&call.input, Input::Spelt(text) if arguments(text).is_none()) {
-                losses.note(path(), "arguments that are no JSON object are wrapped in one");
-            }
-            None
-        }
-        _ => None,
-    };
-    match why {
-        Some(why) => losses.note(path(), why),
-        None => list.push(Placed { block, cache }),
-    }
 }
 
 fn write_placed(blocks: &[Placed<'_>], out: &mut Vec<u8>) {
@@ -390,7 +225,7 @@ fn write_member(
             if stops.is_empty() {
                 return Wrote::Nothing;
             }
-            write_list(out, stops, |stop, out| stop.write(out));
+            write_list(out, stops, Text::write);
         }
         "metadata" => match request.user.as_ref().filter(|user| user.len() <= MAX_USER) {
             Some(user) => {
@@ -426,144 +261,6 @@ fn write_system(out: &mut Vec<u8>, parameters: &Parameters<'_>, layout: &Layout<
         [Placed { block: Block { kind: BlockKind::Text { text, .. }, .. }, cache: None }] => text.write(out),
         blocks => write_placed(blocks, out),
     }
-    Wrote::Value
-}
-
-fn write_tools(
-    out: &mut Vec<u8>,
-    request: &Request<'_>,
-    options: &Options<'_>,
-    parameters: &Parameters<'_>,
-    layout: &Layout<'_>,
-) -> Wrote {
-    let begin = out.len();
-    out.push(b'[');
-    let separate = |out: &mut Vec<u8>| {
-        if out.len() > begin + 1 {
-            out.push(b',');
-        }
-    };
-    for tool in &layout.tools {
-        separate(out);
-        write_tool(out, tool, options);
-    }
-    for name in &layout.undefined {
-        separate(out);
-        out.extend_from_slice(b"{\"name\":");
-        name.write(out);
-        out.extend_from_slice(b",\"input_schema\":{\"type\":\"object\"}}");
-    }
-    if let Some(search) = &request.web_search {
-        separate(out);
-        write_web_search(out, search);
-    }
-    if let Json::Tool(schema) = &parameters.json {
-        separate(out);
-        out.extend_from_slice(b"{\"name\":");
-        write_word(out, JSON_TOOL);
-        out.extend_from_slice(
-            b",\"description\":\"Gives the final answer in the form that is asked for.\",\"input_schema\":",
-        );
-        write_schema(out, *schema);
-        out.push(b'}');
-    }
-    if out.len() == begin + 1 {
-        out.truncate(begin);
-        return Wrote::Nothing;
-    }
-    out.push(b']');
-    Wrote::Value
-}
-
-fn write_tool(out: &mut Vec<u8>, tool: &Tool<'_>, options: &Options<'_>) {
-    let names = &["name", "description", "input_schema", "strict", "cache_control"];
-    write_object(out, &Rest::default(), names, |name, out| {
-        match name {
-            "name" => tool.name.write(out),
-            "description" => return written(tool.description.as_ref(), out, Text::write),
-            "input_schema" => match &tool.kind {
-                ToolKind::Function { schema } => write_schema(out, schema.as_ref()),
-                ToolKind::FreeText | ToolKind::Server { .. } => out.extend_from_slice(
-                    b"{\"type\":\"object\",\"properties\":{\"input\":{\"type\":\"string\"}},\"required\":[\"input\"]}",
-                ),
-            },
-            "strict" if is_strict(tool, options) => out.extend_from_slice(b"true"),
-            "cache_control" => return written(tool.cache.as_ref(), out, Raw::write),
-            _ => return Wrote::Nothing,
-        }
-        Wrote::Value
-    });
-}
-
-/// Whether the provider can hold the model to a tool's schema, as the client wants.
-fn is_strict(tool: &Tool<'_>, options: &Options<'_>) -> bool {
-    let held = |schema: &Raw<'_>| holds(schema, Dialect::Anthropic);
-    let schema = matches!(&tool.kind, ToolKind::Function { schema } if schema.as_ref().is_none_or(held));
-    tool.strict == Some(true) && options.json_schema && schema
-}
-
-/// A schema of an object says so: `type` is the one member that is demanded.
-fn write_schema(out: &mut Vec<u8>, schema: Option<&Raw<'_>>) {
-    match schema {
-        None => out.extend_from_slice(b"{\"type\":\"object\",\"properties\":{}}"),
-        Some(schema) if schema.value().get("type").is_some() => schema.write(out),
-        Some(schema) => {
-            out.extend_from_slice(b"{\"type\":\"object\"");
-            let members = schema.bytes().get(1..).unwrap_or_default();
-            if !members.trim_ascii_start().starts_with(b"}") {
-                out.push(b',');
-            }
-            out.extend_from_slice(members);
-        }
-    }
-}
-
-fn write_web_search(out: &mut Vec<u8>, search: &WebSearch<'_>) {
-    out.extend_from_slice(b"{\"type\":\"web_search_20250305\",\"name\":\"web_search\"");
-    if !search.place.is_empty() {
-        out.extend_from_slice(b",\"user_location\":{\"type\":\"approximate\"");
-        for (name, text) in &search.place {
-            out.push(b',');
-            write_word(out, name);
-            out.push(b':');
-            text.write(out);
-        }
-        out.push(b'}');
-    }
-    out.push(b'}');
-}
-
-fn write_choice(out: &mut Vec<u8>, request: &Request<'_>, parameters: &Parameters<'_>, layout: &Layout<'_>) -> Wrote {
-    let single = request.parallel_tools == Some(false);
-    let json_only = matches!(parameters.json, Json::Tool(_));
-    if layout.tools.is_empty() && !json_only {
-        if layout.undefined.is_empty() {
-            return Wrote::Nothing;
-        }
-        out.extend_from_slice(b"{\"type\":\"none\"}");
-        return Wrote::Value;
-    }
-    let (kind, name) = match &parameters.choice {
-        // The tools of the request may be called before the answer is given, so any of them will do.
-        _ if json_only && !layout.tools.is_empty() => ("any", None),
-        _ if json_only => ("tool", Some(Text::literal(JSON_TOOL))),
-        Some(ToolChoice::None) => ("none", None),
-        Some(ToolChoice::Tool(name)) => ("tool", Some(name.as_borrowed())),
-        Some(choice) if is_forced(choice) => ("any", None),
-        Some(_) => ("auto", None),
-        None if single => ("auto", None),
-        None => return Wrote::Nothing,
-    };
-    out.extend_from_slice(b"{\"type\":");
-    write_word(out, kind);
-    if let Some(name) = name {
-        out.extend_from_slice(b",\"name\":");
-        name.write(out);
-    }
-    if single && kind != "none" {
-        out.extend_from_slice(b",\"disable_parallel_tool_use\":true");
-    }
-    out.push(b'}');
     Wrote::Value
 }
 

@@ -5,11 +5,13 @@ mod decode;
 mod encode;
 pub mod error;
 pub mod grammar;
+mod layout;
 mod options;
 mod parameters;
 mod reply;
 mod stream_in;
 mod stream_out;
+mod tools;
 mod usage;
 
 use super::conversation::{BadField, Block, Path};

@@ -59,8 +59,8 @@ fn fits(schema: Value<'_>, dialect: Dialect, depth: usize, refs: bool) -> bool {
         }
         Cow::Borrowed(b"minItems") if dialect == Dialect::Anthropic => matches!(value.raw, b"0" | b"1"),
         name => {
-            let is = |word: &&str| word.as_bytes() == name.as_ref();
-            PLAIN.iter().any(|word| is(word)) || dialect == Dialect::OpenAiStrict && OPENAI.iter().any(|word| is(word))
+            let among = |words: &[&str]| words.iter().any(|word| word.as_bytes() == name.as_ref());
+            among(PLAIN) || dialect == Dialect::OpenAiStrict && among(OPENAI)
         }
     });
     keywords && (!describes_object(schema) || is_closed(schema, dialect))

@@ -120,8 +120,11 @@ fn read_reasoning<'a>(fields: &mut Fields<'a>, path: &Path<'_>) -> Result<Vec<Bl
     let Some(value) = fields.take(name) else { return Ok(Vec::new()) };
     match (*name, value.kind) {
         ("thinking_blocks", Kind::Array) => {
-            let blocks = value.items().enumerate();
-            blocks.map(|(index, block)| crate::wire::anthropic::read_block(block, &path.index(index))).collect()
+            let items = value.items().enumerate();
+            let blocks = items.map(|(index, block)| crate::wire::anthropic::read_block(block, &path.index(index)));
+            let blocks: Vec<Block<'a>> = blocks.collect::<Result<_, _>>()?;
+            // Kinds not known here stay where they are.
+            Ok(blocks.into_iter().filter(Block::is_thinking).collect())
         }
         ("reasoning_details", Kind::Array) => {
             Ok(value.items().filter_map(|detail| read_detail(detail, path).ok().flatten()).collect())

@@ -5,9 +5,12 @@ mod encode;
 mod message;
 mod part;
 mod reply;
+mod reply_message;
+mod same_message;
 mod stream_in;
 mod stream_out;
 mod tool_name;
+mod tools;
 mod write_message;
 
 pub use decode::decode_request;

@@ -2,7 +2,8 @@
 
 use super::{
     message::read_assistant,
-    write_message::{page_of, write_reply_message, write_same},
+    reply_message::{page_of, write_reply_message},
+    same_message::write_same,
 };
 use crate::{
     types::Usage,

@@ -2,7 +2,7 @@
 
 use super::{
     reply::{final_reason, reason_word, write_id, write_model, write_usage},
-    write_message::{Annotation, page_of, write_annotation},
+    reply_message::{Annotation, page_of, write_annotation},
 };
 use crate::{
     types::Usage,

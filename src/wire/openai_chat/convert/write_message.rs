@@ -1,74 +1,16 @@
-//! Writing messages: those of a request that was read from this format, those of a request of another format, and the
-//! message of a reply.
+//! Writing the messages of a request of another format.
 
 use super::{
     part::{Mark, write_parts},
     tool_name::write_name,
 };
 use crate::wire::{
-    anthropic,
     conversation::{
-        Block, BlockKind, Content, Input, Issuer, Losses, Place, Raw, Rest, Role, Text, ToolResult, ToolUse, Turn,
-        Wrote, write_list, write_number, write_object, write_word,
+        Block, BlockKind, Content, Input, Issuer, Losses, Place, Rest, Role, Text, ToolResult, ToolUse, Turn, Wrote,
+        write_list, write_object, write_word,
     },
     json::push_quoted,
 };
-
-/// Writes a message that was read from this format: its own members in their order.
-pub(super) fn write_same(out: &mut Vec<u8>, turn: &Turn<'_>) {
-    let blocks = &turn.content.blocks;
-    write_object(out, &turn.rest, &[], |name, out| {
-        match (name, turn.role) {
-            ("content", Role::Tool) => match blocks.first().map(|block| &block.kind) {
-                Some(BlockKind::ToolResult(result)) => return write_content(out, &result.content),
-                _ => return Wrote::Nothing,
-            },
-            ("content", Role::Assistant) => {
-                let spoken = blocks.iter().filter(|block| is_spoken(block));
-                let plain = turn.content.plain;
-                // A refusal beside the content is a member of its own; one within is a part.
-                let spoken = spoken.filter(|block| !plain || !matches!(block.kind, BlockKind::Refusal { .. }));
-                let spoken: Vec<&Block<'_>> = spoken.collect();
-                match spoken.as_slice() {
-                    [] => return Wrote::Nothing,
-                    [Block { kind: BlockKind::Text { text, .. }, .. }] if plain => text.write(out),
-                    spoken => {
-                        let beside = turn.rest.get("refusal").is_some_and(|refusal| !refusal.is_null());
-                        let count = spoken.len() - usize::from(beside && !plain);
-                        write_parts(out, spoken[..count].iter().copied(), true, None);
-                    }
-                }
-            }
-            ("content", _) => return write_content(out, &turn.content),
-            ("tool_calls", _) => {
-                let calls: Vec<&Block<'_>> = blocks.iter().filter(|block| block.is_tool_use()).collect();
-                if calls.is_empty() {
-                    return Wrote::Nothing;
-                }
-                write_list(out, calls, |block, out| write_call(out, block, For::Same));
-            }
-            ("reasoning_content" | "reasoning", _) => match blocks.first().map(|block| &block.kind) {
-                Some(BlockKind::Thinking { text, .. }) => text.write(out),
-                _ => return Wrote::Nothing,
-            },
-            _ => return Wrote::Same,
-        }
-        Wrote::Value
-    });
-}
-
-fn write_content(out: &mut Vec<u8>, content: &Content<'_>) -> Wrote {
-    match (content.plain, content.blocks.as_slice()) {
-        (true, [Block { kind: BlockKind::Text { text, .. }, .. }]) => text.write(out),
-        (_, []) => return Wrote::Nothing,
-        (_, blocks) => write_parts(out, blocks, true, None),
-    }
-    Wrote::Value
-}
-
-fn is_spoken(block: &Block<'_>) -> bool {
-    !block.is_thinking() && !block.is_tool_use()
-}
 
 /// How the messages of a request of another format are written.
 pub(super) struct Style {
@@ -280,7 +222,7 @@ fn write_assistant(out: &mut Vec<u8>, turn: &Turn<'_>, index: usize, style: &Sty
     out.push(b'}');
 }
 
-fn write_joined(out: &mut Vec<u8>, texts: &[&Text<'_>]) {
+pub(super) fn write_joined(out: &mut Vec<u8>, texts: &[&Text<'_>]) {
     out.push(b'"');
     for (index, text) in texts.iter().enumerate() {
         if index > 0 {
@@ -293,14 +235,14 @@ fn write_joined(out: &mut Vec<u8>, texts: &[&Text<'_>]) {
 
 /// For whom a call is written.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum For {
+pub(super) enum For {
     /// The provider, as it came.
     Same,
     Provider,
     Client,
 }
 
-fn write_call(out: &mut Vec<u8>, block: &Block<'_>, whom: For) {
+pub(super) fn write_call(out: &mut Vec<u8>, block: &Block<'_>, whom: For) {
     let BlockKind::ToolUse(call) = &block.kind else { return };
     let empty = Rest::default();
     let rest = if whom == For::Same { &block.rest } else { &empty };
@@ -338,109 +280,4 @@ fn write_function(out: &mut Vec<u8>, call: &ToolUse<'_>, whom: For) {
         }
     }
     out.push(b'}');
-}
-
-/// Writes the message of a reply of another format.
-pub(super) fn write_reply_message(out: &mut Vec<u8>, turn: &Turn<'_>, thinking_blocks: bool, losses: &mut Losses) {
-    let blocks = &turn.content.blocks;
-    let mut texts: Vec<&Text<'_>> = Vec::new();
-    let mut refusals: Vec<&Text<'_>> = Vec::new();
-    let mut thinking: Vec<&Text<'_>> = Vec::new();
-    let mut annotations = Vec::new();
-    let mut characters = 0;
-    for (position, block) in blocks.iter().enumerate() {
-        match &block.kind {
-            BlockKind::Text { text, citations } => {
-                let end = characters + text.decode().chars().count();
-                if let Some(citations) = citations {
-                    note_citations(&mut annotations, citations, characters, end, losses);
-                }
-                characters = end;
-                texts.push(text);
-            }
-            BlockKind::Refusal { text } => refusals.push(text),
-            BlockKind::Thinking { text, .. } if !text.is_empty() => thinking.push(text),
-            BlockKind::Thinking { .. } | BlockKind::RedactedThinking { .. } | BlockKind::ToolUse(_) => {}
-            _ => losses.note(format_args!("content[{position}]"), "a kind of content that the client's format lacks"),
-        }
-    }
-    let calls: Vec<&Block<'_>> = blocks.iter().filter(|block| block.is_tool_use()).collect();
-    out.extend_from_slice(b"{\"role\":\"assistant\",\"content\":");
-    if texts.is_empty() && (!calls.is_empty() || !refusals.is_empty()) {
-        out.extend_from_slice(b"null");
-    } else {
-        write_concatenated(out, &texts);
-    }
-    out.extend_from_slice(b",\"refusal\":");
-    if refusals.is_empty() {
-        out.extend_from_slice(b"null");
-    } else {
-        write_concatenated(out, &refusals);
-    }
-    if !thinking.is_empty() {
-        out.extend_from_slice(b",\"reasoning_content\":");
-        write_joined(out, &thinking);
-    }
-    if thinking_blocks && blocks.iter().any(Block::is_thinking) {
-        out.extend_from_slice(b",\"thinking_blocks\":");
-        let blocks = blocks.iter().filter(|block| block.is_thinking());
-        write_list(out, blocks, |block, out| anthropic::write_block(out, block, anthropic::For::Client, None));
-    }
-    if !calls.is_empty() {
-        out.extend_from_slice(b",\"tool_calls\":");
-        write_list(out, calls, |block, out| write_call(out, block, For::Client));
-    }
-    if !annotations.is_empty() {
-        out.extend_from_slice(b",\"annotations\":");
-        write_list(out, annotations, |annotation, out| write_annotation(out, &annotation));
-    }
-    out.push(b'}');
-}
-
-fn write_concatenated(out: &mut Vec<u8>, texts: &[&Text<'_>]) {
-    out.push(b'"');
-    texts.iter().for_each(|text| out.extend_from_slice(text.spelling()));
-    out.push(b'"');
-}
-
-/// A web page that a stretch of the answer rests on; the places count characters.
-pub(super) struct Annotation<'a> {
-    pub(super) url: Text<'a>,
-    pub(super) title: Text<'a>,
-    pub(super) start: usize,
-    pub(super) end: usize,
-}
-
-/// Turns Anthropic's citations of web pages into annotations; other citations have no counterpart.
-fn note_citations<'c>(
-    annotations: &mut Vec<Annotation<'c>>,
-    citations: &'c Raw<'_>,
-    start: usize,
-    end: usize,
-    losses: &mut Losses,
-) {
-    for citation in citations.value().items() {
-        match page_of(citation) {
-            Some((url, title)) => annotations.push(Annotation { url, title, start, end }),
-            None => losses.note("citations", "a citation of something else than a web page"),
-        }
-    }
-}
-
-/// The page that one of Anthropic's citations names.
-pub(super) fn page_of(citation: crate::wire::json::Value<'_>) -> Option<(Text<'_>, Text<'_>)> {
-    let url = citation.get("url").and_then(Text::of)?;
-    Some((url, citation.get("title").and_then(Text::of).unwrap_or_default()))
-}
-
-pub(super) fn write_annotation(out: &mut Vec<u8>, annotation: &Annotation<'_>) {
-    out.extend_from_slice(b"{\"type\":\"url_citation\",\"url_citation\":{\"url\":");
-    annotation.url.write(out);
-    out.extend_from_slice(b",\"title\":");
-    annotation.title.write(out);
-    out.extend_from_slice(b",\"start_index\":");
-    write_number(out, annotation.start as u64);
-    out.extend_from_slice(b",\"end_index\":");
-    write_number(out, annotation.end as u64);
-    out.extend_from_slice(b"}}");
 }

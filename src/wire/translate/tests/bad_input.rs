@@ -1,5 +1,7 @@
 //! Requests and replies that are not what they should be.
 
+use proptest::prelude::*;
+
 use super::*;
 
 #[test]
@@ -123,6 +125,52 @@ fn a_document_cut_anywhere_is_refused() {
     for (_, format, text) in REQUESTS {
         for cut in 0..text.trim_end().len() {
             assert!(decode_request(*format, &text.as_bytes()[..cut]).is_err());
+        }
+    }
+}
+
+/// A fixture with some of its bytes changed.
+fn damaged(text: &str, damage: &[(u16, u8)]) -> Vec<u8> {
+    let mut bytes = text.as_bytes().to_vec();
+    for (at, byte) in damage {
+        let at = usize::from(*at) % bytes.len();
+        bytes[at] = *byte;
+    }
+    bytes
+}
+
+/// Changes that are likely to leave JSON behind.
+fn damage() -> impl Strategy<Value = Vec<(u16, u8)>> {
+    let byte = proptest::sample::select(&b"0a_x.e-\" ,:{}[]1\\"[..]);
+    proptest::collection::vec((any::<u16>(), byte), 1..3)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1500))]
+
+    /// Whatever is read as a request is written as one, in every format, and means the same when it is read again.
+    #[test]
+    fn damaged_requests_are_refused_or_written_as_requests(which in 0usize..5, damage in damage()) {
+        let (_, from, text) = REQUESTS[which];
+        let bytes = damaged(text, &damage);
+        let Ok(request) = decode_request(from, &bytes) else { return Ok(()) };
+        for to in FORMATS {
+            let encoded = encode_request(&request, &target(to));
+            let again = decode_request(to, &encoded.body);
+            prop_assert!(again.is_ok(), "{:?}: {}", again, String::from_utf8_lossy(&encoded.body));
+            let twice = encode_request(&again.unwrap(), &target(to));
+            prop_assert_eq!(&twice.body, &encoded.body);
+        }
+    }
+
+    #[test]
+    fn damaged_replies_are_refused_or_written_as_json(which in 0usize..3, damage in damage()) {
+        let (_, from, text) = REPLIES[which];
+        let bytes = damaged(text, &damage);
+        let Ok(reply) = decode_reply(from, &bytes, &Undo::default()) else { return Ok(()) };
+        for to in FORMATS {
+            let written = encode_reply(to, &reply, &options(), &mut Losses::default());
+            prop_assert!(decode_reply(to, &written, &Undo::default()).is_ok(), "{}", String::from_utf8_lossy(&written));
         }
     }
 }
