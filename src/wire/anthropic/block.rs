@@ -149,6 +149,9 @@ pub(in crate::wire) fn write_block(out: &mut Vec<u8>, block: &Block<'_>, whom: F
         BlockKind::RedactedThinking { .. } => ("redacted_thinking", &["type", "data"]),
         BlockKind::ToolUse(_) => ("tool_use", &["type", "id", "name", "input"]),
         BlockKind::ToolResult(_) => ("tool_result", &["type", "tool_use_id", "content", "is_error"]),
+        BlockKind::Other { words: Some(words), .. } if whom == For::Provider => {
+            return write_block(out, &Block::text(words.as_borrowed()), whom, cache);
+        }
         BlockKind::Other { native, .. } => return native.write(out),
     };
     let names = [names, &["cache_control"]].concat();
@@ -187,6 +190,14 @@ fn write_member(out: &mut Vec<u8>, kind: &BlockKind<'_>, name: &str, whom: For) 
         (BlockKind::ToolUse(call), "name") => call.name.write(out),
         (BlockKind::ToolUse(call), "input") => write_input(out, &call.input),
         (BlockKind::ToolResult(result), "tool_use_id") => write_id(out, &result.id, whom),
+        (BlockKind::ToolResult(result), "content") if whom == For::Provider && !result.content.plain => {
+            let said: Vec<&Block<'_>> =
+                result.content.blocks.iter().filter(|block| obstacle(block).is_none() && !is_empty(block)).collect();
+            if said.is_empty() {
+                return Wrote::Nothing;
+            }
+            write_list(out, said, |block, out| write_block(out, block, whom, block.cache.as_ref()));
+        }
         (BlockKind::ToolResult(result), "content") if !result.content.blocks.is_empty() => {
             write_content(out, &result.content, whom);
         }
@@ -284,6 +295,42 @@ pub(in crate::wire) fn write_page(out: &mut Vec<u8>, url: &Text<'_>, title: &Tex
     out.extend_from_slice(b",\"cited_text\":\"\",");
     out.extend_from_slice(MADE_CITATION);
     out.push(b'}');
+}
+
+/// Why thinking is left out.
+pub(super) const FOREIGN: &str = "thinking that another provider has made, or nobody has signed";
+
+/// Why a block of another format cannot be said here, if it cannot.
+pub(super) fn obstacle(block: &Block<'_>) -> Option<&'static str> {
+    match &block.kind {
+        BlockKind::Audio(_) => Some("sound is not taken"),
+        BlockKind::Other { words: None, .. } => Some("a kind of content that this provider does not know"),
+        BlockKind::Thinking { .. } | BlockKind::RedactedThinking { .. } if is_foreign(block) => Some(FOREIGN),
+        BlockKind::Image(source) | BlockKind::Document { source, .. } => match &source.place {
+            // Anthropic's own ids begin like this, and clients of other formats may well use them.
+            Place::File(id) if !id.spelling().starts_with(b"file_") => Some("a file of another provider"),
+            Place::Unknown => Some("a source that this provider does not know"),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// Whether it says nothing: such texts are refused.
+pub(super) fn is_empty(block: &Block<'_>) -> bool {
+    matches!(&block.kind, BlockKind::Text { text, .. } | BlockKind::Refusal { text } if text.is_blank())
+}
+
+/// Whether it is thinking that Anthropic would refuse.
+pub(super) fn is_foreign(block: &Block<'_>) -> bool {
+    block.is_thinking() && !is_own_thinking(block)
+}
+
+pub(super) fn is_own_thinking(block: &Block<'_>) -> bool {
+    match &block.kind {
+        BlockKind::Thinking { issuer, .. } | BlockKind::RedactedThinking { issuer, .. } => *issuer == Issuer::Anthropic,
+        _ => false,
+    }
 }
 
 /// Writes a value if there is one.

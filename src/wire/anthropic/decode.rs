@@ -50,6 +50,7 @@ pub fn decode_request(body: &[u8]) -> Result<Request<'_>, BadField> {
         stream: fields.flag("stream", root)?.unwrap_or(false),
         stream_usage: true,
         choices: 1,
+        size: body.len(),
         rest: fields.rest(),
     })
 }

@@ -1,8 +1,8 @@
 //! Writing a request for Anthropic.
 
 use super::{
-    block::{For, write_block, write_content, written},
-    layout::{FOREIGN, Layout, Placed, is_foreign},
+    block::{FOREIGN, For, is_foreign, write_block, write_content, written},
+    layout::{Layout, Placed},
     options::Options,
     parameters::{Json, Parameters},
     tools::{write_choice, write_tools},
@@ -18,7 +18,7 @@ use crate::wire::{
 /// Writes a request. The same request and options always give the same bytes.
 pub fn encode_request(request: &Request<'_>, options: &Options<'_>) -> Encoded {
     let mut losses = Losses::default();
-    let mut body = Vec::with_capacity(4096);
+    let mut body = Vec::with_capacity(request.size + request.size / 8 + 512);
     if request.format == Format::Anthropic {
         write_same(&mut body, request, options, &mut losses);
         return Encoded { body: body.into(), losses, undo: Undo::default() };

@@ -3,13 +3,15 @@
 
 use std::collections::HashSet;
 
-use super::{block::arguments, options::Options, parameters::Parameters, tools::is_strict};
-use crate::wire::conversation::{
-    Block, BlockKind, Input, Issuer, Losses, Place, Raw, Request, Role, Text, Tool, ToolChoice, ToolKind, Turn,
+use super::{
+    block::{arguments, is_empty, obstacle},
+    options::Options,
+    parameters::Parameters,
+    tools::is_strict,
 };
-
-/// Why thinking is left out.
-pub(super) const FOREIGN: &str = "thinking that another provider has made, or nobody has signed";
+use crate::wire::conversation::{
+    Block, BlockKind, Input, Losses, Raw, Request, Role, Text, Tool, ToolChoice, ToolKind, Turn,
+};
 
 /// Where the blocks of a request of another format go.
 pub(super) struct Layout<'r> {
@@ -18,6 +20,8 @@ pub(super) struct Layout<'r> {
     pub(super) tools: Vec<&'r Tool<'r>>,
     /// Tools that the conversation has calls of and the request does not define.
     pub(super) undefined: Vec<&'r Text<'r>>,
+    /// Instructions that wait for the end of the user's turn.
+    deferred: Vec<Placed<'r>>,
 }
 
 pub(super) struct Placed<'r> {
@@ -32,14 +36,28 @@ impl<'r> Layout<'r> {
         parameters: &Parameters<'_>,
         losses: &mut Losses,
     ) -> Self {
-        let mut layout = Self { system: Vec::new(), messages: Vec::new(), tools: Vec::new(), undefined: Vec::new() };
+        let mut layout = Self {
+            system: Vec::new(),
+            messages: Vec::new(),
+            tools: Vec::new(),
+            undefined: Vec::new(),
+            deferred: Vec::new(),
+        };
         for (position, block) in request.system.blocks.iter().enumerate() {
             place(&mut layout.system, block, block.cache.as_ref(), losses, || format!("system[{position}]"));
         }
         for (index, turn) in request.turns.iter().enumerate() {
             layout.add_turn(turn, index, options, losses);
         }
+        layout.instruct();
+        layout.system.append(&mut layout.deferred);
         layout.messages.retain(|(_, blocks)| !blocks.is_empty());
+        // What answers calls comes first in its turn.
+        for (_, blocks) in &mut layout.messages {
+            if blocks.iter().any(|placed| is_result(placed.block)) {
+                blocks.sort_by_key(|placed| !is_result(placed.block));
+            }
+        }
         if layout.messages.is_empty() && !layout.system.is_empty() {
             losses.note("messages", "a conversation begins with the user's turn, so the instructions are sent as one");
             layout.messages.push((Role::User, std::mem::take(&mut layout.system)));
@@ -49,42 +67,35 @@ impl<'r> Layout<'r> {
     }
 
     fn add_turn(&mut self, turn: &'r Turn<'_>, index: usize, options: &Options<'_>, losses: &mut Losses) {
+        note_name(turn, index, losses);
+        let blocks = placed(turn, index, losses);
         let role = match turn.role {
             Role::User | Role::Tool => Role::User,
             Role::Assistant => Role::Assistant,
+            Role::System | Role::Developer if self.messages.is_empty() => return self.system.extend(blocks),
+            Role::System | Role::Developer if options.system_turns => return self.deferred.extend(blocks),
             Role::System | Role::Developer => {
-                let after_user = self.messages.last().is_some_and(|(role, _)| *role == Role::User);
-                if options.system_turns && after_user {
-                    Role::System
-                } else {
-                    if !self.messages.is_empty() {
-                        losses.note(format_args!("messages[{index}]"), "moved before the conversation");
-                    }
-                    return self.add_blocks(None, turn, index, losses);
-                }
+                losses.note(format_args!("messages[{index}]"), "moved before the conversation");
+                return self.system.extend(blocks);
             }
         };
-        // Messages that follow one another in the same role are one turn: results of parallel calls above all.
-        if self.messages.last().is_none_or(|(last, _)| *last != role) {
-            self.messages.push((role, Vec::new()));
+        if role == Role::User && !self.deferred.is_empty() {
+            losses.note(format_args!("messages[{index}]"), "instructions before this message are moved behind it");
         }
-        self.add_blocks(Some(role), turn, index, losses);
+        // Messages that follow one another in the same role are one turn: results of parallel calls above all.
+        match self.messages.last_mut() {
+            Some((last, list)) if *last == role => list.extend(blocks),
+            _ => {
+                self.instruct();
+                self.messages.push((role, blocks));
+            }
+        }
     }
 
-    fn add_blocks(&mut self, role: Option<Role>, turn: &'r Turn<'_>, index: usize, losses: &mut Losses) {
-        let list = match (role, self.messages.last_mut()) {
-            (Some(_), Some((_, blocks))) => blocks,
-            _ => &mut self.system,
-        };
-        let last = turn.content.blocks.iter().rposition(|block| !block.is_thinking());
-        for (position, block) in turn.content.blocks.iter().enumerate() {
-            let cache = block.cache.as_ref().or(turn.cache.as_ref().filter(|_| Some(position) == last));
-            place(list, block, cache, losses, || format!("messages[{index}].content[{position}]"));
-        }
-        let name = turn.rest.unknown().find(|(name, value)| **name == *"name" && !value.is_null());
-        // The name in a function's message says what its call says.
-        if name.is_some() && turn.role != Role::Tool {
-            losses.note(format_args!("messages[{index}].name"), "messages have no names");
+    /// Instructions among the turns stand behind a user's turn, and before the assistant's or at the end.
+    fn instruct(&mut self) {
+        if !self.deferred.is_empty() && self.messages.last().is_some_and(|(role, _)| *role == Role::User) {
+            self.messages.push((Role::System, std::mem::take(&mut self.deferred)));
         }
     }
 
@@ -132,6 +143,29 @@ impl<'r> Layout<'r> {
     }
 }
 
+/// The blocks of a turn that have a place here.
+fn placed<'r>(turn: &'r Turn<'_>, index: usize, losses: &mut Losses) -> Vec<Placed<'r>> {
+    let mut list = Vec::with_capacity(turn.content.blocks.len());
+    let last = turn.content.blocks.iter().rposition(|block| !block.is_thinking());
+    for (position, block) in turn.content.blocks.iter().enumerate() {
+        let cache = block.cache.as_ref().or(turn.cache.as_ref().filter(|_| Some(position) == last));
+        place(&mut list, block, cache, losses, || format!("messages[{index}].content[{position}]"));
+    }
+    list
+}
+
+fn note_name(turn: &Turn<'_>, index: usize, losses: &mut Losses) {
+    let named = turn.rest.unknown().any(|(name, value)| *name == *"name" && !value.is_null());
+    // The name in a function's message says what its call says.
+    if named && turn.role != Role::Tool {
+        losses.note(format_args!("messages[{index}].name"), "messages have no names");
+    }
+}
+
+fn is_result(block: &Block<'_>) -> bool {
+    matches!(block.kind, BlockKind::ToolResult(_))
+}
+
 /// Puts a block in its place, unless there is none for it.
 fn place<'r>(
     list: &mut Vec<Placed<'r>>,
@@ -140,39 +174,20 @@ fn place<'r>(
     losses: &mut Losses,
     path: impl Fn() -> String,
 ) {
-    let why = match &block.kind {
-        BlockKind::Text { text, .. } | BlockKind::Refusal { text } if text.is_blank() => return,
-        BlockKind::Audio(_) => Some("sound is not taken"),
-        BlockKind::Other { words: None, .. } => Some("a kind of content that this provider does not know"),
-        BlockKind::Thinking { .. } | BlockKind::RedactedThinking { .. } if is_foreign(block) => Some(FOREIGN),
-        BlockKind::Image(source) | BlockKind::Document { source, .. } => match &source.place {
-            // Anthropic's own ids begin like this, and clients of other formats may well use them.
-            Place::File(id) if !id.spelling().starts_with(b"file_") => Some("a file of another provider"),
-            Place::Unknown => Some("a source that this provider does not know"),
-            _ => None,
-        },
-        BlockKind::ToolUse(call) => {
-            if matches!(&call.input, Input::Spelt(text) if arguments(text).is_none()) {
-                losses.note(path(), "arguments that are no JSON object are wrapped in one");
-            }
-            None
-        }
-        _ => None,
-    };
-    match why {
-        Some(why) => losses.note(path(), why),
-        None => list.push(Placed { block, cache }),
-    }
-}
-
-/// Whether it is thinking that Anthropic would refuse.
-pub(super) fn is_foreign(block: &Block<'_>) -> bool {
-    block.is_thinking() && !is_own_thinking(block)
-}
-
-pub(super) fn is_own_thinking(block: &Block<'_>) -> bool {
     match &block.kind {
-        BlockKind::Thinking { issuer, .. } | BlockKind::RedactedThinking { issuer, .. } => *issuer == Issuer::Anthropic,
-        _ => false,
+        BlockKind::ToolUse(call) if matches!(&call.input, Input::Spelt(text) if arguments(text).is_none()) => {
+            losses.note(path(), "arguments that are no JSON object are wrapped in one");
+        }
+        BlockKind::ToolResult(result) => {
+            for why in result.content.blocks.iter().filter_map(obstacle) {
+                losses.note(path(), why);
+            }
+        }
+        _ => {}
+    }
+    match obstacle(block) {
+        Some(why) => losses.note(path(), why),
+        None if is_empty(block) => {}
+        None => list.push(Placed { block, cache }),
     }
 }

@@ -170,5 +170,5 @@ fn lacks_thinking(request: &Request<'_>) -> bool {
     let turn = &request.turns[last];
     let blocks = || turn.content.blocks.iter();
     blocks().any(super::super::conversation::Block::is_tool_use)
-        && !blocks().next().is_some_and(super::layout::is_own_thinking)
+        && !blocks().next().is_some_and(super::block::is_own_thinking)
 }

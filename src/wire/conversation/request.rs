@@ -44,6 +44,8 @@ pub struct Request<'a> {
     pub stream_usage: bool,
     /// How many alternative answers; 1 unless the client said otherwise.
     pub choices: u64,
+    /// The length of the document it was read from, in bytes.
+    pub size: usize,
     pub rest: Rest<'a>,
 }
 

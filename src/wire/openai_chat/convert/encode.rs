@@ -92,7 +92,7 @@ impl Default for Options<'_> {
 /// Writes a request. The same request and options always give the same bytes.
 pub fn encode_request(request: &Request<'_>, options: &Options<'_>) -> Encoded {
     let mut losses = Losses::default();
-    let mut body = Vec::with_capacity(4096);
+    let mut body = Vec::with_capacity(request.size + request.size / 8 + 512);
     let mut names = Vec::new();
     if request.format == Format::OpenAiChat {
         write_object(&mut body, &request.rest, &[], |name, out| match name {

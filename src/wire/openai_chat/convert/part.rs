@@ -127,16 +127,10 @@ pub(super) fn place_of_url(url: Text<'_>) -> Place<'_> {
     let Some(media_type) = head.strip_suffix(";base64") else { return Place::Unknown };
     let media_type = media_type.split(';').next().unwrap_or_default();
     let media_type = Text::new(if media_type.is_empty() { "text/plain" } else { media_type });
-    let is_spelling = |byte: &u8| *byte != b'"' && *byte != b'\\' && *byte >= b' ';
-    if !bytes[comma + 1..].iter().all(is_spelling) {
-        return Place::Unknown;
-    }
     let data = match bytes {
         std::borrow::Cow::Borrowed(bytes) => Text::spelt(&bytes[comma + 1..]),
-        std::borrow::Cow::Owned(mut bytes) => {
-            bytes.drain(..=comma);
-            Text::spelt(bytes)
-        }
+        // What was escaped need not be a spelling any more.
+        std::borrow::Cow::Owned(bytes) => Text::new(&String::from_utf8_lossy(&bytes[comma + 1..])),
     };
     Place::Base64 { media_type, data }
 }

@@ -192,3 +192,42 @@ fn a_count_asks_for_what_counts() {
     assert_eq!(names, ["messages", "model", "output_config", "system", "thinking", "tool_choice", "tools"]);
     assert_eq!(anthropic::decode_count(&anthropic::encode_count(7)), Some(7));
 }
+
+#[test]
+fn instructions_among_the_turns_stand_where_anthropic_takes_them() {
+    let roles = |text: &str, system_turns: bool| {
+        let request = decode_request(Format::OpenAiChat, text.as_bytes()).unwrap();
+        let options = anthropic::Options { system_turns, ..Default::default() };
+        let encoded = encode_request(&request, &Target::Anthropic(options));
+        let body: serde_json::Value = serde_json::from_slice(&encoded.body).unwrap();
+        let messages = body["messages"].as_array().unwrap();
+        let roles: Vec<String> = messages.iter().map(|message| message["role"].as_str().unwrap().to_owned()).collect();
+        (roles.join(" "), body["system"].to_string(), encoded.losses.header())
+    };
+    let message = |role: &str| format!(r#"{{"role":"{role}","content":"{role}"}}"#);
+    let text = |list: &[&str]| {
+        let messages: Vec<_> = list.iter().map(|role| message(role)).collect();
+        format!(r#"{{"model":"m","messages":[{}]}}"#, messages.join(","))
+    };
+    let whole = text(&["system", "developer", "user", "system", "assistant", "user", "developer"]);
+    assert_eq!(roles(&whole, true).0, "user system assistant user system");
+    assert!(roles(&whole, true).2.is_empty());
+    let (order, system, header) = roles(&whole, false);
+    assert_eq!((order.as_str(), header.as_str()), ("user assistant user", "messages[3], messages[6]"));
+    assert_eq!(system.matches("system").count() + system.matches("developer").count(), 4);
+    let between = text(&["user", "system", "user", "assistant"]);
+    assert_eq!(roles(&between, true).0, "user system assistant");
+    assert_eq!(roles(&between, true).2, "messages[2]");
+    assert_eq!(roles(&text(&["user", "assistant", "system", "user"]), true).0, "user assistant user system");
+}
+
+#[test]
+fn results_come_first_in_their_turn_and_hold_only_what_can_be_said() {
+    let text = r#"{"model":"m","messages":[{"role":"assistant","content":null,"tool_calls":[{"id":"a","type":"function","function":{"name":"f","arguments":"{}"}}]},{"role":"user","content":"wait"},{"role":"tool","tool_call_id":"a","content":[{"type":"text","text":""},{"type":"input_audio","input_audio":{"data":"x","format":"wav"}},"bare",{"type":"image_url","image_url":{"url":"data:image/png;base64,AA=="}}]}]}"#;
+    let request = decode_request(Format::OpenAiChat, text.as_bytes()).unwrap();
+    let encoded = encode_request(&request, &target(Format::Anthropic));
+    let body = std::str::from_utf8(&encoded.body).unwrap();
+    let expected = r#"{"role":"user","content":[{"type":"tool_result","tool_use_id":"a","content":[{"type":"text","text":"bare"},{"type":"image","source":{"type":"base64","media_type":"image/png","data":"AA=="}}]},{"type":"text","text":"wait"}]}"#;
+    assert!(body.contains(expected), "{body}");
+    assert_eq!(encoded.losses.header(), "messages[2].content[0]");
+}
