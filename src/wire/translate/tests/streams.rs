@@ -125,6 +125,45 @@ fn json_output_by_a_tool_is_streamed_as_text_and_shows_no_envelope() {
 }
 
 #[test]
+fn events_out_of_turn_are_errors() {
+    const START: &str = r#"{"type":"message_start","message":{"id":"m","model":"c"}}"#;
+    const TEXT: &str = r#"{"type":"content_block_start","index":0,"content_block":{"type":"text","text":""}}"#;
+    const CLOSE: &str = r#"{"type":"content_block_stop","index":0}"#;
+    const STOP: &str = r#"{"type":"message_delta","delta":{"stop_reason":"end_turn"},"usage":{"output_tokens":1}}"#;
+    const END: &str = r#"{"type":"message_stop"}"#;
+    let thinking = r#"{"type":"content_block_delta","index":0,"delta":{"type":"thinking_delta","thinking":"x"}}"#;
+    let other = r#"{"type":"content_block_delta","index":1,"delta":{"type":"text_delta","text":"x"}}"#;
+    let sequences: &[&[&str]] = &[
+        &[START, END],
+        &[START, TEXT, CLOSE, END],
+        &[START, START],
+        &[TEXT],
+        &[START, TEXT, TEXT],
+        &[START, TEXT, thinking],
+        &[START, TEXT, other],
+        &[START, CLOSE],
+        &[START, TEXT, STOP, END],
+        &[STOP, END],
+        &[START, STOP, TEXT],
+        &[START, STOP],
+        &[START, r#"{"kind":"x"}"#],
+        &[START, "[]"],
+        &[START, "not json"],
+    ];
+    for events in sequences {
+        let stream: String = events.iter().map(|event| format!("data: {event}\n\n")).collect();
+        for to in FORMATS {
+            let (written, _) = translate(stream.as_bytes(), Format::Anthropic, to, usize::MAX, false);
+            assert_eq!(check(&written, to).0, Ending::Error, "{stream}\n{written}");
+        }
+    }
+    let whole: String =
+        [START, TEXT, CLOSE, r#"{"type":"new_kind"}"#, STOP, END].map(|e| format!("data: {e}\n\n")).concat();
+    let (written, _) = translate(whole.as_bytes(), Format::Anthropic, Format::Anthropic, usize::MAX, false);
+    assert_eq!(check(&written, Format::Anthropic).0, Ending::Clean);
+}
+
+#[test]
 fn a_block_that_overlaps_without_end_is_an_error() {
     let mut encoder = anthropic::Encoder::new(&ReplyOptions { max_held: 1000, ..options() });
     let mut out = Vec::new();
