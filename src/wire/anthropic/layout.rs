@@ -67,7 +67,7 @@ impl<'r> Layout<'r> {
     }
 
     fn add_turn(&mut self, turn: &'r Turn<'_>, index: usize, options: &Options<'_>, losses: &mut Losses) {
-        note_name(turn, index, losses);
+        note_members(turn, index, losses);
         let blocks = placed(turn, index, losses);
         let role = match turn.role {
             Role::User | Role::Tool => Role::User,
@@ -154,12 +154,12 @@ fn placed<'r>(turn: &'r Turn<'_>, index: usize, losses: &mut Losses) -> Vec<Plac
     list
 }
 
-fn note_name(turn: &Turn<'_>, index: usize, losses: &mut Losses) {
-    let named = turn.rest.unknown().any(|(name, value)| *name == *"name" && !value.is_null());
-    // The name in a function's message says what its call says.
-    if named && turn.role != Role::Tool {
-        losses.note(format_args!("messages[{index}].name"), "messages have no names");
-    }
+/// Notes what a message has besides its content. Reasoning stands in several members, of which one was read; the name
+/// in a function's message says what its call says.
+fn note_members(turn: &Turn<'_>, index: usize, losses: &mut Losses) {
+    let harmless = ["thinking_blocks", "reasoning_details", "reasoning_content", "reasoning", "name"];
+    let count = harmless.len() - usize::from(turn.role != Role::Tool);
+    turn.rest.note(format_args!("messages[{index}]"), &harmless[..count], losses);
 }
 
 fn is_result(block: &Block<'_>) -> bool {
@@ -188,6 +188,11 @@ fn place<'r>(
     match obstacle(block) {
         Some(why) => losses.note(path(), why),
         None if is_empty(block) => {}
-        None => list.push(Placed { block, cache }),
+        None => {
+            if block.rest.unknown().next().is_some() {
+                block.rest.note(path(), &["index"], losses);
+            }
+            list.push(Placed { block, cache });
+        }
     }
 }

@@ -4,7 +4,10 @@
 
 use std::fmt::{self, Write};
 
-use super::text::{Raw, Text};
+use super::{
+    loss::Losses,
+    text::{Raw, Text},
+};
 use crate::wire::json::{Kind, Value};
 
 /// Where in a document a value stands; printed as `messages[2].content[0].source`.
@@ -196,6 +199,16 @@ impl<'a> Rest<'a> {
     /// The value of a member, taken or not, as it came.
     pub(in crate::wire) fn get(&self, name: &str) -> Option<Value<'a>> {
         self.members.iter().find(|member| member.name == *name).map(|member| member.value)
+    }
+
+    /// Notes the members nobody took as lost, but for those of no consequence.
+    pub(in crate::wire) fn note(&self, path: impl fmt::Display, harmless: &[&str], losses: &mut Losses) {
+        for (name, _) in self.unknown().filter(|(_, value)| !value.is_empty()) {
+            let name = name.decode();
+            if !harmless.contains(&&*name) {
+                losses.note(format_args!("{path}.{name}"), "the target's format has no such member");
+            }
+        }
     }
 
     fn has(&self, name: &str) -> bool {

@@ -24,6 +24,10 @@ pub(super) struct Style {
 
 /// Writes the messages that one turn becomes, each with a comma before it if it is not the first.
 pub(super) fn write_turn(out: &mut Vec<u8>, turn: &Turn<'_>, index: usize, style: &Style, losses: &mut Losses) {
+    turn.rest.note(format_args!("messages[{index}]"), &[], losses);
+    for (position, block) in turn.content.blocks.iter().enumerate() {
+        block.rest.note(format_args!("messages[{index}].content[{position}]"), &[], losses);
+    }
     match turn.role {
         Role::System | Role::Developer => write_system(out, &turn.content, style),
         Role::Assistant => write_assistant(out, turn, index, style, losses),
