@@ -23,8 +23,8 @@ pub const KEY: &str = "sk-chaos-0123456789";
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Journal {
     Roomy,
-    /// So little that an outage of the database fills it, and the memory for rows as well.
-    Tiny,
+    /// A disk that takes 128 KiB and no more, and as little memory for rows as can be set.
+    Full,
 }
 
 pub struct Lab {
@@ -37,6 +37,9 @@ pub struct Lab {
     pub served: Mutex<HashMap<String, u64>>,
     pub dir: tempfile::TempDir,
     pub database: Option<String>,
+    /// Calls that were refused because their rows could not be kept.
+    pub refused: AtomicU64,
+    journal: Journal,
     config: PathBuf,
     gateway: Mutex<Option<Child>>,
     tasks: Tasks,
@@ -69,8 +72,8 @@ impl Lab {
              \x20   b/up: {{ input: 4, output: 20 }}\n",
             data = dir.path().join("data").display(),
         );
-        if journal == Journal::Tiny {
-            text.push_str("ledger: { max_journal: 256KiB, max_memory: 256KiB }\n");
+        if journal == Journal::Full {
+            text.push_str("ledger: { max_memory: 1MiB }\n");
         }
         if let Some(url) = &database {
             text.push_str(&format!("database: \"{url}\"\n"));
@@ -84,6 +87,8 @@ impl Lab {
             served: Mutex::default(),
             dir,
             database,
+            refused: AtomicU64::new(0),
+            journal,
             config,
             gateway: Mutex::new(None),
             tasks,
@@ -92,8 +97,14 @@ impl Lab {
 
     /// Starts the gateway and waits until it takes calls.
     pub async fn start(&self) {
-        let child = Command::new(env!("CARGO_BIN_EXE_switchboard"))
-            .args(["serve", "--config"])
+        // The shell ends files at 128 KiB for whoever it becomes, and a write beyond that fails instead of killing.
+        let limit = match self.journal {
+            Journal::Roomy => "",
+            Journal::Full => "trap '' XFSZ; ulimit -f 256;",
+        };
+        let child = Command::new("sh")
+            .args(["-c", &format!("{limit} exec \"$0\" serve --config \"$1\"")])
+            .arg(env!("CARGO_BIN_EXE_switchboard"))
             .arg(&self.config)
             .current_dir(self.dir.path())
             .stdin(Stdio::null())
