@@ -7,14 +7,16 @@ use std::hint::black_box;
 use bytes::Bytes;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use switchboard::wire::{
+    conversation::{Format, Losses, ReplyOptions, Undo},
     envelope::{Edit, Envelope},
     json,
     openai_chat::{Seen, Shape, StreamObserver, hide_usage},
     sse::FrameReader,
     tap::Tap,
+    translate::{StreamTranslator, Target, decode_reply, decode_request, encode_reply, encode_request},
 };
 
-criterion_group!(benches, envelopes, streams, replies);
+criterion_group!(benches, envelopes, streams, replies, translations);
 criterion_main!(benches);
 
 /// A request as it passes through: validated, and its model and stream options edited; beside building a tree of it.
@@ -117,6 +119,60 @@ fn replies(criterion: &mut Criterion) {
         bencher.iter(|| json::Value::parse(black_box(&body).as_bytes()).unwrap());
     });
     group.finish();
+}
+
+/// Calls between two formats: the request one way and its reply the other, and streams chunk by chunk.
+fn translations(criterion: &mut Criterion) {
+    let body = chat(4 << 10, 80);
+    let options = ReplyOptions { request_id: "req", ..ReplyOptions::default() };
+    let reply = br#"{"id":"msg_01","type":"message","role":"assistant","model":"claude-opus-5","content":[{"type":"thinking","thinking":"Let me see.","signature":"EpAB=="},{"type":"text","text":"It rains in the mountains of the far north, and the fox jumps."},{"type":"tool_use","id":"toolu_1","name":"look","input":{"where":"north"}}],"stop_reason":"tool_use","stop_sequence":null,"usage":{"input_tokens":1000,"cache_creation_input_tokens":0,"cache_read_input_tokens":0,"output_tokens":90}}"#;
+    let mut group = criterion.benchmark_group("translate/4KB-chat");
+    group.bench_function("openai-to-anthropic-and-back", |bencher| {
+        bencher.iter(|| {
+            let request = decode_request(Format::OpenAiChat, black_box(&body)).unwrap();
+            let encoded = encode_request(&request, &Target::Anthropic(Default::default()));
+            let reply = decode_reply(Format::Anthropic, black_box(reply), &encoded.undo).unwrap();
+            (encoded, encode_reply(Format::OpenAiChat, &reply, &options, &mut Losses::default()))
+        });
+    });
+    group.finish();
+    let picture = image(20 << 20);
+    let mut group = criterion.benchmark_group("translate/20MB-image");
+    group.throughput(Throughput::Bytes(picture.len() as u64)).sample_size(10);
+    group.bench_function("openai-to-anthropic", |bencher| {
+        bencher.iter(|| {
+            let request = decode_request(Format::OpenAiChat, black_box(&picture)).unwrap();
+            encode_request(&request, &Target::Anthropic(Default::default()))
+        });
+    });
+    group.finish();
+    const CHUNKS: usize = 1000;
+    let openai = r#"data: {"id":"chatcmpl-BxYzAbCdEfGhIjKlMnOpQrStUv","object":"chat.completion.chunk","created":1760000000,"model":"gpt-5.5-2026-04","service_tier":"default","system_fingerprint":"fp_0123456789","choices":[{"index":0,"delta":{"content":" token"},"logprobs":null,"finish_reason":null}],"usage":null}"#;
+    let start = "data: {\"type\":\"message_start\",\"message\":{\"id\":\"msg_1\",\"model\":\"claude\"}}\n\ndata: {\"type\":\"content_block_start\",\"index\":0,\"content_block\":{\"type\":\"text\",\"text\":\"\"}}\n\n";
+    let delta = "event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":0,\"delta\":{\"type\":\"text_delta\",\"text\":\" token\"}}\n\n";
+    let streams = [
+        ("openai-to-anthropic", Format::OpenAiChat, Format::Anthropic, format!("{openai}\n\n").repeat(CHUNKS)),
+        ("anthropic-to-openai", Format::Anthropic, Format::OpenAiChat, format!("{start}{}", delta.repeat(CHUNKS))),
+    ];
+    for (name, from, to, stream) in streams {
+        let stream = Bytes::from(stream);
+        let mut group = criterion.benchmark_group(format!("translate/{CHUNKS}-chunks"));
+        group.throughput(Throughput::Elements(CHUNKS as u64));
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| {
+                let mut translator = StreamTranslator::new(from, to, &Undo::default(), &options);
+                let mut reader = FrameReader::new(1 << 20);
+                let mut out = Vec::with_capacity(1 << 18);
+                reader.push(stream.clone());
+                while let Some(frame) = reader.next().unwrap() {
+                    translator.frame(&frame, &mut out, &mut |_| {});
+                }
+                assert!(!translator.ended());
+                out
+            });
+        });
+        group.finish();
+    }
 }
 
 /// A conversation of about this many bytes, with an escape about every so many bytes.

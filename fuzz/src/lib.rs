@@ -5,13 +5,16 @@ use serde::de::IgnoredAny;
 use switchboard::{
     accounting::journal::{Cursor, Found, header},
     wire::{
+        anthropic::{self, grammar::Ending},
+        conversation::{Format, Losses, ReplyOptions, Undo},
         envelope::{Edit, Envelope, Problem},
         openai_chat::{
-            Hidden, Shape, StreamObserver, classify, hide_usage, is_error_object, read_reply, read_usage,
+            Hidden, Shape, StreamObserver, classify, grammar, hide_usage, is_error_object, read_reply, read_usage,
             render_provider,
         },
         sse::{Frame, FrameReader},
         tap::Tap,
+        translate::{StreamTranslator, Target, decode_reply, decode_request, encode_reply, encode_request},
     },
 };
 
@@ -158,4 +161,74 @@ fn frames(stream: &[u8], size: usize) -> (Vec<Frame>, Option<Frame>) {
 /// What a frame says, apart from how it is spelt.
 fn meaning(frame: &Frame) -> (Option<Vec<u8>>, Option<Vec<u8>>) {
     (frame.data().map(Into::into), frame.event().map(Into::into))
+}
+
+const FORMATS: [Format; 2] = [Format::OpenAiChat, Format::Anthropic];
+
+/// Whatever request is read can be written in every format, always with the same bytes; what is written is read again;
+/// and written once more in its own format it no longer changes.
+pub fn request(input: &[u8]) {
+    for from in FORMATS {
+        let Ok(request) = decode_request(from, input) else { continue };
+        for target in [Target::OpenAiChat(Default::default()), Target::Anthropic(Default::default())] {
+            let encoded = encode_request(&request, &target);
+            assert_eq!(encoded.body, encode_request(&request, &target).body);
+            let to = match target {
+                Target::OpenAiChat(_) => Format::OpenAiChat,
+                Target::Anthropic(_) => Format::Anthropic,
+            };
+            let again = decode_request(to, &encoded.body).expect("what was written is a request");
+            assert_eq!(encode_request(&again, &target).body, encoded.body);
+        }
+    }
+}
+
+/// Whatever reply is read can be written in every format, and is JSON there.
+pub fn reply(input: &[u8]) {
+    let options = ReplyOptions { request_id: "r", ..Default::default() };
+    for from in FORMATS {
+        for json_tool in [false, true] {
+            let undo = Undo { json_tool, ..Undo::default() };
+            let Ok(reply) = decode_reply(from, input, &undo) else { continue };
+            for to in FORMATS {
+                let written = encode_reply(to, &reply, &options, &mut Losses::default());
+                assert!(switchboard::wire::json::Value::parse(&written).is_ok());
+            }
+        }
+    }
+}
+
+/// Whatever stream comes, what is written keeps to its format's grammar and has an end.
+pub fn stream(input: &[u8]) {
+    let Some((&size, stream)) = input.split_first() else { return };
+    let options = ReplyOptions { request_id: "r", stream_usage: true, ..Default::default() };
+    for from in FORMATS {
+        for to in FORMATS {
+            let mut out = Vec::new();
+            let mut translator = StreamTranslator::new(from, to, &Undo::default(), &options);
+            let (frames, rest) = frames(stream, usize::from(size % 64) + 1);
+            for frame in frames.iter().chain(&rest) {
+                translator.frame(frame, &mut out, &mut |_| {});
+            }
+            translator.finish(&mut out, &mut |_| {});
+            assert!(translator.ended());
+            assert_ne!(ending(to, &out), Ending::Missing);
+        }
+    }
+}
+
+fn ending(format: Format, stream: &[u8]) -> Ending {
+    let (frames, rest) = frames(stream, stream.len().max(1));
+    assert!(rest.is_none());
+    let (mut openai, mut anthropic) = (grammar::Grammar::default(), anthropic::grammar::Grammar::default());
+    for frame in &frames {
+        match format {
+            Format::OpenAiChat => openai.check(frame).expect("chunks keep to the grammar"),
+            Format::Anthropic => anthropic.check(frame).expect("events keep to the grammar"),
+        }
+    }
+    match format {
+        Format::OpenAiChat => openai.ending(),
+        Format::Anthropic => anthropic.ending(),
+    }
 }

@@ -17,6 +17,8 @@ pub struct Settings {
     pub when_full: WhenFull,
     /// How long rows gather before they are written to the database.
     pub linger: Period,
+    /// How long calls and attempts are kept. Left out: for good. Sums by hour stay in any case.
+    pub retention: Option<Period>,
 }
 
 /// What happens to new calls when their rows cannot be kept.
@@ -36,6 +38,7 @@ impl Default for Settings {
             max_memory: Size::mib(64),
             when_full: WhenFull::Refuse,
             linger: Period::from_millis(150),
+            retention: None,
         }
     }
 }

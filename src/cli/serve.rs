@@ -11,6 +11,7 @@ use tokio::{
 use super::{ConfigFile, Failed, screen, store::PlaceArgs};
 use crate::{
     app::{App, StartError},
+    auth::ManageError,
     config::{self, Environment, Flags},
     http::Phase,
     types::Clock,
@@ -43,7 +44,7 @@ pub(super) fn run(args: Args) -> Result<(), Failed> {
         let signals = Signals::listen().map_err(Failed::wrong)?;
         let screen = screen::Screen::of(&loaded);
         let app = App::start(loaded, env, clock.clone()).await.map_err(failed)?;
-        announce(&app, screen, &clock, started).await?;
+        announce(&app, screen, &clock, started).await;
         run_until_stopped(app, signals).await
     })
 }
@@ -63,17 +64,25 @@ pub(super) fn runtime() -> Result<Runtime, Failed> {
     builder.enable_all().build().map_err(Failed::wrong)
 }
 
-async fn announce(app: &App, screen: screen::Screen, clock: &Clock, started: Instant) -> Result<(), Failed> {
+/// What the store knows of keys, and those made for a gateway that had none.
+async fn ask_store(app: &App, made: &mut screen::Made) -> Result<(), ManageError> {
+    made.first_key = app.first_key().await?;
+    made.admin_key = app.keys.first_admin_key().await?;
+    made.stored_keys = Some(app.stored_keys().await?);
+    Ok(())
+}
+
+async fn announce(app: &App, screen: screen::Screen, clock: &Clock, started: Instant) {
     let mut made = screen::Made::new(app.address, app.admin_address);
-    if !app.without_store {
-        made.first_key = app.first_key().await.map_err(Failed::wrong)?;
-        made.admin_key = app.keys.first_admin_key().await.map_err(Failed::wrong)?;
-        made.stored_keys = Some(app.stored_keys().await.map_err(Failed::wrong)?);
+    // Calls are served by now, so a database that goes away in this moment ends nothing.
+    if !app.without_store
+        && let Err(error) = ask_store(app, &mut made).await
+    {
+        tracing::error!("the database is asked for keys, and a first one is made, at the next start only: {error}");
     }
     made.ready_in = clock.now() - started;
     let screen = screen.with_unpriced(&app.gateway.snapshot.load().unpriced());
     screen.show(&made);
-    Ok(())
 }
 
 /// What the process listens to.

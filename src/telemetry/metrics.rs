@@ -118,6 +118,8 @@ metrics! {
         pub fallbacks: IntCounterVec = "fallbacks_total" ["model", "reason"];
         /// Attempts to load a changed configuration, by result (ok, rejected).
         pub config_reloads: IntCounterVec = "config_reloads_total" ["result"];
+        /// Fetches of prices: ok or failed.
+        pub price_fetches: IntCounterVec = "price_fetches_total" ["result"];
         /// The configuration in force, as the hash of its text; always 1.
         pub config_info: IntGaugeVec = "config_info" ["hash"];
         /// The running version; always 1.

@@ -23,8 +23,8 @@ pub const KEY: &str = "sk-chaos-0123456789";
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Journal {
     Roomy,
-    /// So little that an outage of the database fills it, and the memory for rows as well.
-    Tiny,
+    /// A disk that takes 128 KiB and no more, and as little memory for rows as can be set.
+    Full,
 }
 
 pub struct Lab {
@@ -37,6 +37,9 @@ pub struct Lab {
     pub served: Mutex<HashMap<String, u64>>,
     pub dir: tempfile::TempDir,
     pub database: Option<String>,
+    /// Calls that were refused because their rows could not be kept.
+    pub refused: AtomicU64,
+    journal: Journal,
     config: PathBuf,
     gateway: Mutex<Option<Child>>,
     tasks: Tasks,
@@ -62,15 +65,15 @@ impl Lab {
              models:\n\
              \x20 m: {{ strategy: ordered, targets: [a/up, b/up] }}\n\
              keys:\n\
-             \x20 - {{ name: chaos, key: {KEY}, models: [\"*\"] }}\n\
+             \x20 - {{ name: chaos, value: {KEY}, models: [\"*\"] }}\n\
              prices:\n\
              \x20 models:\n\
              \x20   a/up: {{ input: 2, output: 10 }}\n\
              \x20   b/up: {{ input: 4, output: 20 }}\n",
             data = dir.path().join("data").display(),
         );
-        if journal == Journal::Tiny {
-            text.push_str("ledger: { max_journal: 256KiB, max_memory: 256KiB }\n");
+        if journal == Journal::Full {
+            text.push_str("ledger: { max_memory: 1MiB }\n");
         }
         if let Some(url) = &database {
             text.push_str(&format!("database: \"{url}\"\n"));
@@ -84,6 +87,8 @@ impl Lab {
             served: Mutex::default(),
             dir,
             database,
+            refused: AtomicU64::new(0),
+            journal,
             config,
             gateway: Mutex::new(None),
             tasks,
@@ -92,8 +97,14 @@ impl Lab {
 
     /// Starts the gateway and waits until it takes calls.
     pub async fn start(&self) {
-        let child = Command::new(env!("CARGO_BIN_EXE_switchboard"))
-            .args(["serve", "--config"])
+        // The shell ends files at 128 KiB for whoever it becomes, and a write beyond that fails instead of killing.
+        let limit = match self.journal {
+            Journal::Roomy => "",
+            Journal::Full => "trap '' XFSZ; ulimit -f 256;",
+        };
+        let child = Command::new("sh")
+            .args(["-c", &format!("{limit} exec \"$0\" serve --config \"$1\"")])
+            .arg(env!("CARGO_BIN_EXE_switchboard"))
             .arg(&self.config)
             .current_dir(self.dir.path())
             .stdin(Stdio::null())
@@ -138,9 +149,11 @@ impl Lab {
         panic!("the gateway does not stop:\n{}", self.log());
     }
 
-    /// What the gateways have said.
+    /// What the gateways have said last.
     pub fn log(&self) -> String {
-        fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
+        let log = fs::read_to_string(self.dir.path().join("log")).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().filter(|line| !line.contains("the price of a model")).collect();
+        lines[lines.len().saturating_sub(40)..].join("\n")
     }
 
     /// Takes over what the providers have seen since the last time, once they are at rest.

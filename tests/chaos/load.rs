@@ -5,19 +5,32 @@ use std::{
     time::Duration,
 };
 
-use futures_util::{StreamExt, future::join_all, stream};
+use futures_util::future::join_all;
 use serde_json::{Value, json};
 
 use crate::gateway::{KEY, Lab};
 
 /// Calls at once.
-const WORKERS: u64 = 12;
+const WORKERS: u64 = 24;
+
+/// What answers are like.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Answers {
+    /// Every ending there is.
+    Mixed,
+    /// Good or bad, but at once.
+    Quick,
+}
+
+/// The code of the error for calls whose rows cannot be kept.
+const FULL: &[u8] = b"ledger_full";
 
 /// What an answer is like. The tokens are always the same, so that money can be checked.
-fn script(draw: &mut fastrand::Rng) -> Value {
-    let mut script = match draw.u32(0..16) {
+fn script(answers: Answers, draw: &mut fastrand::Rng) -> Value {
+    let kind = if answers == Answers::Quick { draw.u32(0..200) } else { draw.u32(0..24) };
+    let mut script = match kind {
         0 => json!({ "status": 500 }),
-        1 => json!({ "status": 429, "retry_after": 0 }),
+        1 => json!({ "status": 503 }),
         2 => json!({ "status": 400 }),
         3 => json!({ "hang": true }),
         4 => json!({ "empty": true }),
@@ -37,24 +50,24 @@ fn script(draw: &mut fastrand::Rng) -> Value {
 }
 
 /// Calls the gateway until it is over: from several clients at once, some of which leave before they are answered.
-pub async fn run(lab: &Lab, round: u64, over: &AtomicBool) {
+pub async fn run(lab: &Lab, answers: Answers, round: u64, over: &AtomicBool) {
     join_all((0..WORKERS).map(|worker| async move {
         let mut draw = fastrand::Rng::with_seed(round * 1_000 + worker);
         while !over.load(Ordering::Relaxed) {
-            call(lab, &mut draw).await;
+            call(lab, answers, &mut draw).await;
         }
     }))
     .await;
 }
 
-async fn call(lab: &Lab, draw: &mut fastrand::Rng) {
+async fn call(lab: &Lab, answers: Answers, draw: &mut fastrand::Rng) {
     let number = lab.calls.fetch_add(1, Ordering::Relaxed);
     let body = json!({
         "model": "m",
         "user": format!("call-{number}"),
         "stream": draw.bool(),
         "messages": [{ "role": "user", "content": "What is the weather like today?" }],
-        "mock": script(draw),
+        "mock": script(answers, draw),
     });
     let patience = match draw.u32(0..4) {
         0 => Duration::from_micros(draw.u64(100..60_000)),
@@ -63,12 +76,15 @@ async fn call(lab: &Lab, draw: &mut fastrand::Rng) {
     let request = lab.client.post(format!("http://{}/v1/chat/completions", lab.address)).bearer_auth(KEY).json(&body);
     // Whatever comes of it: what counts is what the ledger says.
     let _ = tokio::time::timeout(patience, async {
-        let Ok(answer) = request.send().await else { return };
-        let pieces = answer.bytes_stream().take_while(|piece| std::future::ready(piece.is_ok()));
-        pieces.for_each(|_| std::future::ready(())).await;
+        let Ok(mut answer) = request.send().await else { return };
+        let refused = answer.status() == 503;
+        while let Ok(Some(piece)) = answer.chunk().await {
+            if refused && piece.windows(FULL.len()).any(|window| window == FULL) {
+                lab.refused.fetch_add(1, Ordering::Relaxed);
+            }
+        }
     })
     .await;
     // A gateway that is gone is not called in a tight loop.
-    let pause = stream::once(tokio::time::sleep(Duration::from_millis(1)));
-    pause.collect::<Vec<()>>().await;
+    tokio::time::sleep(Duration::from_millis(1)).await;
 }

@@ -31,6 +31,7 @@ use std::{
 
 use compare::Books;
 use gateway::{Journal, Lab};
+use load::Answers;
 use postgres::PrivatePostgres;
 
 /// How often the gateway is broken, where nothing else is asked for.
@@ -51,7 +52,7 @@ async fn kill_again_and_again(lab: &Lab, rounds: u64) {
             lab.kill();
             over.store(true, Ordering::Relaxed);
         };
-        tokio::join!(load::run(lab, round, &over), kill);
+        tokio::join!(load::run(lab, Answers::Mixed, round, &over), kill);
         lab.collect().await;
     }
 }
@@ -97,7 +98,7 @@ async fn nothing_is_lost_while_postgres_stops_freezes_and_comes_back_and_the_gat
             }
             over.store(true, Ordering::Relaxed);
         };
-        tokio::join!(load::run(&lab, round, &over), trouble);
+        tokio::join!(load::run(&lab, Answers::Mixed, round, &over), trouble);
         lab.collect().await;
     }
     if !lab.is_running() {
@@ -113,19 +114,26 @@ async fn nothing_is_lost_while_postgres_stops_freezes_and_comes_back_and_the_gat
 async fn a_full_disk_and_a_stopped_database_cost_calls_but_no_rows() {
     let mut server = PrivatePostgres::start();
     let url = server.create_database("chaos");
-    let lab = Lab::new(Some(url), Journal::Tiny).await;
+    let lab = Lab::new(Some(url), Journal::Full).await;
     lab.start().await;
-    for round in 0..4 {
+    for round in 0..3 {
         let over = AtomicBool::new(false);
+        let refused = lab.refused.load(Ordering::Relaxed);
         let outage = async {
             server.stop();
-            tokio::time::sleep(Duration::from_millis(700)).await;
+            for _ in 0..200 {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                if lab.refused.load(Ordering::Relaxed) > refused + 20 {
+                    break;
+                }
+            }
             server.restart();
-            tokio::time::sleep(Duration::from_millis(300)).await;
+            tokio::time::sleep(Duration::from_millis(500)).await;
             over.store(true, Ordering::Relaxed);
         };
-        tokio::join!(load::run(&lab, 1_000 + round, &over), outage);
+        tokio::join!(load::run(&lab, Answers::Quick, 1_000 + round, &over), outage);
         lab.collect().await;
+        assert!(lab.refused.load(Ordering::Relaxed) > refused, "there was always room, for {} calls:\n{}", lab.calls.load(Ordering::Relaxed), lab.log());
     }
     let books = Books::settled(&lab).await;
     lab.stop().await;

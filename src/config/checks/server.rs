@@ -83,6 +83,9 @@ fn ledger(settings: &Settings, report: &mut Report<'_>) {
     within(&["ledger", "max_journal"], ledger.max_journal, Size::mib(16)..=Size::mib(16 << 20), report);
     within(&["ledger", "max_memory"], ledger.max_memory, Size::mib(1)..=Size::mib(1 << 20), report);
     let longest = Period::from_secs(60);
+    if ledger.retention.is_some_and(|retention| retention < Period::from_secs(86_400)) {
+        report.error(&["ledger", "retention"], "this is less than a day");
+    }
     if ledger.linger > longest {
         report.error(&["ledger", "linger"], format!("this is more than {longest}"));
     }

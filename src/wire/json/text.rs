@@ -21,6 +21,11 @@ impl<'a> Name<'a> {
         Self { spelling, escaped: memchr::memchr(b'\\', spelling).is_some() }
     }
 
+    /// The name as it is spelt, without its quotes.
+    pub(in crate::wire) fn spelling(&self) -> &'a [u8] {
+        self.spelling
+    }
+
     /// The name as bytes, comparable: equal exactly if the names are equal, however they are spelt. Half a surrogate
     /// pair is encoded the way UTF-8 would if it were a character.
     pub fn bytes(&self) -> Cow<'a, [u8]> {

@@ -1,8 +1,10 @@
 //! OpenAI's chat completions, completions and embeddings: what the gateway must know about answers that it passes on
 //! byte for byte. Nothing here re-serialises an answer.
 
+pub mod convert;
 mod cost;
 pub mod error;
+pub mod grammar;
 mod hide;
 pub mod reply;
 mod said;
@@ -15,7 +17,9 @@ use std::borrow::Cow;
 use super::json::{Kind, Malformed, Object, Value};
 
 pub use cost::{read_dollars, show_cost};
-pub use error::{ErrorClass, ProviderError, classify, is_error_object, render, render_event, render_provider};
+pub use error::{
+    ErrorClass, ProviderError, classify, is_error_object, render, render_event, render_provider, render_translated,
+};
 pub use hide::{Hidden, hide_usage};
 pub use reply::{BadReply, Reply, read_reply};
 pub use said::{Said, Words};

@@ -5,8 +5,10 @@
 mod render;
 mod report;
 mod rules;
+mod translated;
 
 pub use render::{render, render_event, render_provider};
+pub use translated::{render_translated, shown_status};
 
 use crate::wire::json::{Kind, Value};
 

@@ -1,48 +1,47 @@
 //! The composition root: from a configuration to a running gateway, in the order in which parts depend on each other;
 //! reloading it; and taking it down again without losing anything.
 
+mod parts;
+mod reload;
+mod upkeep;
+
 use std::{
     collections::BTreeMap,
     net::{Ipv4Addr, SocketAddr},
-    path::PathBuf,
     sync::Arc,
     time::Duration,
 };
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::{
     net::TcpListener,
-    sync::{OnceCell, Semaphore},
+    sync::{Notify, OnceCell, Semaphore},
 };
 use tokio_util::sync::CancellationToken;
 
+pub use self::parts::check;
+use self::{parts::Parts, reload::Reloads};
 use crate::{
     accounting::{Books, Ledger, LedgerError, Sink, Till, settle_all},
-    auth::{DeclaredKeys, Draft, Keys, ManageError},
-    catalog::Catalog,
-    config::{self, Complaint, Complaints, Environment, Flags, Loaded, Settings, Source},
-    gateway::{Gateway, Outlet, Prices, Snapshot},
-    http::{self, Phase, Server, Shutdown, Surface, Tls, settings::Settings as ServerSettings},
+    auth::{Draft, Keys, ManageError},
+    config::{Complaints, Environment, Loaded, Settings, Source},
+    gateway::Gateway,
+    http::{self, Phase, Server, Shutdown, Surface, Tls},
     mock::{Behaviour, Mock},
-    providers::{
-        Deadlines, MOCK, Operation, Provider,
-        settings::{HttpVersion, Timeout},
-    },
-    routing::{RetryBudget, Routes, Target},
+    providers::MOCK,
+    refresh,
+    routing::RetryBudget,
     store::{self, Db, KeyHash, StoreError},
     telemetry::{
         self, CallLog, Lines, Metrics,
         metrics::{BreakerSample, BreakerState},
     },
-    types::{Clock, Period, Secret, Tasks},
-    upstream::{Connections, Http, PoolKey, Trust},
+    types::{Clock, Secret, Tasks},
+    upstream::Connections,
 };
 
 /// Settlements that may wait to be written, beside those of calls in flight.
 const UNSETTLED: usize = 4_096;
-
-/// How often the configuration file is looked at.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// Names the mark in the store that says that the first key was made.
 const FIRST_KEY: &str = "first_key";
@@ -93,25 +92,6 @@ pub enum StartError {
     Log(#[from] telemetry::logging::InitError),
 }
 
-/// What a new snapshot is made from, beside the configuration itself.
-#[derive(Debug)]
-struct Reloads {
-    env: Environment,
-    file: Option<PathBuf>,
-    gateway: Arc<Gateway>,
-    keys: Keys,
-    connections: Connections,
-    metrics: Arc<Metrics>,
-    /// Where the built-in mock provider listens, once a configuration has asked for it.
-    mock: OnceCell<String>,
-    tasks: Tasks,
-    /// What can only be set at a start.
-    fixed: Settings,
-    flags: Flags,
-    /// One reload at a time.
-    turn: tokio::sync::Mutex<config::Watch>,
-}
-
 impl App {
     /// Starts everything. When this returns, the listener accepts calls.
     ///
@@ -142,7 +122,11 @@ impl App {
         let mock = OnceCell::new();
         let its_address = mock_address(&mock, &settings, &clock, &tasks).await?;
         let connections = Connections::new(clock.clone(), tasks.clone());
-        let parts = Parts { connections: &connections, metrics: &metrics, mock: its_address };
+        let fetched = refresh::kept(&settings.prices, &settings.data_dir).unwrap_or_else(|damaged| {
+            tracing::error!("the prices that were fetched before cannot be used\n{damaged}");
+            None
+        });
+        let parts = Parts { connections: &connections, metrics: &metrics, mock: its_address, fetched: fetched.clone() };
         let (snapshot, declared) = parts.assemble(&loaded, None).map_err(StartError::Config)?;
         keys.declare(declared);
         metrics.config_in_force(&snapshot.hash);
@@ -206,10 +190,17 @@ impl App {
             metrics: metrics.clone(),
             mock,
             tasks: tasks.clone(),
+            fetched: ArcSwapOption::new(fetched),
+            repriced: Notify::new(),
         });
         if reloads.file.is_some() {
             tasks.spawn(reloads.clone().follow_file(clock.clone(), tasks.stopping()));
         }
+        if settings.prices.url.is_some() {
+            let follow = reloads.clone().follow_prices(settings.prices.clone(), clock.clone(), tasks.stopping());
+            tasks.spawn(follow);
+        }
+        tasks.spawn(upkeep::run(db.clone(), settings.ledger.retention, clock.clone(), tasks.stopping()));
         Ok(Self {
             address,
             admin_address,
@@ -281,191 +272,12 @@ impl App {
     }
 }
 
-impl Reloads {
-    /// Looks at the configuration file now and then, and reloads it when it has changed.
-    async fn follow_file(self: Arc<Self>, clock: Clock, stop: CancellationToken) {
-        loop {
-            tokio::select! {
-                () = stop.cancelled() => return,
-                () = clock.sleep(LOOK_EVERY) => {}
-            }
-            let changed = self.turn.lock().await.changed();
-            if changed {
-                self.reload().await;
-            }
-        }
-    }
-
-    async fn reload(&self) -> bool {
-        let mut watch = self.turn.lock().await;
-        let mut loaded = match config::load(self.file.as_deref(), &self.env) {
-            Ok(loaded) => loaded,
-            Err(complaints) => return self.rejected(&complaints),
-        };
-        *watch = loaded.watch();
-        self.flags.apply(&mut loaded.settings);
-        let mock = match mock_address(&self.mock, &loaded.settings, &self.gateway.clock, &self.tasks).await {
-            Ok(address) => address,
-            Err(error) => return self.rejected(&error),
-        };
-        let parts = Parts { connections: &self.connections, metrics: &self.metrics, mock };
-        let previous = self.gateway.snapshot.load_full();
-        match parts.assemble(&loaded, Some(&previous.routes)) {
-            Err(complaints) => self.rejected(&complaints),
-            Ok((snapshot, declared)) => {
-                self.note_fixed(&loaded.settings);
-                self.metrics.config_reload(Ok(&snapshot.hash));
-                tracing::info!(version = snapshot.hash, "configuration reloaded: {}", loaded.summary());
-                self.gateway.snapshot.store(Arc::new(snapshot));
-                self.keys.declare(declared);
-                self.keys.declare_admin_key(loaded.settings.admin.key.as_ref());
-                drop(previous);
-                self.connections.prune();
-                true
-            }
-        }
-    }
-
-    fn rejected(&self, why: &impl std::fmt::Display) -> bool {
-        self.metrics.config_reload(Err(()));
-        tracing::error!("the changed configuration was not taken; the one before stays in force\n{why}");
-        false
-    }
-
-    /// Some settings take a restart: better said than silently ignored.
-    fn note_fixed(&self, new: &Settings) {
-        let old = &self.fixed;
-        // This one part of `server` belongs to the snapshot.
-        let server = ServerSettings { keepalive: old.server.keepalive, ..new.server.clone() };
-        let changed = [
-            ("listen", old.listen != new.listen),
-            ("data_dir", old.data_dir != new.data_dir),
-            ("database", old.database != new.database),
-            ("tls", old.tls != new.tls),
-            ("server", old.server != server),
-            ("log", old.log != new.log),
-            ("ledger", old.ledger != new.ledger),
-            ("auth", old.auth != new.auth),
-            ("admin.listen", old.admin.listen != new.admin.listen),
-            ("retries.max_share", old.retries.max_share != new.retries.max_share),
-        ];
-        for (name, _) in changed.iter().filter(|(_, changed)| *changed) {
-            tracing::warn!("`{name}` was changed; the change takes a restart");
-        }
-    }
-}
-
-/// What a snapshot is assembled with.
-struct Parts<'a> {
-    connections: &'a Connections,
-    metrics: &'a Metrics,
-    mock: &'a str,
-}
-
-impl Parts<'_> {
-    /// Builds everything that a configuration says, or nothing.
-    fn assemble(&self, loaded: &Loaded, previous: Option<&Routes>) -> Result<(Snapshot, DeclaredKeys), Complaints> {
-        let settings = &loaded.settings;
-        let providers = self.providers(loaded)?;
-        let deadlines = |name: &str| {
-            let own = settings.providers.get(name).map(|provider| provider.timeout).unwrap_or_default();
-            resolve(own.or(settings.timeout))
-        };
-        let complain = |path: &[String], message: String| loaded.complain(path, message, None);
-        let routes =
-            Routes::build(&settings.models, &settings.aliases, &providers, &deadlines, &settings.health, previous)
-                .map_err(|errors| Complaints(errors.into_iter().map(|e| complain(&e.path, e.message)).collect()))?;
-        let declared = DeclaredKeys::new(&settings.keys).map_err(|bad| {
-            let at = |index: usize, field: &str| vec!["keys".to_owned(), index.to_string(), field.to_owned()];
-            Complaints(bad.into_iter().map(|b| complain(&at(b.index, b.field), b.message)).collect())
-        })?;
-        let snapshot = Snapshot::new(
-            routes,
-            |target| self.outlet(loaded, target),
-            settings.retries.clone(),
-            settings.health.clone(),
-            settings.server.keepalive.0,
-            loaded.hash.clone(),
-            self.metrics,
-        )
-        .map_err(|complaint| Complaints(vec![complaint]))?;
-        Ok((snapshot, declared))
-    }
-
-    fn providers(&self, loaded: &Loaded) -> Result<BTreeMap<String, Arc<Provider>>, Complaints> {
-        let mut providers = BTreeMap::new();
-        let mut complaints = Vec::new();
-        for (name, settings) in &loaded.settings.providers {
-            match Provider::build(name, settings, Some(self.mock).filter(|url| !url.is_empty())) {
-                Ok(provider) => {
-                    providers.insert(name.clone(), Arc::new(provider));
-                }
-                Err(bad) => {
-                    let path = ["providers".to_owned(), name.clone(), bad.member.to_owned()];
-                    complaints.push(loaded.complain(&path, bad.message, None));
-                }
-            }
-        }
-        if complaints.is_empty() { Ok(providers) } else { Err(Complaints(complaints)) }
-    }
-
-    /// Where a target leads: its pool of connections, its addresses, its counters.
-    fn outlet(&self, loaded: &Loaded, target: &Target) -> Result<Outlet, Complaint> {
-        let provider = &target.provider;
-        let settings = loaded.settings.providers.get(&*provider.name).cloned().unwrap_or_default();
-        let complain = |member: &str, message: String| {
-            loaded.complain(&["providers".to_owned(), provider.name.to_string(), member.to_owned()], message, None)
-        };
-        let key = PoolKey {
-            scheme: provider.origin.scheme.clone(),
-            authority: provider.origin.authority.clone(),
-            http: match settings.http {
-                HttpVersion::Auto => Http::Auto,
-                HttpVersion::Http1 => Http::One,
-                HttpVersion::Http2 => Http::Two,
-            },
-            connect_timeout: target.deadlines.connect,
-            trust: settings.ca_file.map_or(Trust::Web, Trust::File),
-        };
-        let pool = self.connections.pool(&key).map_err(|error| complain("ca_file", error.to_string()))?;
-        let mut uris = Vec::with_capacity(Operation::ALL.len());
-        for operation in Operation::ALL {
-            uris.push(provider.uri(operation).map_err(|error| complain("base_url", error.to_string()))?);
-        }
-        let uris = uris.try_into().map_err(|_| complain("base_url", "it leads nowhere".into()))?;
-        let prices = Prices::new(Catalog::embedded(), provider.name.clone(), provider.kind, target.fixed_model());
-        Ok(Outlet { pool, uris, metrics: self.metrics.target(&target.label), prices: Arc::new(prices) })
-    }
-}
-
-/// Everything about a configuration that can be known without starting it.
-///
-/// # Errors
-/// Every complaint of the stage that found one.
-pub fn check(loaded: &Loaded) -> Result<(), Complaints> {
-    let connections = Connections::new(Clock::Real, Tasks::new());
-    let parts = Parts { connections: &connections, metrics: &Metrics::new(), mock: "http://127.0.0.1:9/v1" };
-    parts.assemble(loaded, None).map(|_| ())
-}
-
 /// The name of this gateway in its rows: that of the machine, or of the container.
 fn instance() -> Arc<str> {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     match name.trim() {
         "" => "switchboard".into(),
         name => name.into(),
-    }
-}
-
-/// The deadlines of a provider, with those of last resort for what nobody has set.
-fn resolve(timeout: Timeout) -> Deadlines {
-    let Timeout { connect, first_output, between_chunks, total } = timeout.or(Settings::TIMEOUT);
-    let or_never = |period: Option<Period>| period.map_or(Duration::from_secs(86_400), |period| period.0);
-    Deadlines {
-        connect: or_never(connect),
-        first_output: or_never(first_output),
-        between_chunks: or_never(between_chunks),
-        total: or_never(total),
     }
 }
 
@@ -488,7 +300,7 @@ fn surface(
     gateway: &Arc<Gateway>,
     keys: &Keys,
     db: &Db,
-    settings: &ServerSettings,
+    settings: &http::settings::Settings,
     shutdown: &Shutdown,
 ) -> Arc<Surface> {
     Arc::new(Surface {

@@ -1,0 +1,115 @@
+//! Token counts as Anthropic has them: `input_tokens` is uncached input only, `output_tokens` includes thinking.
+
+use crate::{
+    types::Usage,
+    wire::{
+        conversation::{Rest, Wrote, write_number, write_object},
+        json::{Kind, Value},
+    },
+};
+
+/// Counts above this are taken for nonsense, so that sums of counts cannot overflow.
+const MAX_COUNT: u64 = 1 << 48;
+
+/// The counts reported so far. A stream reports them twice, at its start and at its end; what the second report leaves
+/// out still holds.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct UsageReport {
+    input: Option<u64>,
+    cache_read: Option<u64>,
+    cache_write: Option<u64>,
+    output: Option<u64>,
+    thinking: Option<u64>,
+}
+
+impl UsageReport {
+    /// Takes in a `usage` object.
+    pub fn add(&mut self, usage: Value<'_>) {
+        let count = |name: &str| usage.get(name).and_then(|value| value.as_u64()).filter(|count| *count <= MAX_COUNT);
+        self.input = count("input_tokens").or(self.input);
+        self.cache_read = count("cache_read_input_tokens").or(self.cache_read);
+        self.cache_write = count("cache_creation_input_tokens").or(self.cache_write);
+        self.output = count("output_tokens").or(self.output);
+        let details = usage.get("output_tokens_details").and_then(|details| details.get("thinking_tokens")?.as_u64());
+        self.thinking = details.filter(|count| *count <= MAX_COUNT).or(self.thinking);
+    }
+
+    /// The counts in their buckets; `None` if nothing was reported.
+    pub fn usage(&self) -> Option<Usage> {
+        if self.input.is_none() && self.output.is_none() {
+            return None;
+        }
+        let output = self.output.unwrap_or(0);
+        let reasoning = self.thinking.unwrap_or(0).min(output);
+        Some(Usage {
+            input: self.input.unwrap_or(0),
+            cache_read: self.cache_read.unwrap_or(0),
+            cache_write: self.cache_write.unwrap_or(0),
+            output: output - reasoning,
+            reasoning,
+            ..Usage::default()
+        })
+    }
+}
+
+/// Reads a `usage` object. `None` if it holds no count.
+pub fn read_usage(raw: &[u8]) -> Option<Usage> {
+    let usage = Value::parse(raw).ok().filter(|usage| usage.kind == Kind::Object)?;
+    let mut report = UsageReport::default();
+    report.add(usage);
+    report.usage()
+}
+
+/// Writes a `usage` object.
+pub(super) fn write_usage(out: &mut Vec<u8>, usage: &Usage) {
+    let names = &[
+        "input_tokens",
+        "cache_creation_input_tokens",
+        "cache_read_input_tokens",
+        "output_tokens",
+        "output_tokens_details",
+    ];
+    write_object(out, &Rest::default(), names, |name, out| {
+        let count = match name {
+            "input_tokens" => usage.input + usage.audio_input,
+            "cache_creation_input_tokens" => usage.cache_write,
+            "cache_read_input_tokens" => usage.cache_read,
+            "output_tokens" => usage.total_output(),
+            _ if usage.reasoning > 0 => {
+                out.extend_from_slice(b"{\"thinking_tokens\":");
+                write_number(out, usage.reasoning);
+                out.push(b'}');
+                return Wrote::Value;
+            }
+            _ => return Wrote::Nothing,
+        };
+        write_number(out, count);
+        Wrote::Value
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_are_sorted_into_disjoint_buckets_and_written_back() {
+        let text = r#"{"input_tokens":10,"cache_creation_input_tokens":5,"cache_read_input_tokens":7,"output_tokens":30,"output_tokens_details":{"thinking_tokens":20}}"#;
+        let usage = read_usage(text.as_bytes()).unwrap();
+        let expected =
+            Usage { input: 10, cache_read: 7, cache_write: 5, output: 10, reasoning: 20, ..Usage::default() };
+        assert_eq!(usage, expected);
+        let mut out = Vec::new();
+        write_usage(&mut out, &usage);
+        assert_eq!(String::from_utf8(out).unwrap(), text);
+    }
+
+    #[test]
+    fn nonsense_counts_nothing() {
+        for text in ["null", "[]", "{}", r#"{"input_tokens":null}"#, r#"{"input_tokens":-1}"#, "{"] {
+            assert_eq!(read_usage(text.as_bytes()), None, "{text}");
+        }
+        let odd = read_usage(br#"{"output_tokens":3,"output_tokens_details":{"thinking_tokens":9}}"#).unwrap();
+        assert_eq!((odd.output, odd.reasoning), (0, 3));
+    }
+}

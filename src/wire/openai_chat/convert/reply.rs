@@ -1,0 +1,203 @@
+//! Whole chat completions.
+
+use super::{
+    message::read_assistant,
+    reply_message::{page_of, write_reply_message},
+    same_message::write_same,
+};
+use crate::{
+    types::Usage,
+    wire::{
+        conversation::{
+            BadReply, Block, BlockKind, Fields, Format, Losses, Path, Raw, Reply, ReplyOptions, Rest, Stop, StopReason,
+            Text, Turn, Undo, Wrote, document, write_list, write_number, write_object, write_word,
+        },
+        json::{Kind, Value, push_quoted},
+        openai_chat::{classify, read_usage},
+    },
+};
+
+/// Reads a reply. Of several alternatives the first is the turn. `undo` comes with the encoded request.
+pub fn decode_reply<'a>(body: &'a [u8], undo: &Undo) -> Result<Reply<'a>, BadReply> {
+    let root = &Path::ROOT;
+    let value = document(body)?;
+    if value.kind != Kind::Object {
+        return Err(BadReply::Reported(Box::new(classify(200, body))));
+    }
+    let mut fields = Fields::read(value, root)?;
+    if fields.peek("error").is_some_and(|error| !error.is_empty()) {
+        return Err(BadReply::Reported(Box::new(classify(200, body))));
+    }
+    let path = &root.name("choices");
+    let list = fields.list("choices", root)?.ok_or_else(|| path.bad("is missing"))?;
+    let mut choices = list.items();
+    let path = &path.index(0);
+    let first = choices.next().ok_or_else(|| path.bad("is missing"))?;
+    let mut choice = Fields::read(first, path)?;
+    let reason = choice.text("finish_reason", path)?;
+    let message_path = &path.name("message");
+    let message = choice.take("message").ok_or_else(|| message_path.bad("is missing"))?;
+    let mut message = Fields::read(message, message_path)?;
+    message.take("role");
+    let annotations = message.some("annotations");
+    let mut turn = read_assistant(message, message_path, 0, &mut None)?;
+    for block in &mut turn.content.blocks {
+        if let BlockKind::ToolUse(call) = &mut block.kind {
+            call.name = undo.name(std::mem::take(&mut call.name));
+        }
+    }
+    if let Some(annotations) = annotations {
+        cite(&mut turn, annotations);
+    }
+    let usage = fields.some("usage").and_then(|usage| read_usage(usage.raw));
+    Ok(Reply {
+        format: Format::OpenAiChat,
+        id: fields.text("id", root)?,
+        model: fields.text("model", root)?,
+        turn,
+        stop: Stop { reason: reason.map_or(StopReason::EndTurn, |word| read_reason(&word.decode())), sequence: None },
+        usage,
+        others: choices.map(Raw::of).collect(),
+        choice_rest: choice.rest(),
+        rest: fields.rest(),
+    })
+}
+
+/// Annotations become citations of the text they stand beside, in Anthropic's form.
+fn cite(turn: &mut Turn<'_>, annotations: Value<'_>) {
+    let text = turn.content.blocks.iter_mut().rev().find_map(|block| match &mut block.kind {
+        BlockKind::Text { citations, .. } => Some(citations),
+        _ => None,
+    });
+    let pages: Vec<_> = annotations.items().filter_map(|item| page_of(item.get("url_citation")?)).collect();
+    let Some(citations) = text.filter(|_| !pages.is_empty()) else { return };
+    let mut list = Vec::new();
+    write_list(&mut list, pages, |(url, title), out| crate::wire::anthropic::write_page(out, &url, &title));
+    *citations = Some(Raw::made(list));
+}
+
+pub(super) fn read_reason(word: &str) -> StopReason {
+    match word {
+        "stop" | "eos" | "end_turn" => StopReason::EndTurn,
+        "length" => StopReason::MaxTokens,
+        "tool_calls" | "function_call" => StopReason::ToolUse,
+        "content_filter" => StopReason::Refusal,
+        _ => StopReason::Other,
+    }
+}
+
+/// The reason to show. The format knows no paused turns: one with calls is over for their sake.
+pub(super) fn final_reason(reason: StopReason, called: bool) -> StopReason {
+    let reason = if reason == StopReason::Pause { StopReason::EndTurn } else { reason };
+    reason.with_calls(called)
+}
+
+pub(super) fn reason_word(reason: StopReason) -> &'static str {
+    match reason {
+        StopReason::EndTurn | StopReason::StopSequence | StopReason::Pause | StopReason::Other => "stop",
+        StopReason::MaxTokens | StopReason::ContextWindow => "length",
+        StopReason::ToolUse => "tool_calls",
+        StopReason::Refusal => "content_filter",
+    }
+}
+
+/// Writes a reply for a client of this format.
+pub fn encode_reply(reply: &Reply<'_>, options: &ReplyOptions<'_>, losses: &mut Losses) -> Vec<u8> {
+    let mut out = Vec::with_capacity(1024);
+    if reply.format == Format::OpenAiChat {
+        write_same_reply(&mut out, reply, options);
+        return out;
+    }
+    for (name, value) in reply.rest.unknown().filter(|(_, value)| !value.is_empty()) {
+        // `stop_details` says nothing that the reason does not.
+        if !matches!(&*name.decode(), "type" | "role" | "stop_details") && !value.is_empty() {
+            losses.note(name.decode(), "the client's format has no such member");
+        }
+    }
+    if reply.stop.reason == StopReason::Pause {
+        losses.note("stop_reason", "the client's format knows no paused turns");
+    }
+    let called = reply.turn.content.blocks.iter().any(Block::is_tool_use);
+    let reason = final_reason(reply.stop.reason, called);
+    let names = &["id", "object", "created", "model", "choices", "usage"];
+    write_object(&mut out, &Rest::default(), names, |name, out| {
+        match name {
+            "id" => write_id(out, reply.id.as_ref(), options.request_id),
+            "object" => write_word(out, "chat.completion"),
+            "created" => write_number(out, options.created),
+            "model" => write_model(out, reply.model.as_ref(), options.model),
+            "choices" => {
+                out.extend_from_slice(b"[{\"index\":0,\"message\":");
+                write_reply_message(out, &reply.turn, options.thinking_blocks, losses);
+                out.extend_from_slice(b",\"logprobs\":null,\"finish_reason\":");
+                write_word(out, reason_word(reason));
+                out.extend_from_slice(b"}]");
+            }
+            _ => match &reply.usage {
+                Some(usage) => write_usage(out, usage),
+                None => return Wrote::Nothing,
+            },
+        }
+        Wrote::Value
+    });
+    out
+}
+
+fn write_same_reply(out: &mut Vec<u8>, reply: &Reply<'_>, options: &ReplyOptions<'_>) {
+    write_object(out, &reply.rest, &[], |name, out| match (name, options.model) {
+        ("choices", _) => {
+            out.push(b'[');
+            write_object(out, &reply.choice_rest, &[], |name, out| match name {
+                "message" => {
+                    write_same(out, &reply.turn);
+                    Wrote::Value
+                }
+                _ => Wrote::Same,
+            });
+            for other in &reply.others {
+                out.push(b',');
+                other.write(out);
+            }
+            out.push(b']');
+            Wrote::Value
+        }
+        ("model", Some(model)) => {
+            push_quoted(out, model);
+            Wrote::Value
+        }
+        _ => Wrote::Same,
+    });
+}
+
+pub(super) fn write_id(out: &mut Vec<u8>, id: Option<&Text<'_>>, request_id: &str) {
+    match id.filter(|id| !id.is_empty()) {
+        Some(id) => id.write(out),
+        None => push_quoted(out, &format!("chatcmpl-{request_id}")),
+    }
+}
+
+pub(super) fn write_model(out: &mut Vec<u8>, model: Option<&Text<'_>>, shown: Option<&str>) {
+    match (shown, model) {
+        (Some(model), _) => push_quoted(out, model),
+        (None, Some(model)) if !model.is_empty() => model.write(out),
+        (None, _) => write_word(out, "unknown"),
+    }
+}
+
+/// Writes a `usage` object: cached and audio input are part of the prompt, reasoning and audio of the completion.
+pub(super) fn write_usage(out: &mut Vec<u8>, usage: &Usage) {
+    let (input, output) = (usage.total_input(), usage.total_output());
+    let mut member = |head: &str, count: u64| {
+        out.extend_from_slice(head.as_bytes());
+        write_number(out, count);
+    };
+    member("{\"prompt_tokens\":", input);
+    member(",\"completion_tokens\":", output);
+    member(",\"total_tokens\":", input.saturating_add(output));
+    member(",\"prompt_tokens_details\":{\"cached_tokens\":", usage.cache_read);
+    member(",\"cache_write_tokens\":", usage.cache_write);
+    member(",\"audio_tokens\":", usage.audio_input);
+    member("},\"completion_tokens_details\":{\"reasoning_tokens\":", usage.reasoning);
+    member(",\"audio_tokens\":", usage.audio_output);
+    out.extend_from_slice(b"}}");
+}
