@@ -18,7 +18,7 @@ use switchboard::{
         Metrics, Outcome,
         metrics::{BreakerSample, BreakerState},
     },
-    types::Usage,
+    types::{Nanos, Usage},
 };
 
 /// The labels that Prometheus itself adds to each series.
@@ -79,6 +79,8 @@ fn series() -> BTreeMap<String, BTreeSet<String>> {
     target.first_token(Duration::from_secs(1));
     target.chunk_gap(Duration::from_secs(1));
     target.tokens(&Usage { input: 1, ..Usage::default() });
+    target.cost(Nanos(1));
+    target.unpriced();
     let model = metrics.model("chat", "m");
     model.ended(Outcome::Ok, Duration::from_secs(1));
     model.fell_back("default");

@@ -1,4 +1,4 @@
-//! `switchboard requests`: single calls out of the ledger.
+//! `switchboard request`: a single call out of the ledger.
 
 use std::io::Write;
 
