@@ -114,7 +114,7 @@ impl AttemptRecord {
         AttemptRow {
             number: u16::try_from(number).unwrap_or(u16::MAX),
             at: i64::try_from(self.at).unwrap_or(i64::MAX),
-            target: self.to.target.clone(),
+            target: self.place(usage_source),
             provider: self.to.provider.clone(),
             upstream_model: self.to.upstream_model.clone(),
             provider_key: u16::try_from(self.to.key).unwrap_or(u16::MAX),
@@ -132,12 +132,26 @@ impl AttemptRecord {
         }
     }
 
+    /// The target's name. That of a pattern says which model it was there, unless the provider refused before it worked:
+    /// clients invent names, and sums have a line for each.
+    fn place(&self, usage_source: UsageSource) -> Arc<str> {
+        match usage_source != UsageSource::None && self.to.target.contains('*') {
+            true => format!("{}/{}", self.to.provider, self.to.upstream_model).into(),
+            false => self.to.target.clone(),
+        }
+    }
+
     fn terms(&self) -> Terms<'_> {
         Terms {
             service_tier: self.stated.service_tier.as_deref(),
             at_ms: i64::try_from(self.at).unwrap_or(i64::MAX),
             ..Terms::default()
         }
+    }
+
+    /// Whether the provider did not refuse before it worked.
+    pub(super) fn was_worked_on(&self) -> bool {
+        self.stated.usage.is_some() || !self.consumed_nothing()
     }
 
     fn consumed_nothing(&self) -> bool {

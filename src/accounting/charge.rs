@@ -75,9 +75,10 @@ impl Till {
 }
 
 impl Charge {
-    /// Notes the configured model that serves the call from here on.
-    pub fn served_by(&mut self, name: &Arc<str>, metrics: &Arc<ModelMetrics>) {
+    /// Notes the configured model that serves the call from here on, and what a `*` in its name stands for.
+    pub fn served_by(&mut self, name: &Arc<str>, star: Option<&str>, metrics: &Arc<ModelMetrics>) {
         if let Some(record) = &mut self.record {
+            record.star = star.map(Into::into);
             record.served = Some((name.clone(), metrics.clone()));
         }
     }

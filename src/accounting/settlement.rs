@@ -31,6 +31,8 @@ pub struct Settlement {
     pub model: Box<str>,
     /// The configured model that served it; its name is the bounded label of metrics.
     pub served: Option<(Arc<str>, Arc<ModelMetrics>)>,
+    /// What the `*` in that name stood for.
+    pub star: Option<Box<str>>,
     pub who: Who,
     pub client: IpAddr,
     pub stream: bool,
@@ -99,7 +101,7 @@ impl Settlement {
             instance: instance.clone(),
             operation: self.operation.label().into(),
             requested: self.model.clone(),
-            model: self.served.as_ref().map_or_else(|| "".into(), |(name, _)| name.clone()),
+            model: self.served_model(),
             who: self.who.clone(),
             client: Some(self.client.to_string().into()),
             stream: self.stream,
@@ -113,6 +115,15 @@ impl Settlement {
             bytes_in: self.bytes_in,
             bytes_out: self.bytes_out,
             attempts: attempts.map(|(index, attempt)| attempt.row(index + 1, &self.asked)).collect(),
+        }
+    }
+
+    /// The model that served it. A pattern is filled in once a provider has worked for it: clients invent names.
+    fn served_model(&self) -> Arc<str> {
+        let Some((name, _)) = &self.served else { return "".into() };
+        match &self.star {
+            Some(star) if self.attempts.iter().any(AttemptRecord::was_worked_on) => name.replacen('*', star, 1).into(),
+            _ => name.clone(),
         }
     }
 

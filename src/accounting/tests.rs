@@ -50,6 +50,7 @@ impl Bench {
             operation: Operation::Chat,
             model: "m".into(),
             served: None,
+            star: None,
             who: Who::default(),
             client: [192, 0, 2, 1].into(),
             stream: false,

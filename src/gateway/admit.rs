@@ -23,6 +23,7 @@ pub(super) fn admit(gateway: &Gateway, call: &Call) -> Result<(Resolved, Charge)
         operation: call.operation,
         model: call.model.as_str().into(),
         served: None,
+        star: None,
         who: asking(call),
         client: call.client,
         stream: call.stream,
@@ -40,7 +41,8 @@ pub(super) fn admit(gateway: &Gateway, call: &Call) -> Result<(Resolved, Charge)
         pending: None,
     };
     let mut charge = gateway.till.open(record, call.arrived, gateway.clock.now())?;
-    charge.served_by(&route.model.name, call.snapshot.model_metrics(call.operation, &route.model.name));
+    let metrics = call.snapshot.model_metrics(call.operation, &route.model.name);
+    charge.served_by(&route.model.name, route.star.as_deref(), metrics);
     gateway.retries.deposit();
     Ok((route, charge))
 }

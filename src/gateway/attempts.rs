@@ -276,7 +276,7 @@ impl<'a> Trail<'a> {
         let snapshot = &self.call.snapshot;
         if candidate.model.name != self.route.model.name {
             let metrics = snapshot.model_metrics(self.call.operation, &candidate.model.name);
-            charge.served_by(&candidate.model.name, metrics);
+            charge.served_by(&candidate.model.name, None, metrics);
         }
         let outlet = snapshot.outlet(&candidate.target);
         charge.attempt_started(Destination {

@@ -240,3 +240,24 @@ async fn fetched_prices_are_in_force_for_the_next_call() {
 async fn until_answered(gate: &Gate, dollars: &str) {
     soon(async { while gate.chat(json!({})).await.header("x-switchboard-cost-usd") != dollars {} }).await;
 }
+
+#[tokio::test]
+async fn what_is_served_by_a_pattern_is_booked_under_its_name_and_what_is_refused_under_the_pattern() {
+    let config = "models: { \"vendor/*\": { targets: [\"a/*\"] } }\naliases: { quick: vendor/small }";
+    let gate = Gate::build().mock("a").config(config).start().await;
+    gate.mock("a").enqueue_for("invented", Behaviour::status(404));
+    for model in ["vendor/small", "quick", "vendor/invented"] {
+        gate.chat(json!({ "model": model })).await;
+    }
+    let (_, rows) = gate.finish_books().await;
+    let mut booked: Vec<_> = rows.iter().map(|row| (&*row.requested, &*row.model, &*row.attempts[0].target)).collect();
+    booked.sort_unstable();
+    assert_eq!(
+        booked,
+        [
+            ("quick", "vendor/small", "a/small"),
+            ("vendor/invented", "vendor/*", "a/*"),
+            ("vendor/small", "vendor/small", "a/small"),
+        ]
+    );
+}

@@ -1,6 +1,7 @@
 //! What the admin API says of the ledger, and what it refuses to be asked.
 
 use serde_json::{Value, json};
+use switchboard::types::Clock;
 
 use super::{ADMIN, book, call, gate, ulid};
 use crate::harness::{Answer, Gate, Rows, millis};
@@ -214,14 +215,16 @@ async fn a_call_that_was_made_is_on_the_books() {
     let gate = gate("").await;
     let answer = gate.chat(json!({ "user": "u-1" })).await;
     let id = answer.header("x-request-id").to_owned();
-    let mut receipt = ask(&gate, &format!("/admin/v1/requests/{id}")).await;
-    for _ in 0..200 {
-        if receipt.status == 200 {
-            break;
+    let written = async {
+        loop {
+            let receipt = ask(&gate, &format!("/admin/v1/requests/{id}")).await;
+            if receipt.status == 200 {
+                return receipt;
+            }
+            Clock::Real.sleep(millis(5)).await;
         }
-        gate.advance(millis(50)).await;
-        receipt = ask(&gate, &format!("/admin/v1/requests/{id}")).await;
-    }
+    };
+    let receipt = gate.patiently(written).await;
     let receipt = receipt.json();
     assert_eq!(
         (&receipt["id"], &receipt["outcome"], &receipt["key"]["name"]),
