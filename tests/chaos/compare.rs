@@ -117,9 +117,11 @@ impl Books {
     }
 }
 
-/// A gateway may be killed between writing down that it is about to send and sending; a connection may be refused.
+/// A gateway may be killed between writing down that it is about to send and sending; so may the call's deadline pass,
+/// or its client leave; a connection may be refused.
 fn may_not_have_arrived(outcome: Outcome) -> bool {
-    matches!(outcome, Outcome::Lost | Outcome::Connect | Outcome::TimeoutConnect | Outcome::ClientCancel)
+    use Outcome::{ClientCancel, Connect, Lost, TimeoutConnect, TimeoutTotal};
+    matches!(outcome, Lost | Connect | TimeoutConnect | ClientCancel | TimeoutTotal)
 }
 
 /// What must hold for each call by itself.

@@ -133,7 +133,12 @@ async fn a_full_disk_and_a_stopped_database_cost_calls_but_no_rows() {
         };
         tokio::join!(load::run(&lab, Answers::Quick, 1_000 + round, &over), outage);
         lab.collect().await;
-        assert!(lab.refused.load(Ordering::Relaxed) > refused, "there was always room, for {} calls:\n{}", lab.calls.load(Ordering::Relaxed), lab.log());
+        assert!(
+            lab.refused.load(Ordering::Relaxed) > refused,
+            "there was always room, for {} calls:\n{}",
+            lab.calls.load(Ordering::Relaxed),
+            lab.log()
+        );
     }
     let books = Books::settled(&lab).await;
     lab.stop().await;

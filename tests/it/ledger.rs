@@ -3,9 +3,12 @@
 use serde_json::json;
 use switchboard::{
     mock::{Behaviour, UsageMode},
-    store::ledger::AttemptRow,
+    store::{
+        Db,
+        ledger::{self, AttemptRow, RequestFilter},
+    },
     telemetry::Outcome,
-    types::{Nanos, UsageSource},
+    types::{Clock, Nanos, UsageSource},
 };
 
 use crate::harness::*;
@@ -197,4 +200,43 @@ async fn what_a_provider_says_it_cost_stands_beside_what_it_costs_here() {
     told.sort();
     assert_eq!(told, [Some(Nanos(25_000)), Some(Nanos(140_000))]);
     assert!(rows.iter().any(|row| row.attempts[0].service_tier.as_deref() == Some("priority")));
+}
+
+#[tokio::test]
+async fn calls_older_than_the_retention_are_given_up() {
+    let gate = Gate::build().mock("a").config("ledger: { retention: 1d }").start().await;
+    gate.chat(json!({})).await;
+    let db = Db::open(&gate.cook_the_books(), None).await.unwrap();
+    let everything = RequestFilter { limit: 10, ..RequestFilter::default() };
+    let there_are = async |wanted: usize| while ledger::requests(&db, &everything).await.unwrap().len() != wanted {};
+    gate.patiently(there_are(1)).await;
+    gate.advance(secs(20 * 3_600)).await;
+    soon(there_are(1)).await;
+    let mut rounds = 0;
+    while Clock::Real.timeout_at(Clock::Real.now() + millis(250), there_are(0)).await.is_err() {
+        gate.advance(secs(6 * 3_600)).await;
+        rounds += 1;
+        assert!(rounds < 20, "still there after {:?}", gate.elapsed());
+    }
+    db.close().await;
+    gate.finish().await;
+}
+
+#[tokio::test]
+async fn fetched_prices_are_in_force_for_the_next_call() {
+    let prices = RawUpstream::listen().await;
+    let config = format!("{PRICED}\nprices: {{ url: \"http://{}/prices.json\" }}", prices.address);
+    let gate = Gate::build().mock_with("a", "kind: openai").config(&config).start().await;
+    gate.mock("a").set_default(fixed());
+    let body = r#"{"openai": {"gpt-4o": {"input": 1000, "output": 2000}}}"#;
+    let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+    prices.accept().await.send(answer).await;
+    until_answered(&gate, "0.025").await;
+    let (_, rows) = gate.finish_books().await;
+    assert!(rows.iter().any(|row| row.cost() == Some(Nanos(11 * 1_000_000 + 7 * 2_000_000))));
+}
+
+/// Calls until an answer costs this much.
+async fn until_answered(gate: &Gate, dollars: &str) {
+    soon(async { while gate.chat(json!({})).await.header("x-switchboard-cost-usd") != dollars {} }).await;
 }
