@@ -87,6 +87,7 @@ fn series() -> BTreeMap<String, BTreeSet<String>> {
     metrics.error(Outcome::Internal);
     metrics.retry(Outcome::Connect);
     metrics.auth_failure("invalid_api_key");
+    metrics.price_fetches.with_label_values(&["ok"]).inc();
     metrics.config_reload(Ok("hash"));
     metrics.read_breakers_with(|| vec![BreakerSample { target: "p/m".into(), key: 0, state: BreakerState::Open }]);
     let text = metrics.render();
