@@ -105,6 +105,7 @@ fn provider(name: &str, keys: &[&'static str]) -> Provider {
     };
     Provider {
         kind: "openai_compatible",
+        region: None,
         name: name.into(),
         origin: Origin { scheme: uri::Scheme::HTTPS, authority: uri::Authority::from_static("provider.example") },
         prefix: "/v1".to_owned(),

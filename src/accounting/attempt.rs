@@ -33,6 +33,8 @@ pub struct Destination {
     /// The model's name at the provider.
     pub upstream_model: Arc<str>,
     pub price: Price,
+    /// The region it is served from, where the price depends on it.
+    pub region: Option<Arc<str>>,
     /// The place of the provider's key in its list.
     pub key: usize,
     pub metrics: Arc<TargetMetrics>,
@@ -144,6 +146,7 @@ impl AttemptRecord {
     fn terms(&self) -> Terms<'_> {
         Terms {
             service_tier: self.stated.service_tier.as_deref(),
+            region: self.to.region.as_deref(),
             at_ms: i64::try_from(self.at).unwrap_or(i64::MAX),
             ..Terms::default()
         }

@@ -212,7 +212,7 @@ impl Settlement {
 fn note_unpriced(attempt: &AttemptRecord, row: &AttemptRow) {
     if attempt.to.metrics.unpriced() {
         tracing::warn!(
-            target = &*row.target,
+            place = &*row.target,
             model = &*row.upstream_model,
             "the price of a model is unknown, so what its calls cost is too; set one under `prices`"
         );

@@ -78,6 +78,7 @@ impl Bench {
             provider: provider.into(),
             upstream_model: "up".into(),
             price,
+            region: None,
             key: 1,
         }
     }

@@ -116,6 +116,7 @@ impl Keys {
     pub async fn rotate_admin_key(&self) -> Result<Secret, ManageError> {
         let secret = random_admin_key()?;
         secrets::put(self.db(), NAME, &KeyHash::of(secret.expose()), self.now().as_millisecond()).await?;
+        self.note("admin_key.rotate", NAME, &serde_json::Value::Null).await?;
         self.load_admin_key().await?;
         Ok(secret)
     }

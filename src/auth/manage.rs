@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use rand::{TryRng, rngs::SysRng};
+use serde_json::json;
 use ulid::Ulid;
 
 use super::{
@@ -10,7 +11,7 @@ use super::{
     labels::{DEFAULT_PROJECT, check_project, check_tags},
 };
 use crate::{
-    store::{KeyEdit, KeyHash, KeyRow, NewKey, StoreError, keys, projects},
+    store::{AuditRow, KeyEdit, KeyHash, KeyRow, NewKey, StoreError, audit, keys, projects},
     types::Secret,
 };
 
@@ -70,6 +71,8 @@ impl Keys {
             created,
         };
         let row = keys::create(self.db(), row).await?;
+        let detail = json!({ "name": row.name, "models": row.models, "project": row.project });
+        self.note("key.create", &row.id, &detail).await?;
         Ok((row, secret))
     }
 
@@ -107,6 +110,8 @@ impl Keys {
             return Err(ManageError::Revoked(found.id));
         }
         let row = keys::update(self.db(), &found.id, edit).await?.ok_or(ManageError::NotFound(found.id))?;
+        let detail = json!({ "name": row.name, "models": row.models, "enabled": row.enabled, "project": row.project });
+        self.note("key.update", &row.id, &detail).await?;
         self.refresh_after_write().await;
         Ok(row)
     }
@@ -119,8 +124,14 @@ impl Keys {
     pub async fn revoke(&self, text: &str) -> Result<KeyRow, ManageError> {
         let found = self.find(text).await?;
         let row = keys::revoke(self.db(), &found.id, self.now()).await?.ok_or(ManageError::NotFound(found.id))?;
+        self.note("key.revoke", &row.id, &json!({})).await?;
         self.refresh_after_write().await;
         Ok(row)
+    }
+
+    /// Adds a change to the audit log.
+    pub(super) async fn note(&self, action: &str, id: &str, detail: &serde_json::Value) -> Result<(), StoreError> {
+        audit::append(self.db(), &AuditRow::of_command(self.clock(), action, id, detail)).await
     }
 
     /// The change is made; if it cannot be read back now, the watch takes it over as it does those of other processes.

@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use super::{settings::KeySettings, *};
 use crate::{
-    store::KeyEdit,
+    store::{AuditFilter, KeyEdit, audit},
     types::{Secret, Tasks},
 };
 
@@ -363,4 +363,24 @@ async fn keys_are_long_plain_and_all_different() {
     }
     let error = keys.revoke("many").await.unwrap_err();
     assert!(matches!(&error, ManageError::Ambiguous { ids, .. } if ids.len() == 10), "{error}");
+}
+
+#[tokio::test]
+async fn every_change_of_keys_is_in_the_audit_log_and_no_secret() {
+    let Setup { keys, clock, dir: _dir } = setup().await;
+    let (row, secret) = keys.create(Draft::new("app", &all(), None)).await.unwrap();
+    for step in ["update", "revoke"] {
+        clock.advance(std::time::Duration::from_millis(5));
+        match step {
+            "update" => keys.update(&row.id, KeyEdit { enabled: Some(false), ..KeyEdit::default() }).await.unwrap(),
+            _ => keys.revoke(&row.id).await.unwrap(),
+        };
+    }
+    clock.advance(std::time::Duration::from_millis(5));
+    keys.rotate_admin_key().await.unwrap();
+    let log = audit::list(keys.db(), &AuditFilter::default(), None, 10).await.unwrap();
+    let told: Vec<_> = log.iter().map(|entry| (&*entry.action, &*entry.object_id)).collect();
+    let id = &*row.id;
+    assert_eq!(told, [("admin_key.rotate", "admin"), ("key.revoke", id), ("key.update", id), ("key.create", id)]);
+    assert!(log.iter().all(|entry| !entry.detail.contains(secret.expose())));
 }

@@ -72,7 +72,7 @@ enum Command {
 pub struct ConfigFile {
     /// The configuration file. Unset: $SWITCHBOARD_CONFIG, ./switchboard.yaml, /etc/switchboard/switchboard.yaml, or
     /// none at all.
-    #[arg(long, short, value_name = "FILE")]
+    #[arg(long, short, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
 }
 

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     auth::labels::{check_project, check_tags},
-    store::{Db, ProjectRow, projects},
+    store::{AuditRow, Db, ProjectRow, audit, projects},
     types::Clock,
 };
 
@@ -78,6 +78,8 @@ async fn execute(command: ProjectsCommand, db: &Db, clock: &Clock, out: &mut imp
             if !projects::create(db, &project).await? {
                 bail!("there is a project `{}` already", project.id);
             }
+            let detail = json!({ "name": project.name, "tags": project.tags });
+            audit::append(db, &AuditRow::of_command(clock, "project.create", &project.id, &detail)).await?;
             writeln!(out, "Made the project {}. A key of it: `switchboard keys create --project {0} …`", project.id)?;
         }
         ProjectsCommand::List { json } => {
@@ -88,16 +90,18 @@ async fn execute(command: ProjectsCommand, db: &Db, clock: &Clock, out: &mut imp
                 write_table(&rows, out)?;
             }
         }
-        ProjectsCommand::Archive { id } => archive(db, &id, Some(now), out).await?,
-        ProjectsCommand::Unarchive { id } => archive(db, &id, None, out).await?,
+        ProjectsCommand::Archive { id } => archive(db, &id, Some(now), clock, out).await?,
+        ProjectsCommand::Unarchive { id } => archive(db, &id, None, clock, out).await?,
     }
     Ok(())
 }
 
-async fn archive(db: &Db, id: &str, at: Option<Timestamp>, out: &mut impl Write) -> Result<()> {
+async fn archive(db: &Db, id: &str, at: Option<Timestamp>, clock: &Clock, out: &mut impl Write) -> Result<()> {
     let Some(project) = projects::archive(db, id, at).await? else {
         bail!("there is no project `{}`", id.escape_debug());
     };
+    let action = if at.is_some() { "project.archive" } else { "project.unarchive" };
+    audit::append(db, &AuditRow::of_command(clock, action, &project.id, &json!({}))).await?;
     let state = if at.is_some() { "archived: no new key may belong to it" } else { "in use again" };
     writeln!(out, "The project {} is {state}.", project.id)?;
     Ok(())

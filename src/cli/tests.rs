@@ -131,7 +131,7 @@ async fn usage_is_a_table_for_people() {
     ci     gpt-5.5           2       1    13000    2000     500         0  0.029750001
     web    gpt-5.5           1       0  1000000       0       0         0         2.00
     web    gpt-5.5-mini      1       0      400       0     100         0       0.0003
-    web    new-model         1       0       50       0      50         1         0.00
+    web    new-model         1       0       50       0      50         1      unknown
     TOTAL                    5       1  1013450    2000     650         1  2.030050001
 
     Attempts without a known price: 1. What they cost is not in these sums; see `switchboard prices check`.

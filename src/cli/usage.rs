@@ -183,6 +183,9 @@ fn table(report: &UsageReport, measures: fn(&UsageItem) -> Vec<(&'static str, St
 /// What a person wants to see on one screen.
 fn shown_measures(item: &UsageItem) -> Vec<(&'static str, String)> {
     let usage = &item.usage;
+    // Nothing with a price is not nothing to pay.
+    let is_unknown = item.unpriced_attempts > 0 && item.cost.nanos == 0;
+    let cost = if is_unknown { "unknown".to_owned() } else { item.cost.usd.clone() };
     vec![
         ("calls", item.calls.to_string()),
         ("errors", item.errors.to_string()),
@@ -190,7 +193,7 @@ fn shown_measures(item: &UsageItem) -> Vec<(&'static str, String)> {
         ("cached", usage.cache_read.to_string()),
         ("output", usage.total_output().to_string()),
         ("unpriced", item.unpriced_attempts.to_string()),
-        ("cost_usd", item.cost.usd.clone()),
+        ("cost_usd", cost),
     ]
 }
 

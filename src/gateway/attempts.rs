@@ -284,6 +284,7 @@ impl<'a> Trail<'a> {
             provider: candidate.target.provider.name.clone(),
             upstream_model: candidate.upstream_model.clone(),
             price: outlet.prices.of(&candidate.upstream_model),
+            region: candidate.target.provider.region.clone(),
             key: permit.key().index,
             metrics: outlet.metrics.clone(),
         });

@@ -38,6 +38,7 @@ impl Provider {
         Ok(Self {
             name: name.into(),
             kind: vendor.map_or(MOCK, |vendor| vendor.name),
+            region: settings.region.as_deref().map(Into::into),
             origin,
             prefix,
             keys: keys(vendor, settings)?,

@@ -21,6 +21,8 @@ pub struct Provider {
     pub name: Arc<str>,
     /// The name of its vendor's row, which prices are found by.
     pub kind: &'static str,
+    /// The region that it serves from, where prices depend on it.
+    pub region: Option<Arc<str>>,
     /// Scheme and authority of its API.
     pub origin: Origin,
     /// The path its API begins with, for example `/v1`; no slash at the end.

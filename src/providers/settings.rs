@@ -20,6 +20,8 @@ pub struct ProviderSettings {
     pub api_key: Option<Secret>,
     /// Several keys: calls are balanced over them, and a dead or limited one is rested on its own.
     pub api_keys: Vec<Secret>,
+    /// The region that it serves from, where prices depend on it: `eu`, `us`.
+    pub region: Option<String>,
     /// Headers sent with every call, for example an organisation id.
     pub headers: BTreeMap<String, Secret>,
     /// Request headers of clients that are passed on to this provider, beside the usual ones.

@@ -35,6 +35,7 @@ pub(super) fn provider(name: &str, keys: &[&str]) -> Arc<Provider> {
     });
     Arc::new(Provider {
         kind: "openai_compatible",
+        region: None,
         name: name.into(),
         origin: Origin {
             scheme: uri::Scheme::HTTPS,

@@ -1,8 +1,10 @@
 //! The audit log: what administrators did. Rows are only ever added.
 
 use sqlx::FromRow;
+use ulid::Ulid;
 
 use super::{Db, StoreError, run::on};
+use crate::types::Clock;
 
 /// One thing that somebody did.
 #[derive(Clone, Debug, PartialEq)]
@@ -20,6 +22,23 @@ pub struct AuditRow {
     pub object_id: String,
     /// More of it as JSON, never a secret.
     pub detail: String,
+}
+
+impl AuditRow {
+    /// A change that was made with a command of this program, or by itself at a start. `action` is the kind of the object
+    /// and the verb: `key.create`.
+    pub fn of_command(clock: &Clock, action: &str, object_id: &str, detail: &serde_json::Value) -> Self {
+        let now = clock.unix_millis();
+        Self {
+            id: Ulid::from_parts(now, fastrand::u128(..)).to_string(),
+            at: i64::try_from(now).unwrap_or(i64::MAX),
+            actor: "switchboard".to_owned(),
+            action: action.to_owned(),
+            object_kind: action.split('.').next().unwrap_or_default().to_owned(),
+            object_id: object_id.to_owned(),
+            detail: detail.to_string(),
+        }
+    }
 }
 
 /// What to look for; `None` takes all.

@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 
 use sqlx::{PgPool, SqlitePool, migrate::MigrateError};
 
-pub use audit::AuditRow;
+pub use audit::{AuditFilter, AuditRow};
 pub use keys::{KeyEdit, KeyHash, KeyRow, NewKey};
 pub use projects::ProjectRow;
 pub use schema::Step;

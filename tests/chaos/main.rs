@@ -35,7 +35,7 @@ use load::Answers;
 use postgres::PrivatePostgres;
 
 /// How often the gateway is broken, where nothing else is asked for.
-const ROUNDS: u64 = 40;
+const ROUNDS: u64 = 200;
 
 fn rounds() -> u64 {
     std::env::var("SWITCHBOARD_CHAOS_ROUNDS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(ROUNDS)

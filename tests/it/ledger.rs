@@ -261,3 +261,14 @@ async fn what_is_served_by_a_pattern_is_booked_under_its_name_and_what_is_refuse
         ]
     );
 }
+
+#[tokio::test]
+async fn what_a_region_costs_more_is_on_the_bill() {
+    let priced = "models: { m: { targets: [a/up] } }\n\
+                  prices: { models: { a/up: { input: 2, output: 10, regions: { eu: { times: 1.1 } } } } }";
+    let gate = Gate::build().mock_with("a", "kind: openai, region: eu").config(priced).start().await;
+    gate.mock("a").set_default(fixed());
+    gate.chat(json!({})).await;
+    let (_, rows) = gate.finish_books().await;
+    assert_eq!(rows[0].cost(), Some(Nanos((11 * 2_000 + 7 * 10_000) * 11 / 10)));
+}

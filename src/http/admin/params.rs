@@ -78,7 +78,9 @@ pub(super) fn read<'p, P: DeserializeOwned>(
     }
     serde_path_to_error::deserialize(Value::Object(given)).map_err(|error| {
         let name = error.path().to_string();
-        Error::bad_field("invalid_parameter", name.clone(), format!("`{name}`: {}.", error.inner()))
+        let problem = error.inner().to_string();
+        let end = if problem.ends_with('?') { "" } else { "." };
+        Error::bad_field("invalid_parameter", name.clone(), format!("`{name}`: {problem}{end}"))
     })
 }
 
