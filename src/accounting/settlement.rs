@@ -1,6 +1,11 @@
 //! The facts about a call that has ended, and the task that spends them: on the ledger, on metrics and on the call log.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    fmt::Write,
+    net::IpAddr,
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 
 use tokio::sync::mpsc;
 
@@ -99,11 +104,11 @@ impl Settlement {
             id: self.id.text(&mut [0; _]).into(),
             at: i64::try_from(self.at).unwrap_or(i64::MAX),
             instance: instance.clone(),
-            operation: self.operation.label().into(),
+            operation: label(self.operation),
             requested: self.model.clone(),
             model: self.served_model(),
             who: self.who.clone(),
-            client: Some(self.client.to_string().into()),
+            client: Some(text_of(self.client)),
             stream: self.stream,
             status: self.status,
             outcome: self.outcome,
@@ -206,6 +211,22 @@ impl Settlement {
             client: Some(self.client),
         });
     }
+}
+
+/// The operation's label, shared: rows copy no text of what all of them say.
+fn label(operation: Operation) -> Arc<str> {
+    static LABELS: LazyLock<[Arc<str>; Operation::ALL.len()]> =
+        LazyLock::new(|| Operation::ALL.map(|operation| operation.label().into()));
+    LABELS[operation as usize].clone()
+}
+
+/// The address as a text. Asked for twice a call, so it is put together without a string that grows.
+fn text_of(client: IpAddr) -> Box<str> {
+    /// The longest IPv6 address, with an embedded IPv4 one.
+    const LONGEST: usize = 45;
+    let mut text = String::with_capacity(LONGEST);
+    let _ = write!(text, "{client}");
+    text.as_str().into()
 }
 
 /// Counts an attempt whose price is unknown; a target's first is logged.

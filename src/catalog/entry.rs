@@ -274,6 +274,7 @@ fn list(
         batch: batch.map(CardEntry::card),
         regions: cards(regions),
         hours: hours.collect(),
+        ..PriceList::default()
     }
 }
 

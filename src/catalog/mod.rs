@@ -15,7 +15,10 @@ pub mod rates;
 pub mod settings;
 mod show;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, LazyLock},
+};
 
 pub use bill::{Bill, Line};
 pub use book::{Book, PriceFile};
@@ -136,6 +139,10 @@ impl Catalog {
     }
 }
 
+/// The names of what has no price. Every call names one.
+static FREE: LazyLock<Arc<str>> = LazyLock::new(|| Arc::from("free"));
+static UNKNOWN: LazyLock<Arc<str>> = LazyLock::new(|| Arc::from("unknown"));
+
 impl Price {
     /// What `usage` costs under `terms`; a usage of zero costs nothing.
     ///
@@ -161,8 +168,8 @@ impl Price {
     pub fn name(&self, at_ms: i64) -> Arc<str> {
         match self {
             Self::Known(price) => price.name(at_ms),
-            Self::Free => Arc::from("free"),
-            Self::Unknown => Arc::from("unknown"),
+            Self::Free => FREE.clone(),
+            Self::Unknown => UNKNOWN.clone(),
         }
     }
 

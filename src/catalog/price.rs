@@ -1,6 +1,11 @@
 //! The price of a model: lists by date, and in each the rates, their steps by length, and what changes them.
 
-use std::{collections::BTreeMap, fmt, str::FromStr, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    str::FromStr,
+    sync::{Arc, OnceLock},
+};
 
 use jiff::{Timestamp, civil::Date, tz::TimeZone};
 
@@ -57,7 +62,13 @@ pub struct PriceList {
     pub regions: BTreeMap<Box<str>, Card>,
     /// By the time of the call.
     pub hours: Vec<(Vec<Window>, Card)>,
+    /// What [`ModelPrice::name`] says of it.
+    pub(super) name: KeptName,
 }
+
+/// A name that is kept once it was made. It follows from everything else, so all are alike.
+#[derive(Clone, Debug, Default)]
+pub(super) struct KeptName(OnceLock<Arc<str>>);
 
 /// Rates, and a factor on those of other cards.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -105,6 +116,12 @@ pub struct Terms<'a> {
     pub at_ms: i64,
 }
 
+impl PartialEq for KeptName {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
 impl ModelPrice {
     /// The list that holds at a time; `None` before the first.
     pub fn list(&self, at_ms: i64) -> Option<&PriceList> {
@@ -116,8 +133,13 @@ impl ModelPrice {
     }
 
     /// `openai/gpt-5.5@2026-04-01`; without the date where the list has none. A price that is not the catalogue's says
-    /// whose it is: `config:azure-eu/gpt-5.5`.
+    /// whose it is: `config:azure-eu/gpt-5.5`. Every call asks: a name is made when it is first asked for, and kept.
     pub fn name(&self, at_ms: i64) -> Arc<str> {
+        let Some(list) = self.list(at_ms) else { return self.name_from(None) };
+        list.name.0.get_or_init(|| self.name_from(list.from)).clone()
+    }
+
+    fn name_from(&self, from: Option<Date>) -> Arc<str> {
         let Self { vendor, model, .. } = self;
         let origin = match self.origin {
             Origin::Catalogue => "",
@@ -126,7 +148,7 @@ impl ModelPrice {
             Origin::Configuration => "config:",
             Origin::Ceiling => return Arc::from("ceiling"),
         };
-        match self.list(at_ms).and_then(|list| list.from) {
+        match from {
             Some(from) => format!("{origin}{vendor}/{model}@{from}").into(),
             None => format!("{origin}{vendor}/{model}").into(),
         }

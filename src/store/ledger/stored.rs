@@ -252,7 +252,13 @@ pub(super) fn usage_source(id: &str, word: &str) -> UsageSource {
 
 /// These values are texts and numbers, which always have a JSON form.
 fn to_json(value: &impl Serialize) -> String {
-    serde_json::to_string(value).unwrap_or_default()
+    /// Longer than most details, so that the text is put together where it stays.
+    const USUAL: usize = 384;
+    let mut json = Vec::with_capacity(USUAL);
+    match serde_json::to_writer(&mut json, value) {
+        Ok(()) => String::from_utf8(json).unwrap_or_default(),
+        Err(_) => String::new(),
+    }
 }
 
 /// Details that cannot be read, because somebody edited them by hand, do not hide the row and its money.

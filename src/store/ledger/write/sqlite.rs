@@ -11,18 +11,37 @@ use sqlx::{
 
 use super::{
     super::{
-        AttemptRow, CallRow,
+        AttemptRow, CallRow, Who,
         rollup::{self, Group, Rollup},
         stored::{ATTEMPT_COLUMNS, REQUEST_COLUMNS, attempt_detail, call_detail, is_last, tags_text},
         sums::Sums,
     },
     only_new,
 };
-use crate::types::{Outcome, UsageSource};
+use crate::types::{Outcome, Usage, UsageSource};
 
 /// How many rows a statement has: as many of the longest as there are rows for, then of the shorter ones. The texts are
 /// few, so that each connection keeps them prepared. SQLite takes 32,766 parameters.
 const ROWS: [usize; 4] = [128, 16, 4, 1];
+
+/// The columns of a call that says nothing of whom it is made for. Where all of them are null, the statement says so:
+/// parameters are most of what a row costs.
+const ATTRIBUTION: [&str; 5] = ["end_user", "tags", "workflow", "session", "step"];
+
+/// The buckets that are 0 in nearly every attempt. Where all of them are, the statement says so as well.
+const RARE: [&str; 11] = [
+    "cache_write",
+    "cache_write_1h",
+    "audio_input",
+    "image_input",
+    "audio_output",
+    "image_output",
+    "searches",
+    "tool_calls",
+    "images",
+    "millis",
+    "characters",
+];
 
 /// One insert, for each number of rows.
 struct Statements([String; ROWS.len()]);
@@ -32,9 +51,16 @@ type Attempt<'a> = (&'a CallRow, &'a AttemptRow);
 
 static REQUESTS: LazyLock<Statements> =
     LazyLock::new(|| Statements::new("requests", &REQUEST_COLUMNS, "on conflict do nothing"));
+/// For calls without [`ATTRIBUTION`].
+static PLAIN_REQUESTS: LazyLock<Statements> = LazyLock::new(|| {
+    Statements::with_constants("requests", &REQUEST_COLUMNS, ("null", &ATTRIBUTION), "on conflict do nothing")
+});
 static NEW_REQUESTS: LazyLock<Statements> =
     LazyLock::new(|| Statements::new("requests", &REQUEST_COLUMNS, "on conflict do nothing returning at, id"));
 static ATTEMPTS: LazyLock<Statements> = LazyLock::new(|| Statements::new("attempts", &ATTEMPT_COLUMNS, ""));
+/// For attempts without any of the [`RARE`] buckets.
+static USUAL_ATTEMPTS: LazyLock<Statements> =
+    LazyLock::new(|| Statements::with_constants("attempts", &ATTEMPT_COLUMNS, ("0", &RARE), ""));
 static ROLLUPS: LazyLock<[Statements; 3]> = LazyLock::new(|| Rollup::EVERY.map(Statements::of_rollup));
 
 /// The words for outcomes, shared: binding one copies no text.
@@ -62,11 +88,16 @@ pub(super) async fn insert(connection: &mut SqliteConnection, batch: &[&CallRow]
 }
 
 async fn insert_requests(transaction: &mut Transaction<'_, Sqlite>, batch: &[&CallRow]) -> Result<usize, sqlx::Error> {
+    let (plain, others): (Vec<&CallRow>, Vec<&CallRow>) = batch.iter().partition(|call| is_plain(&call.who));
     let mut inserted = 0;
-    for (sql, rows) in REQUESTS.over(batch) {
-        let arguments = arguments(rows, REQUEST_COLUMNS.len(), |row, call| bind_request(row, call))?;
-        let done = sqlx::query_with(AssertSqlSafe(sql), arguments).execute(&mut **transaction).await?;
-        inserted += usize::try_from(done.rows_affected()).unwrap_or(usize::MAX);
+    for (sql, rows) in PLAIN_REQUESTS.over(&plain) {
+        let columns = REQUEST_COLUMNS.len() - ATTRIBUTION.len();
+        inserted +=
+            execute(transaction, sql, arguments(rows, columns, |row, call| bind_plain_request(row, call))?).await?;
+    }
+    for (sql, rows) in REQUESTS.over(&others) {
+        let columns = REQUEST_COLUMNS.len();
+        inserted += execute(transaction, sql, arguments(rows, columns, |row, call| bind_request(row, call))?).await?;
     }
     Ok(inserted)
 }
@@ -85,19 +116,38 @@ async fn insert_new_requests<'a>(
 
 /// Inserts the attempts of calls that are new, and adds them to the roll-ups.
 async fn insert_rest(transaction: &mut Transaction<'_, Sqlite>, new: &[&CallRow]) -> Result<(), sqlx::Error> {
-    let attempts: Vec<Attempt<'_>> =
-        new.iter().flat_map(|call| call.attempts.iter().map(|attempt| (*call, attempt))).collect();
-    for (sql, rows) in ATTEMPTS.over(&attempts) {
-        let arguments = arguments(rows, ATTEMPT_COLUMNS.len(), bind_attempt)?;
-        sqlx::query_with(AssertSqlSafe(sql), arguments).execute(&mut **transaction).await?;
+    let attempts = new.iter().flat_map(|call| call.attempts.iter().map(|attempt| (*call, attempt)));
+    let (usual, others): (Vec<Attempt<'_>>, Vec<Attempt<'_>>) = attempts.partition(|(_, row)| is_usual(&row.usage));
+    for (sql, rows) in USUAL_ATTEMPTS.over(&usual) {
+        let arguments = arguments(rows, ATTEMPT_COLUMNS.len() - RARE.len(), |row, attempt| {
+            let Usage { input, cache_read, output, reasoning, .. } = attempt.1.usage;
+            bind_attempt(row, attempt, &[input, cache_read, output, reasoning]);
+        })?;
+        execute(transaction, sql, arguments).await?;
+    }
+    for (sql, rows) in ATTEMPTS.over(&others) {
+        let arguments = arguments(rows, ATTEMPT_COLUMNS.len(), |row, attempt| {
+            bind_attempt(row, attempt, &attempt.1.usage.buckets().map(|(_, count)| count));
+        })?;
+        execute(transaction, sql, arguments).await?;
     }
     for ((_, groups), statements) in rollup::of_calls(new).iter().zip(ROLLUPS.iter()) {
         for (sql, rows) in statements.over(groups) {
             let arguments = arguments(rows, rollup::columns().len(), bind_group)?;
-            sqlx::query_with(AssertSqlSafe(sql), arguments).execute(&mut **transaction).await?;
+            execute(transaction, sql, arguments).await?;
         }
     }
     Ok(())
+}
+
+/// Says how many rows were inserted or changed.
+async fn execute(
+    transaction: &mut Transaction<'_, Sqlite>,
+    sql: &'static str,
+    arguments: SqliteArguments,
+) -> Result<usize, sqlx::Error> {
+    let done = sqlx::query_with(AssertSqlSafe(sql), arguments).execute(&mut **transaction).await?;
+    Ok(usize::try_from(done.rows_affected()).unwrap_or(usize::MAX))
 }
 
 /// The parameters of a statement for these rows.
@@ -111,14 +161,16 @@ fn arguments<T>(rows: &[T], columns: usize, bind: impl Fn(&mut Binder, &T)) -> R
     }
 }
 
+/// Whether it has nothing of [`ATTRIBUTION`].
+fn is_plain(who: &Who) -> bool {
+    let Who { end_user, tags, workflow, session, step, .. } = who;
+    tags.is_empty() && [end_user, workflow, session, step].iter().all(|text| text.is_none())
+}
+
 /// In the order of [`REQUEST_COLUMNS`].
 fn bind_request(row: &mut Binder, call: &CallRow) {
     let who = &call.who;
-    row.number(call.at);
-    row.text(&call.id);
-    for text in [&who.project, &who.key_id, &call.model, &call.operation, &OUTCOMES[call.outcome.index()]] {
-        row.shared(text);
-    }
+    bind_route(row, call);
     row.add(who.end_user.clone());
     row.add(tags_text(call));
     row.add(who.workflow.clone());
@@ -127,8 +179,30 @@ fn bind_request(row: &mut Binder, call: &CallRow) {
     row.add(call_detail(call));
 }
 
-/// In the order of [`ATTEMPT_COLUMNS`].
-fn bind_attempt(row: &mut Binder, (call, attempt): &Attempt<'_>) {
+/// In the order of [`REQUEST_COLUMNS`], without [`ATTRIBUTION`].
+fn bind_plain_request(row: &mut Binder, call: &CallRow) {
+    bind_route(row, call);
+    row.add(call_detail(call));
+}
+
+/// What of the columns comes before [`ATTRIBUTION`].
+fn bind_route(row: &mut Binder, call: &CallRow) {
+    let who = &call.who;
+    row.number(call.at);
+    row.text(&call.id);
+    for text in [&who.project, &who.key_id, &call.model, &call.operation, &OUTCOMES[call.outcome.index()]] {
+        row.shared(text);
+    }
+}
+
+/// Whether none of the [`RARE`] buckets holds anything.
+fn is_usual(usage: &Usage) -> bool {
+    let Usage { input, cache_read, output, reasoning, .. } = *usage;
+    *usage == Usage { input, cache_read, output, reasoning, ..Usage::default() }
+}
+
+/// In the order of [`ATTEMPT_COLUMNS`], with those buckets of the usage that the statement has parameters for.
+fn bind_attempt(row: &mut Binder, (call, attempt): &Attempt<'_>, buckets: &[u64]) {
     row.number(call.at);
     row.text(&call.id);
     row.number(attempt.number.into());
@@ -142,7 +216,7 @@ fn bind_attempt(row: &mut Binder, (call, attempt): &Attempt<'_>) {
     row.shared(&SOURCES[attempt.usage_source as usize]);
     row.add(attempt.cost.map(|cost| cost.0));
     row.add(attempt.reported_cost.map(|cost| cost.0));
-    for (_, count) in attempt.usage.buckets() {
+    for count in buckets {
         row.number(count.cast_signed());
     }
     row.add(attempt_detail(attempt));
@@ -188,7 +262,13 @@ impl Binder {
 
 impl Statements {
     fn new(table: &str, columns: &[&str], tail: &str) -> Self {
-        let row = format!("({})", vec!["?"; columns.len()].join(", "));
+        Self::with_constants(table, columns, ("", &[]), tail)
+    }
+
+    /// Inserts one value into all of the named columns, which have no parameters then.
+    fn with_constants(table: &str, columns: &[&str], (value, constant): (&str, &[&str]), tail: &str) -> Self {
+        let values = columns.iter().map(|column| if constant.contains(column) { value } else { "?" });
+        let row = format!("({})", values.collect::<Vec<_>>().join(", "));
         let columns = columns.join(", ");
         Self(ROWS.map(|rows| {
             format!("insert into {table} ({columns}) values {} {tail}", vec![row.as_str(); rows].join(", "))
