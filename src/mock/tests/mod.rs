@@ -4,6 +4,8 @@ mod answers;
 mod control;
 mod faults;
 mod http2;
+mod messages;
+mod messages_faults;
 
 use std::{io, net::SocketAddr, time::Duration};
 

@@ -1,0 +1,54 @@
+//! The headers of Anthropic's API: what it requires of requests, and what it sends with every answer.
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use super::failure::request_id;
+use crate::mock::failure::Failure;
+
+/// The versions of the API that there are.
+const VERSIONS: [&str; 2] = ["2023-06-01", "2023-01-01"];
+/// Limits: the name, how much is allowed, how much of it is left, and the seconds until nothing of it is used.
+const LIMITS: [(&str, &str, &str, u64); 4] = [
+    ("requests", "4000", "3999", 1),
+    ("tokens", "4800000", "4799000", 2),
+    ("input-tokens", "4000000", "3999000", 2),
+    ("output-tokens", "800000", "800000", 1),
+];
+
+/// Refuses a request that does not name a version of the API.
+///
+/// # Errors
+/// What the API says to such a request.
+pub(in crate::mock) fn check_version(headers: &HeaderMap) -> Result<(), Failure> {
+    let Some(version) = headers.get("anthropic-version") else {
+        return Err(Failure::bad_request("anthropic-version: header is required", None));
+    };
+    let version = String::from_utf8_lossy(version.as_bytes());
+    if VERSIONS.contains(&&*version) && headers.get_all("anthropic-version").iter().count() == 1 {
+        return Ok(());
+    }
+    Err(Failure::bad_request(format!("anthropic-version: \"{version}\" is not a valid version"), None))
+}
+
+/// The headers the provider sends with every answer; `number` is the request's, `now` the time in Unix seconds.
+pub(in crate::mock) fn headers(number: u64, now: u64) -> HeaderMap {
+    let mut headers = HeaderMap::with_capacity(24);
+    let mut add = |name: &str, value: &str| {
+        if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
+            headers.insert(name, value);
+        }
+    };
+    for (name, limit, remaining, seconds) in LIMITS {
+        add(&format!("anthropic-ratelimit-{name}-limit"), limit);
+        add(&format!("anthropic-ratelimit-{name}-remaining"), remaining);
+        add(&format!("anthropic-ratelimit-{name}-reset"), &rfc3339(now.saturating_add(seconds)));
+    }
+    add("anthropic-organization-id", "00000000-0000-4000-8000-000000000000");
+    add("request-id", &request_id(number));
+    headers
+}
+
+fn rfc3339(unix_seconds: u64) -> String {
+    let moment = i64::try_from(unix_seconds).ok().and_then(|seconds| jiff::Timestamp::from_second(seconds).ok());
+    moment.unwrap_or(jiff::Timestamp::MAX).to_string()
+}
