@@ -30,6 +30,12 @@ pub(super) struct Ask<'a> {
     #[serde(borrow)]
     pub(super) max_tokens: Option<&'a RawValue>,
     #[serde(borrow)]
+    pub(super) temperature: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub(super) top_p: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub(super) top_k: Option<&'a RawValue>,
+    #[serde(borrow)]
     pub(super) stop_sequences: Option<&'a RawValue>,
     #[serde(borrow)]
     pub(super) output_config: Option<&'a RawValue>,

@@ -93,7 +93,7 @@ fn prepare<'a>(
 ) -> Result<(Endpoint, Ask<'a>, Arc<Behaviour>), Failure> {
     let default = mock.0.scripts.default_script();
     let ask = if body.is_empty() { Ok(Ask::default()) } else { Ask::read(body) };
-    let api_key = api_key(&head.headers);
+    let api_key = api_key(&head.headers, format);
     if default.record != Some(false) {
         let model = ask.as_ref().ok().and_then(|ask| ask.model.clone());
         exchange.record(head, body.clone(), model, api_key, connection.number);
@@ -102,7 +102,7 @@ fn prepare<'a>(
         return Err(failure);
     }
     if format == Format::Anthropic {
-        anthropic::check_version(&head.headers)?;
+        anthropic::check_version(&head.headers, ask.as_ref().ok())?;
     }
     let endpoint = endpoint(head)?;
     let ask = ask?;
@@ -137,10 +137,12 @@ async fn read(mut body: Incoming) -> Result<Option<Bytes>, Broken> {
     Ok(Some([first, rest.freeze()].concat().into()))
 }
 
-fn api_key(headers: &HeaderMap) -> Option<&str> {
+fn api_key(headers: &HeaderMap, format: Format) -> Option<&str> {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     let bearer = text("authorization").map(|value| value.strip_prefix("Bearer ").unwrap_or(value));
-    bearer.or_else(|| text("api-key")).or_else(|| text("x-api-key"))
+    // Anthropic takes its own header when there are both.
+    let first = text("x-api-key").filter(|_| format == Format::Anthropic);
+    first.or(bearer).or_else(|| text("api-key")).or_else(|| text("x-api-key"))
 }
 
 fn wrong_key(default: &Behaviour, key: Option<&str>, format: Format) -> Option<Failure> {

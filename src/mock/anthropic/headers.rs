@@ -1,12 +1,9 @@
-//! The headers of Anthropic's API: what it requires of requests, and what it sends with every answer.
+//! The headers that Anthropic's API sends with every answer.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::failure::request_id;
-use crate::mock::failure::Failure;
 
-/// The versions of the API that there are.
-const VERSIONS: [&str; 2] = ["2023-06-01", "2023-01-01"];
 /// Limits: the name, how much is allowed, how much of it is left, and the seconds until nothing of it is used.
 const LIMITS: [(&str, &str, &str, u64); 4] = [
     ("requests", "4000", "3999", 1),
@@ -14,21 +11,6 @@ const LIMITS: [(&str, &str, &str, u64); 4] = [
     ("input-tokens", "4000000", "3999000", 2),
     ("output-tokens", "800000", "800000", 1),
 ];
-
-/// Refuses a request that does not name a version of the API.
-///
-/// # Errors
-/// What the API says to such a request.
-pub(in crate::mock) fn check_version(headers: &HeaderMap) -> Result<(), Failure> {
-    let Some(version) = headers.get("anthropic-version") else {
-        return Err(Failure::bad_request("anthropic-version: header is required", None));
-    };
-    let version = String::from_utf8_lossy(version.as_bytes());
-    if VERSIONS.contains(&&*version) && headers.get_all("anthropic-version").iter().count() == 1 {
-        return Ok(());
-    }
-    Err(Failure::bad_request(format!("anthropic-version: \"{version}\" is not a valid version"), None))
-}
 
 /// The headers the provider sends with every answer; `number` is the request's, `now` the time in Unix seconds.
 pub(in crate::mock) fn headers(number: u64, now: u64) -> HeaderMap {

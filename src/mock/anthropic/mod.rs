@@ -8,14 +8,16 @@ mod headers;
 mod message;
 mod saying;
 mod stream;
+mod version;
 
 use serde_json::json;
 
 use self::message::Message;
 pub(super) use self::{
     failure::{error, error_event},
-    headers::{check_version, headers},
+    headers::headers,
     stream::Stream,
+    version::check_version,
 };
 use super::{
     ask::Ask,

@@ -311,6 +311,40 @@ async fn a_wrong_request_is_refused_in_the_words_of_the_api() {
 }
 
 #[tokio::test]
+async fn the_latest_version_of_the_api_takes_less() {
+    let part = |role: &str, part: Value| json!([{ "role": role, "content": [part] }]);
+    let document = json!({ "type": "document", "source": { "type": "text", "media_type": "text/plain", "data": "a" } });
+    let cited = json!({ "type": "text", "text": "a", "citations": [{ "type": "char_location" }] });
+    let result = json!({ "type": "search_result", "source": "s", "title": "t", "content": [cited] });
+    let cases = [
+        (json!({ "temperature": 1.0 }), "temperature: Extra inputs"),
+        (json!({ "top_p": 1 }), "top_p"),
+        (json!({ "top_k": 5 }), "top_k"),
+        (json!({ "messages": part("assistant", document.clone()) }), "messages.0.content.0"),
+        (json!({ "messages": part("user", cited) }), "messages.0.content.0.citations"),
+        (json!({ "messages": part("user", result) }), "messages.0.content.0.content.0.citations"),
+        (json!({ "messages": part("user", document) }), ""),
+        (json!({ "temperature": null }), ""),
+    ];
+    let server = Server::start().await;
+    for (more, part) in cases {
+        let body = message(more).to_string();
+        let call = async |version: &str| {
+            server.call("POST", "/v1/messages", &format!("anthropic-version: {version}\r\n"), &body).await
+        };
+        let latest = call("2026-10-21").await;
+        let said = latest.json()["error"]["message"].as_str().unwrap_or_default().to_owned();
+        assert_eq!(
+            (latest.status, said.is_empty()),
+            (if part.is_empty() { 200 } else { 400 }, part.is_empty()),
+            "{body}"
+        );
+        assert!(said.starts_with(part), "{said}");
+        assert_eq!(call("2023-06-01").await.status, 200, "{body}");
+    }
+}
+
+#[tokio::test]
 async fn keys_come_in_either_header() {
     let server =
         Server::with(Behaviour { require_key: vec!["sk-1".into()], ..Behaviour::default() }, Clock::Real).await;
@@ -321,6 +355,7 @@ async fn keys_come_in_either_header() {
     };
     assert_eq!(status("x-api-key: sk-1\r\n").await, (200, None));
     assert_eq!(status("authorization: Bearer sk-1\r\n").await, (200, None));
+    assert_eq!(status("authorization: Bearer sk-2\r\nx-api-key: sk-1\r\n").await, (200, None));
     assert_eq!(status("x-api-key: sk-2\r\n").await, (401, Some("invalid x-api-key".into())));
     assert_eq!(status("").await, (401, Some("x-api-key header is required".into())));
     let list = server.call("GET", "/v1/models", &format!("{VERSION}x-api-key: sk-1\r\n"), "").await.json();
