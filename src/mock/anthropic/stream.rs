@@ -68,9 +68,9 @@ impl Out<'_> {
     async fn thinking(&mut self, thinking: &Text, signature: &str) -> Result<(), Stop> {
         self.open(Block::Thinking { thinking: "".into(), signature: "" }).await?;
         for piece in thinking.pieces() {
-            self.delta(Delta::ThinkingDelta { thinking: piece }).await?;
+            self.delta(Delta::Thinking { thinking: piece }).await?;
         }
-        let delta = Delta::SignatureDelta { signature };
+        let delta = Delta::Signature { signature };
         self.player.tail(&Event::ContentBlockDelta { index: self.index, delta }.frame()).await?;
         self.close().await
     }
@@ -78,7 +78,7 @@ impl Out<'_> {
     async fn text(&mut self, filler: Option<&str>, text: Option<&Text>) -> Result<(), Stop> {
         self.open(Block::Text { text: "".into() }).await?;
         for text in filler.into_iter().chain(text.into_iter().flat_map(Text::pieces)) {
-            self.delta(Delta::TextDelta { text }).await?;
+            self.delta(Delta::Text { text }).await?;
         }
         self.close().await
     }
@@ -87,10 +87,10 @@ impl Out<'_> {
         let block = Block::ToolUse { id: &call.id, name: &call.name, input: Input::Empty {} };
         self.content(&Event::ContentBlockStart { index: self.index, content_block: block }).await?;
         // The API opens the arguments with an empty piece.
-        let delta = Delta::InputJsonDelta { partial_json: "" };
+        let delta = Delta::InputJson { partial_json: "" };
         self.player.tail(&Event::ContentBlockDelta { index: self.index, delta }.frame()).await?;
         for piece in call.arguments().pieces() {
-            self.delta(Delta::InputJsonDelta { partial_json: piece }).await?;
+            self.delta(Delta::InputJson { partial_json: piece }).await?;
         }
         self.close().await
     }

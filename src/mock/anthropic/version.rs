@@ -1,6 +1,6 @@
 //! The version of the API that a request names in its header, and what the latest one does not take any more.
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 use serde_json::Value;
 
 use crate::mock::{ask::Ask, failure::Failure};
@@ -18,7 +18,7 @@ pub(in crate::mock) fn check_version(headers: &HeaderMap, ask: Option<&Ask<'_>>)
     let Some(version) = headers.get("anthropic-version") else {
         return Err(Failure::bad_request("anthropic-version: header is required", None));
     };
-    let named: Vec<_> = headers.get_all("anthropic-version").iter().map(|value| value.as_bytes()).collect();
+    let named: Vec<_> = headers.get_all("anthropic-version").iter().map(HeaderValue::as_bytes).collect();
     let named = String::from_utf8_lossy(&named.join(&b", "[..])).into_owned();
     if !VERSIONS.contains(&&*named) {
         return Err(Failure::bad_request(format!("anthropic-version: \"{named}\" is not a valid version"), None));

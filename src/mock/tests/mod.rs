@@ -6,6 +6,7 @@ mod faults;
 mod http2;
 mod messages;
 mod messages_faults;
+mod messages_requests;
 
 use std::{io, net::SocketAddr, time::Duration};
 
