@@ -31,13 +31,17 @@ pub struct Behaviour {
     pub chunks: Option<u32>,
     /// The text of each content chunk.
     pub chunk_text: Option<String>,
-    /// Reasoning sent before the text, as `reasoning_content`.
+    /// Reasoning sent before the text: as `reasoning_content`, or as a thinking block.
     pub reasoning: Option<String>,
-    /// Tool calls; in a stream, the parts of parallel calls are interleaved.
+    /// The signature of a thinking block. Unset: made from the request's number.
+    pub signature: Option<String>,
+    /// The data of a redacted thinking block before the text. Anthropic's format alone has them.
+    pub redacted_reasoning: Option<String>,
+    /// Tool calls; in a stream of OpenAI's format, the parts of parallel calls are interleaved.
     pub tool_calls: Vec<ToolCall>,
     /// A refusal in place of the text.
     pub refusal: Option<String>,
-    /// Overrides the finish reason.
+    /// Overrides the finish reason. In Anthropic's format, OpenAI's reasons become the corresponding ones.
     pub finish_reason: Option<String>,
     /// The tokens reported. Unset ones are estimated at four bytes each.
     pub usage: UsageScript,
@@ -59,7 +63,7 @@ pub struct Behaviour {
     pub status: Option<u16>,
     /// The `type` of the error. Unset: the usual one for the status.
     pub error_type: Option<String>,
-    /// The `code` of the error. Unset: the usual one for the status.
+    /// The `code` of the error, in Anthropic's format its `details.error_code`. Unset: the usual one for the status.
     pub error_code: Option<String>,
     /// The message of the error.
     pub message: Option<String>,
@@ -114,7 +118,7 @@ pub struct Behaviour {
     pub cut_at_byte: Option<u64>,
     /// Ends the body correctly after that many content chunks, though the stream is not finished.
     pub end_after_chunk: Option<u32>,
-    /// Leaves out the closing `data: [DONE]`.
+    /// Leaves out the closing `data: [DONE]` or `message_stop`.
     pub omit_done: bool,
     /// Sends the body in pieces of that many bytes, each a network write of its own.
     pub split: Option<u32>,
@@ -128,7 +132,7 @@ pub struct Behaviour {
     pub bom: bool,
     /// A comment (`: ping`) before each content chunk.
     pub comments: bool,
-    /// That many further chunks before any output which name the role alone.
+    /// That many further chunks before any output which name the role alone; in Anthropic's format, pings.
     pub preamble: u32,
     /// One more content chunk, the first, with a text of that many bytes.
     pub frame_bytes: Option<u32>,
@@ -167,17 +171,21 @@ pub struct ToolCall {
 }
 
 /// Token counts of a scripted answer, as the provider reports them (`prompt_tokens` includes cached ones,
-/// `completion_tokens` includes reasoning).
+/// `completion_tokens` includes reasoning). In Anthropic's format, where the counts of input are disjoint, what is cached
+/// is taken from `prompt_tokens`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct UsageScript {
     pub prompt_tokens: Option<u64>,
     pub completion_tokens: Option<u64>,
     pub cached_tokens: Option<u64>,
+    /// Input written to the cache; reported in Anthropic's format only.
+    pub cache_creation_tokens: Option<u64>,
     pub reasoning_tokens: Option<u64>,
 }
 
-/// When a stream reports usage.
+/// When a stream reports usage. Anthropic's API is not asked for it: its streams report it at their start and at their
+/// end, and so they do in the modes `asked`, `always` and `every_chunk`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema, clap::ValueEnum)]
 #[serde(rename_all = "snake_case")]
 #[clap(rename_all = "snake_case")]
@@ -191,7 +199,7 @@ pub enum UsageMode {
     Never,
     /// A running total in every chunk.
     EveryChunk,
-    /// In the chunk with the finish reason.
+    /// In the chunk with the finish reason; in Anthropic's format, counts of zero before.
     WithFinish,
 }
 

@@ -14,9 +14,9 @@ use super::{
     behaviour::Behaviour,
     compress::Encoder,
     fate::Fate,
-    openai::{Reply, error_event},
     player::{Outlet, Player, Stop},
     record::Exchange,
+    reply::Reply,
 };
 use crate::types::Clock;
 
@@ -170,7 +170,7 @@ async fn perform(reply: &Reply, player: &mut Player) -> Result<(), Stop> {
     };
     match ending {
         Err(Stop::Hang | Stop::Cut | Stop::Reset) => return ending,
-        Err(Stop::Error) => player.preamble(&error_event(player.script())).await?,
+        Err(Stop::Error) => player.preamble(&reply.error_event(player.script())).await?,
         Ok(()) | Err(Stop::End) => {}
     }
     player.finish().await?;

@@ -1,26 +1,34 @@
 //! A scripted provider that injects faults: the demo, the tests and the benches talk to it, and users test their own
-//! apps with it (`switchboard mock`). It speaks OpenAI's wire format over HTTP/1.1 and HTTP/2.
+//! apps with it (`switchboard mock`). It speaks the wire formats of OpenAI and of Anthropic over HTTP/1.1 and HTTP/2.
 //!
 //! A [`Behaviour`] is the script of one answer. `script` decides which one a request gets, `respond` turns the request
-//! into a response, `openai` makes the answer's content, `player` and `body` send it at the scripted pace, and `fate`
-//! breaks connections for real. Output is deterministic, but for scripts that ask for chance.
+//! into a response, `openai` and `anthropic` put what is said into their formats, `player` and `body` send it at the
+//! scripted pace, and `fate` breaks connections for real. Output is deterministic, but for scripts that ask for chance.
 
+mod anthropic;
+mod ask;
 mod base64;
 mod behaviour;
 mod body;
 mod compress;
 mod control;
+mod endpoint;
+mod failure;
 mod fate;
 mod openai;
 mod options;
 mod player;
 mod record;
+mod reply;
 mod respond;
+mod saying;
+mod schema;
 mod script;
 mod serve;
 mod shorthand;
 #[cfg(test)]
 mod tests;
+mod text;
 
 use std::{sync::Arc, time::Instant};
 

@@ -10,10 +10,11 @@ use super::{
 };
 use crate::types::Period;
 
-/// Runs a scripted provider in OpenAI's wire format, to try Switchboard or to test an app of your own.
+/// Runs a scripted provider in the wire formats of OpenAI and of Anthropic, to try Switchboard or to test an app of your own.
 ///
-/// It answers /v1/chat/completions, /v1/completions, /v1/embeddings and /v1/models (with any prefix before them, over
-/// HTTP/1.1 and HTTP/2 without TLS) from a script: what to say, how fast, and what shall go wrong.
+/// It answers /v1/chat/completions, /v1/completions, /v1/embeddings and /v1/models as OpenAI does, /v1/messages,
+/// /v1/messages/count_tokens and /v1/models (with the header anthropic-version) as Anthropic does, with any prefix before
+/// them, over HTTP/1.1 and HTTP/2 without TLS. It does so from a script: what to say, how fast, and what shall go wrong.
 #[derive(Args, Clone, Debug)]
 #[command(after_long_help = examples())]
 pub struct Options {
@@ -134,6 +135,10 @@ const EXAMPLES: &str = r#"Examples:
     curl -N http://127.0.0.1:9099/v1/chat/completions \
       -d '{"model":"mock","stream":true,"messages":[{"role":"user","content":"Hi"}]}'
 
+  The same in Anthropic's format:
+    curl http://127.0.0.1:9099/v1/messages -H 'anthropic-version: 2023-06-01' \
+      -d '{"model":"mock","max_tokens":100,"messages":[{"role":"user","content":"Hi"}]}'
+
   Trouble, named by the model, or scripted in the request (works through any gateway that forwards unknown members):
     curl -i http://127.0.0.1:9099/v1/chat/completions -d '{"model":"mock-status-503","messages":[]}'
     curl -N http://127.0.0.1:9099/v1/chat/completions -d '{"model":"m","stream":true,"messages":[],
@@ -155,6 +160,7 @@ const EXAMPLES: &str = r#"Examples:
 
   An SDK:
     OPENAI_BASE_URL=http://127.0.0.1:9099/v1 OPENAI_API_KEY=any python your_app.py
+    ANTHROPIC_BASE_URL=http://127.0.0.1:9099 ANTHROPIC_API_KEY=any python your_app.py
 
   A load test: 100 chunks, one each 20 ms, nothing kept:
     switchboard mock --chunks 100 --chunk-delay 20ms --no-record
@@ -165,8 +171,9 @@ scripts are not merged.
 
 const FIELDS: &str = r#"
 Fields of a script (all optional, all can be combined):
-  content    text, chunks, chunk_text, reasoning, refusal, tool_calls [{name, arguments, id}], finish_reason,
-             usage {prompt_tokens, completion_tokens, cached_tokens, reasoning_tokens},
+  content    text, chunks, chunk_text, reasoning, signature, redacted_reasoning, refusal,
+             tool_calls [{name, arguments, id}], finish_reason,
+             usage {prompt_tokens, completion_tokens, cached_tokens, cache_creation_tokens, reasoning_tokens},
              usage_mode asked|always|never|every_chunk|with_finish, embedding_count, embedding_dimensions,
              headers {name: value}, answer_id, created
   errors     status, error_type, error_code, message, retry_after (seconds), retry_after_date, retry_after_ms,

@@ -8,15 +8,19 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 
 use super::{
-    Mock,
+    Mock, anthropic,
+    ask::Ask,
     behaviour::{Behaviour, ContentLength, Reset},
     body::{Body, Broken, Played, Transport},
     compress::Encoder,
     control,
+    endpoint::{Endpoint, Format},
+    failure::Failure,
     fate::Fate,
-    openai::{Ask, Endpoint, Failure, Reply, id},
+    openai,
     player::wait,
     record::Exchange,
+    reply::{Asked, Reply},
 };
 
 /// The largest request body that is read.
@@ -54,13 +58,14 @@ pub(super) async fn respond(
         return Ok(control::respond(&mock, &head, body));
     }
     let exchange = mock.0.log.open(&mock.0.clock);
+    let format = Format::of(head.uri.path(), &head.headers);
     let Some(body) = read(body).await? else {
         let failure = Failure::bad_request("The request body is too large.", None).with_status(413);
-        return Ok(refuse(&failure, exchange));
+        return Ok(refuse(&mock, format, &failure, exchange));
     };
-    let (endpoint, ask, script) = match prepare(&mock, &connection, &head, &body, &exchange) {
+    let (endpoint, ask, script) = match prepare(&mock, &connection, format, &head, &body, &exchange) {
         Ok(prepared) => prepared,
-        Err(failure) => return Ok(refuse(&failure, exchange)),
+        Err(failure) => return Ok(refuse(&mock, format, &failure, exchange)),
     };
     wait(&mock.0.clock, script.delay).await;
     if script.hang {
@@ -73,7 +78,7 @@ pub(super) async fn respond(
     }
     match answer(&mock, &endpoint, &ask, &script, &exchange) {
         Ok(answer) => send(&mock, answer, script, exchange, connection.fate, head.version).await,
-        Err(failure) => Ok(refuse(&failure, exchange)),
+        Err(failure) => Ok(refuse(&mock, format, &failure, exchange)),
     }
 }
 
@@ -81,19 +86,23 @@ pub(super) async fn respond(
 fn prepare<'a>(
     mock: &Mock,
     connection: &Connection,
+    format: Format,
     head: &Parts,
     body: &'a Bytes,
     exchange: &Exchange,
 ) -> Result<(Endpoint, Ask<'a>, Arc<Behaviour>), Failure> {
     let default = mock.0.scripts.default_script();
     let ask = if body.is_empty() { Ok(Ask::default()) } else { Ask::read(body) };
-    let api_key = api_key(&head.headers);
+    let api_key = api_key(&head.headers, format);
     if default.record != Some(false) {
         let model = ask.as_ref().ok().and_then(|ask| ask.model.clone());
         exchange.record(head, body.clone(), model, api_key, connection.number);
     }
-    if let Some(failure) = wrong_key(&default, api_key) {
+    if let Some(failure) = wrong_key(&default, api_key, format) {
         return Err(failure);
+    }
+    if format == Format::Anthropic {
+        anthropic::check_version(&head.headers, ask.as_ref().ok())?;
     }
     let endpoint = endpoint(head)?;
     let ask = ask?;
@@ -101,7 +110,7 @@ fn prepare<'a>(
     if !endpoint.is_post() {
         return Ok((endpoint, ask, Arc::default()));
     }
-    let script = mock.0.scripts.choose(&ask, &head.headers);
+    let script = mock.0.scripts.choose(format, &ask, &head.headers);
     let script = script.map_err(|message| Failure::bad_request(message, Some("mock")))?;
     Ok((endpoint, ask, script))
 }
@@ -128,18 +137,23 @@ async fn read(mut body: Incoming) -> Result<Option<Bytes>, Broken> {
     Ok(Some([first, rest.freeze()].concat().into()))
 }
 
-fn api_key(headers: &HeaderMap) -> Option<&str> {
+fn api_key(headers: &HeaderMap, format: Format) -> Option<&str> {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     let bearer = text("authorization").map(|value| value.strip_prefix("Bearer ").unwrap_or(value));
-    bearer.or_else(|| text("api-key")).or_else(|| text("x-api-key"))
+    // Anthropic takes its own header when there are both.
+    let first = text("x-api-key").filter(|_| format == Format::Anthropic);
+    first.or(bearer).or_else(|| text("api-key")).or_else(|| text("x-api-key"))
 }
 
-fn wrong_key(default: &Behaviour, key: Option<&str>) -> Option<Failure> {
+fn wrong_key(default: &Behaviour, key: Option<&str>, format: Format) -> Option<Failure> {
     if default.require_key.is_empty() || key.is_some_and(|key| default.require_key.iter().any(|known| known == key)) {
         return None;
     }
     Some(match key {
         Some(_) => Failure::usual(401),
+        None if format == Format::Anthropic => {
+            Failure::bad_request("x-api-key header is required", None).with_status(401)
+        }
         None => Failure::bad_request("You didn't provide an API key.", None).with_status(401),
     })
 }
@@ -147,7 +161,7 @@ fn wrong_key(default: &Behaviour, key: Option<&str>) -> Option<Failure> {
 fn endpoint(head: &Parts) -> Result<Endpoint, Failure> {
     let (method, path) = (&head.method, head.uri.path());
     let unknown = || Failure::not_found(format!("Invalid URL ({method} {path})"));
-    let endpoint = Endpoint::find(path).ok_or_else(unknown)?;
+    let endpoint = Endpoint::find(path, &head.headers).ok_or_else(unknown)?;
     let is_right = if endpoint.is_post() { method == http::Method::POST } else { method == http::Method::GET };
     let wrong = || Failure::bad_request(format!("Not allowed to {method} on {path}."), None).with_status(405);
     if is_right { Ok(endpoint) } else { Err(wrong()) }
@@ -160,6 +174,7 @@ fn answer(
     script: &Arc<Behaviour>,
     exchange: &Exchange,
 ) -> Result<Answer, Failure> {
+    let format = endpoint.format();
     let seconds = mock.0.clock.unix_millis() / 1_000;
     let status = script.status.and_then(|status| StatusCode::from_u16(status).ok()).unwrap_or(StatusCode::OK);
     let text = |text: &str| Reply::Whole(Bytes::copy_from_slice(text.as_bytes()), false);
@@ -170,43 +185,19 @@ fn answer(
     } else if script.html {
         (text(HTML), "text/html")
     } else if status.as_u16() >= 400 {
-        let json = Failure::scripted(script).json();
+        let json = error(format, &Failure::scripted(script), exchange.number);
         let length = if script.invalid_json { json.len() / 2 } else { json.len() };
         (Reply::Whole(Bytes::from(json).slice(..length), false), "application/json")
     } else {
-        let (reply, billed) = Reply::new(endpoint, ask, script, exchange.number, seconds)?;
+        let (reply, billed) = Reply::new(&Asked { endpoint, ask, script, number: exchange.number, created: seconds })?;
         billed.into_iter().for_each(|billed| exchange.bill(billed));
         let content_type = if reply.is_stream() { "text/event-stream; charset=utf-8" } else { "application/json" };
         (reply, content_type)
     };
-    let mut headers = headers(exchange.number, mock.0.clock.now().saturating_duration_since(exchange.at));
+    let mut headers = headers(mock, format, exchange);
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     add_scripted(&mut headers, script, mock);
     Ok(Answer { status, headers, reply })
-}
-
-/// The headers the provider sends with every answer.
-fn headers(number: u64, elapsed: Duration) -> HeaderMap {
-    let mut headers = HeaderMap::with_capacity(20);
-    let fixed = [
-        ("openai-organization", "mock"),
-        ("openai-version", "2020-10-01"),
-        ("x-ratelimit-limit-requests", "10000"),
-        ("x-ratelimit-remaining-requests", "9999"),
-        ("x-ratelimit-reset-requests", "6ms"),
-        ("x-ratelimit-limit-tokens", "2000000"),
-        ("x-ratelimit-remaining-tokens", "1999000"),
-        ("x-ratelimit-reset-tokens", "30ms"),
-    ];
-    for (name, value) in fixed {
-        headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
-    }
-    let elapsed = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
-    headers.insert(HeaderName::from_static("openai-processing-ms"), HeaderValue::from(elapsed));
-    if let Ok(id) = HeaderValue::try_from(format!("req_{}", id(number, 32))) {
-        headers.insert(HeaderName::from_static("x-request-id"), id);
-    }
-    headers
 }
 
 fn add_scripted(headers: &mut HeaderMap, script: &Behaviour, mock: &Mock) {
@@ -296,11 +287,28 @@ fn declared(script: &Behaviour, length: u64) -> Option<u64> {
     }
 }
 
-fn refuse(failure: &Failure, exchange: Exchange) -> Response<Body> {
+fn refuse(mock: &Mock, format: Format, failure: &Failure, exchange: Exchange) -> Response<Body> {
     let status = StatusCode::from_u16(failure.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let mut headers = headers(exchange.number, Duration::ZERO);
+    let mut headers = headers(mock, format, &exchange);
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    response(status, headers, Body::whole(failure.json().into(), exchange))
+    response(status, headers, Body::whole(error(format, failure, exchange.number).into(), exchange))
+}
+
+/// An error in the shape of the format.
+fn error(format: Format, failure: &Failure, number: u64) -> String {
+    match format {
+        Format::OpenAi => openai::error(failure),
+        Format::Anthropic => anthropic::error(failure, number),
+    }
+}
+
+/// The headers the provider sends with every answer.
+fn headers(mock: &Mock, format: Format, exchange: &Exchange) -> HeaderMap {
+    let clock = &mock.0.clock;
+    match format {
+        Format::OpenAi => openai::headers(exchange.number, clock.now().saturating_duration_since(exchange.at)),
+        Format::Anthropic => anthropic::headers(exchange.number, clock.unix_millis() / 1_000),
+    }
 }
 
 pub(super) fn response(status: StatusCode, headers: HeaderMap, body: Body) -> Response<Body> {

@@ -13,7 +13,7 @@ use std::{
 use arc_swap::ArcSwap;
 use http::HeaderMap;
 
-use super::{behaviour::Behaviour, openai::Ask, shorthand};
+use super::{ask::Ask, behaviour::Behaviour, endpoint::Format, shorthand};
 
 /// How many scripts may wait in the queue.
 const MOST_QUEUED: usize = 10_000;
@@ -78,14 +78,14 @@ impl Scripts {
     ///
     /// # Errors
     /// A sentence that says which script of the request is wrong, and how.
-    pub(super) fn choose(&self, ask: &Ask<'_>, headers: &HeaderMap) -> Result<Arc<Behaviour>, String> {
+    pub(super) fn choose(&self, format: Format, ask: &Ask<'_>, headers: &HeaderMap) -> Result<Arc<Behaviour>, String> {
         let model = ask.model.as_deref().unwrap_or_default();
         let script = if let Some(queued) = self.dequeue(model) {
             queued
         } else if let Some(raw) = ask.mock {
             let script = Behaviour::from_json(raw.get());
             Arc::new(script.map_err(|error| format!("The member `mock` of the request is not a script: {error}."))?)
-        } else if let Some(script) = shorthand::script(model) {
+        } else if let Some(script) = shorthand::script(model, format) {
             Arc::new(script.map_err(|error| format!("The model `{model}` is not a script: {error}."))?)
         } else if let Some(header) = headers.get("x-mock") {
             let text = header.to_str().unwrap_or_default();
@@ -147,7 +147,7 @@ mod tests {
             headers.insert("x-mock", http::HeaderValue::from_static(header));
         }
         let ask = Ask::read(body.as_bytes()).unwrap();
-        let script = scripts.choose(&ask, &headers).unwrap();
+        let script = scripts.choose(Format::OpenAi, &ask, &headers).unwrap();
         script.text.clone().or(script.status.map(|status| status.to_string()))
     }
 
@@ -172,7 +172,7 @@ mod tests {
         let scripts = Scripts::default();
         let mut headers = HeaderMap::new();
         let wrong = |body: &str, headers: &HeaderMap| {
-            scripts.choose(&Ask::read(body.as_bytes()).unwrap(), headers).unwrap_err()
+            scripts.choose(Format::OpenAi, &Ask::read(body.as_bytes()).unwrap(), headers).unwrap_err()
         };
         assert!(
             wrong(r#"{"mock":{"staus":1}}"#, &headers)
@@ -188,7 +188,7 @@ mod tests {
         let statuses = |script: &str| {
             let scripts = Scripts::new(Behaviour::from_json(script).unwrap());
             let ask = Ask::default();
-            let status = || scripts.choose(&ask, &HeaderMap::new()).unwrap().status.unwrap_or(200);
+            let status = || scripts.choose(Format::OpenAi, &ask, &HeaderMap::new()).unwrap().status.unwrap_or(200);
             (0..5).map(|_| status()).collect::<Vec<_>>()
         };
         assert_eq!(statuses(r#"{"status":503,"fail_first":2}"#), [503, 503, 200, 200, 200]);

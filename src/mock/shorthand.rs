@@ -1,6 +1,6 @@
 //! Model names that are scripts: the easiest way to ask for trouble from any client.
 
-use super::behaviour::Behaviour;
+use super::{behaviour::Behaviour, endpoint::Format};
 
 /// A model name and the script it stands for.
 pub(super) struct Shorthand {
@@ -8,6 +8,13 @@ pub(super) struct Shorthand {
     pub(super) script: &'static str,
     pub(super) meaning: &'static str,
 }
+
+/// Names whose script is another where the answer is in Anthropic's format: its API says the same in other words.
+const IN_ANTHROPIC: &[(&str, &str)] = &[
+    ("mock-quota", r#"{"status":402,"message":"Your credit balance is too low to access the Anthropic API."}"#),
+    ("mock-context-length", r#"{"status":400,"message":"prompt is too long: 8200 tokens > 8192 maximum"}"#),
+    ("mock-content-filter", r#"{"status":400,"message":"Output blocked by content filtering policy"}"#),
+];
 
 /// All model names that stand for a script, besides `mock-status-NNN`.
 #[rustfmt::skip]
@@ -24,7 +31,7 @@ pub(super) const SHORTHANDS: &[Shorthand] = &[
     Shorthand { name: "mock-reset-mid", script: r#"{"reset":{"after_chunk":2}}"#, meaning: "connection reset in the middle" },
     Shorthand { name: "mock-cut", script: r#"{"cut_at_byte":300}"#, meaning: "connection closed in the middle" },
     Shorthand { name: "mock-end-early", script: r#"{"end_after_chunk":2}"#, meaning: "correct end of the body, unfinished stream" },
-    Shorthand { name: "mock-no-done", script: r#"{"omit_done":true}"#, meaning: "a stream without [DONE]" },
+    Shorthand { name: "mock-no-done", script: r#"{"omit_done":true}"#, meaning: "a stream without [DONE] or message_stop" },
     Shorthand { name: "mock-empty", script: r#"{"empty":true}"#, meaning: "200 without output" },
     Shorthand { name: "mock-empty-body", script: r#"{"empty_body":true}"#, meaning: "200 with zero bytes" },
     Shorthand { name: "mock-invalid-json", script: r#"{"invalid_json":true}"#, meaning: "JSON that breaks off" },
@@ -39,7 +46,7 @@ pub(super) const SHORTHANDS: &[Shorthand] = &[
 ];
 
 /// The script that `model` stands for, if it is one. A provider's prefix (`openai/mock-hang`) does no harm.
-pub(super) fn script(model: &str) -> Option<Result<Behaviour, String>> {
+pub(super) fn script(model: &str, format: Format) -> Option<Result<Behaviour, String>> {
     let name = model.rsplit('/').next().unwrap_or(model);
     if !name.starts_with("mock-") {
         return None;
@@ -49,7 +56,8 @@ pub(super) fn script(model: &str) -> Option<Result<Behaviour, String>> {
         return Some(behaviour.and_then(|behaviour| behaviour.check().map(|()| behaviour)));
     }
     let shorthand = SHORTHANDS.iter().find(|shorthand| shorthand.name == name)?;
-    Some(Behaviour::from_json(shorthand.script))
+    let other = IN_ANTHROPIC.iter().find(|(other, _)| format == Format::Anthropic && *other == name);
+    Some(Behaviour::from_json(other.map_or(shorthand.script, |(_, script)| script)))
 }
 
 #[cfg(test)]
@@ -59,8 +67,12 @@ mod tests {
     #[test]
     fn every_shorthand_is_a_valid_script() {
         for shorthand in SHORTHANDS {
-            assert!(script(shorthand.name).unwrap().is_ok(), "{}", shorthand.name);
+            for format in [Format::OpenAi, Format::Anthropic] {
+                assert!(script(shorthand.name, format).unwrap().is_ok(), "{}", shorthand.name);
+            }
         }
+        assert!(IN_ANTHROPIC.iter().all(|(name, _)| SHORTHANDS.iter().any(|shorthand| shorthand.name == *name)));
+        let script = |name| script(name, Format::OpenAi);
         assert_eq!(script("openai/mock-status-503").unwrap().unwrap().status, Some(503));
         assert!(script("mock-status-9").unwrap().is_err() && script("mock-status-x").unwrap().is_err());
         assert!(script("mock").is_none() && script("mock-large").is_none() && script("gpt-5.5").is_none());

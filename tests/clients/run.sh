@@ -179,11 +179,11 @@ curl --fail --silent --show-error --output /dev/null "$CLIENTS_GATEWAY/readyz"
 
 failed=0
 if wants python; then
-    say "Python: openai, LangChain${CLIENTS_ENGINE_RUNS:+, llama.cpp}"
+    say "Python: openai, anthropic, LangChain${CLIENTS_ENGINE_RUNS:+, llama.cpp}"
     (cd "$here/python" && PYTHONDONTWRITEBYTECODE=1 "$cache/python/bin/python" -m pytest ${PYTEST_ARGS:-}) || failed=1
 fi
 if wants node; then
-    say "Node: openai, Vercel AI SDK"
+    say "Node: openai, @anthropic-ai/sdk, Vercel AI SDK"
     # Modules are looked up from the test files' own directory, which shall stay clean.
     mkdir -p "$work/node"
     cp "$here"/node/*.mjs "$here/node/package.json" "$work/node"

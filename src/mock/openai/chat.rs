@@ -3,15 +3,12 @@
 use bytes::Bytes;
 use serde::Serialize;
 
-use super::{
-    SERVICE_TIER, SYSTEM_FINGERPRINT, Start, event,
-    saying::{Call, Saying, Usage},
+use super::{SERVICE_TIER, SYSTEM_FINGERPRINT, Start, event, saying::Usage};
+use crate::mock::{
+    player::{Player, Stop},
+    saying::{Call, Saying},
     text::Text,
 };
-use crate::mock::player::{Player, Stop};
-
-/// The text of a tool call's arguments travels in pieces of about this many bytes.
-const ARGUMENT_PIECE: usize = 12;
 
 #[derive(Serialize)]
 struct Completion<'a> {
@@ -121,14 +118,14 @@ pub(super) fn whole(start: &Start, saying: &Saying) -> Result<Bytes, serde_json:
         refusal: refusal.as_deref(),
         annotations: [],
     };
-    let choice = |index| Choice { index, message: message.clone(), logprobs: (), finish_reason: &saying.finish_reason };
+    let choice = |index| Choice { index, message: message.clone(), logprobs: (), finish_reason: &start.finish_reason };
     let completion = Completion {
         id: &start.id,
         object: "chat.completion",
         created: start.created,
         model: &start.model,
         choices: (0..start.choices).map(choice).collect(),
-        usage: saying.usage.of_whole(start.script.usage_mode),
+        usage: start.usage.of_whole(start.script.usage_mode),
         service_tier: SERVICE_TIER,
         system_fingerprint: SYSTEM_FINGERPRINT,
     };
@@ -143,7 +140,7 @@ pub(in crate::mock) struct Stream {
 
 impl Stream {
     /// Plays it, choice by choice in turn.
-    pub(super) async fn play(&self, player: &mut Player) -> Result<(), Stop> {
+    pub(in crate::mock) async fn play(&self, player: &mut Player) -> Result<(), Stop> {
         let mut out = Out { stream: self, player, chunks: 0 };
         let content = if self.saying.text.is_some() { Some("") } else { None };
         let opening =
@@ -178,7 +175,7 @@ impl Stream {
             })
             .await?;
         }
-        let cut: Vec<Text> = self.saying.tool_calls.iter().map(arguments).collect();
+        let cut: Vec<Text> = self.saying.tool_calls.iter().map(Call::arguments).collect();
         let mut open: Vec<_> = cut.iter().map(Text::pieces).enumerate().collect();
         while !open.is_empty() {
             let mut still_open = Vec::with_capacity(open.len());
@@ -225,22 +222,22 @@ impl Out<'_, '_> {
 
     /// The finish reasons, the usage chunk and `[DONE]`.
     async fn end(&mut self) -> Result<(), Stop> {
-        let (start, saying) = (&self.stream.start, &self.stream.saying);
+        let start = &self.stream.start;
         for index in 0..start.choices {
             let is_last = index + 1 == start.choices;
-            let finish = choice(index, Delta::default(), Some(&saying.finish_reason));
+            let finish = choice(index, Delta::default(), Some(&start.finish_reason));
             let frame = self.frame(&[finish], self.usage(is_last));
             self.player.tail(&frame).await?;
         }
         if start.sends_usage_chunk() {
-            let frame = self.frame(&[], Some(Some(saying.usage)));
+            let frame = self.frame(&[], Some(Some(start.usage)));
             self.player.tail(&frame).await?;
         }
         start.close(self.player).await
     }
 
     fn usage(&self, is_end: bool) -> Option<Option<Usage>> {
-        self.stream.start.usage_in_chunk(self.stream.saying.usage, self.chunks, is_end)
+        self.stream.start.usage_in_chunk(self.chunks, is_end)
     }
 
     fn frame(&self, choices: &[ChunkChoice<'_>], usage: Option<Option<Usage>>) -> Vec<u8> {
@@ -264,11 +261,6 @@ fn choice<'a>(index: u32, delta: Delta<'a>, finish_reason: Option<&'a str>) -> C
 
 fn part(part: CallPart<'_>) -> Delta<'_> {
     Delta { tool_calls: Some([part]), ..Delta::default() }
-}
-
-fn arguments(call: &Call) -> Text {
-    let pieces = call.arguments.len().div_ceil(ARGUMENT_PIECE);
-    Text::Parts(call.arguments.clone(), u32::try_from(pieces).unwrap_or(u32::MAX))
 }
 
 fn tool_call(call: &Call) -> ToolCall<'_> {

@@ -3,12 +3,12 @@
 use bytes::Bytes;
 use serde::Serialize;
 
-use super::{
-    SYSTEM_FINGERPRINT, Start, event,
-    saying::{Saying, Usage},
+use super::{SYSTEM_FINGERPRINT, Start, event, saying::Usage};
+use crate::mock::{
+    player::{Player, Stop},
+    saying::Saying,
     text::Text,
 };
-use crate::mock::player::{Player, Stop};
 
 #[derive(Serialize)]
 struct Completion<'a> {
@@ -35,9 +35,9 @@ struct Choice<'a> {
 pub(super) fn whole(start: &Start, saying: &Saying) -> Result<Bytes, serde_json::Error> {
     let text = saying.text.as_ref().map(Text::whole).unwrap_or_default();
     let text = "x".repeat(start.script.frame_bytes.unwrap_or(0) as usize) + &text;
-    let choice = |index| Choice { text: &text, index, logprobs: (), finish_reason: Some(&saying.finish_reason) };
+    let choice = |index| Choice { text: &text, index, logprobs: (), finish_reason: Some(&start.finish_reason) };
     let choices = (0..start.choices).map(choice).collect();
-    let usage = saying.usage.of_whole(start.script.usage_mode).map(Some);
+    let usage = start.usage.of_whole(start.script.usage_mode).map(Some);
     serde_json::to_vec(&completion(start, choices, usage)).map(Bytes::from)
 }
 
@@ -49,7 +49,7 @@ pub(in crate::mock) struct Stream {
 
 impl Stream {
     /// Plays it, choice by choice in turn.
-    pub(super) async fn play(&self, player: &mut Player) -> Result<(), Stop> {
+    pub(in crate::mock) async fn play(&self, player: &mut Player) -> Result<(), Stop> {
         let (start, saying) = (&self.start, &self.saying);
         for _ in 0..start.script.preamble {
             player.preamble(&self.frame(0, "", None, self.usage(0, false))).await?;
@@ -69,16 +69,16 @@ impl Stream {
         }
         for index in 0..start.choices {
             let usage = self.usage(chunks, index + 1 == start.choices);
-            player.tail(&self.frame(index, "", Some(&saying.finish_reason), usage)).await?;
+            player.tail(&self.frame(index, "", Some(&start.finish_reason), usage)).await?;
         }
         if start.sends_usage_chunk() {
-            player.tail(&event(&completion(start, Vec::new(), Some(Some(saying.usage))))).await?;
+            player.tail(&event(&completion(start, Vec::new(), Some(Some(start.usage))))).await?;
         }
         start.close(player).await
     }
 
     fn usage(&self, chunks: u64, is_end: bool) -> Option<Option<Usage>> {
-        self.start.usage_in_chunk(self.saying.usage, chunks, is_end)
+        self.start.usage_in_chunk(chunks, is_end)
     }
 
     fn frame(&self, index: u32, text: &str, finish_reason: Option<&str>, usage: Option<Option<Usage>>) -> Vec<u8> {

@@ -5,10 +5,14 @@ use std::fmt::Write;
 
 use serde_json::Value;
 
-use super::{Ask, Failure, Start, saying::tokens};
+use super::failure::missing;
 use crate::mock::{
+    ask::Ask,
     base64,
+    behaviour::Behaviour,
+    failure::Failure,
     player::{Player, Stop},
+    saying::tokens,
 };
 
 /// The length of a vector when neither the request nor the script says one.
@@ -28,8 +32,8 @@ pub(in crate::mock) struct List {
 }
 
 impl List {
-    pub(super) fn new(ask: &Ask<'_>, start: &Start) -> Result<Self, Failure> {
-        let input = ask.input.ok_or_else(|| Failure::missing("input"))?;
+    pub(super) fn new(ask: &Ask<'_>, model: &str, script: &Behaviour) -> Result<Self, Failure> {
+        let input = ask.input.ok_or_else(|| missing("input"))?;
         let inputs = match serde_json::from_str(input.get()).unwrap_or_default() {
             // An array of numbers is one input, given as tokens.
             Value::Array(inputs) if inputs.first().is_some_and(Value::is_number) => vec![Value::Array(inputs)],
@@ -37,16 +41,16 @@ impl List {
             text @ Value::String(_) => vec![text],
             _ => return Err(Failure::bad_request("'$.input' is invalid.", Some("input"))),
         };
-        let dimensions = ask.dimensions.or(start.script.embedding_dimensions).unwrap_or(DIMENSIONS);
+        let dimensions = ask.dimensions.or(script.embedding_dimensions).unwrap_or(DIMENSIONS);
         if dimensions == 0 || dimensions > 65_536 {
             return Err(Failure::bad_request("'dimensions' must lie between 1 and 65536.", Some("dimensions")));
         }
         let in_base64 = ask.encoding_format.as_deref() == Some("base64");
         let vectors: Vec<String> = inputs.iter().map(|input| written(&vector(input, dimensions), in_base64)).collect();
-        let count = start.script.embedding_count.unwrap_or(u32::try_from(vectors.len()).unwrap_or(u32::MAX));
-        let prompt = start.script.usage.prompt_tokens.unwrap_or(tokens(input.get().len() as u64));
+        let count = script.embedding_count.unwrap_or(u32::try_from(vectors.len()).unwrap_or(u32::MAX));
+        let prompt = script.usage.prompt_tokens.unwrap_or(tokens(input.get().len() as u64));
         let tail = serde_json::json!({
-            "model": start.model,
+            "model": model,
             "usage": { "prompt_tokens": prompt, "total_tokens": prompt },
         });
         // The object's text without its opening brace follows the array.
@@ -69,7 +73,7 @@ impl List {
     }
 
     /// Sends the answer while making it; its pieces count as content chunks.
-    pub(super) async fn play(&self, player: &mut Player) -> Result<(), Stop> {
+    pub(in crate::mock) async fn play(&self, player: &mut Player) -> Result<(), Stop> {
         let mut text = self.head.clone();
         for index in 0..self.count {
             self.write(index, &mut text);

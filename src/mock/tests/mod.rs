@@ -4,6 +4,9 @@ mod answers;
 mod control;
 mod faults;
 mod http2;
+mod messages;
+mod messages_faults;
+mod messages_requests;
 
 use std::{io, net::SocketAddr, time::Duration};
 

@@ -1,5 +1,5 @@
-// What the tests share: clients of a running gateway, and a view of what its upstream, the mock, was sent. `../run.sh`
-// starts both and names them in the environment.
+// What the tests share: clients of a running gateway and of the mock, and a view of what the mock, its upstream, was
+// sent. `../run.sh` starts both and names them in the environment.
 
 import assert from 'node:assert/strict';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -12,6 +12,11 @@ export const HELLO = [{ role: 'user', content: 'Hello' }];
 
 const MOCK = process.env.CLIENTS_MOCK_ROOT;
 assert(GATEWAY && MOCK, 'CLIENTS_GATEWAY and CLIENTS_MOCK_ROOT are not set; run tests/clients/run.sh');
+
+/** Who answers in Anthropic's format: the mock itself is among them, so that it is known to be right. */
+export const MESSAGES_TARGETS = [
+  { name: 'mock', baseURL: MOCK, apiKey: 'upstream-key-of-mock', model: 'upstream-assistant' },
+];
 
 export function client(options = {}) {
   return new OpenAI({ baseURL: `${GATEWAY}/v1`, apiKey: KEY, maxRetries: 0, timeout: 30_000, ...options });

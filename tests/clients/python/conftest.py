@@ -1,4 +1,5 @@
-"""What the tests share: clients of a running gateway, and a view of what its upstream, the mock, was sent.
+"""What the tests share: clients of a running gateway and of the mock, and a view of what the mock, its upstream, was
+sent.
 
 `../run.sh` starts both and names them in the environment. A test scripts the mock through the request member `mock`,
 which the gateway forwards as it does every member it does not know, or through the mock's control API.
@@ -9,6 +10,7 @@ import os
 import time
 from dataclasses import dataclass
 
+import anthropic
 import httpx
 import openai
 import pytest
@@ -17,6 +19,13 @@ GATEWAY = os.environ.get("CLIENTS_GATEWAY", "")
 MOCK = os.environ.get("CLIENTS_MOCK_ROOT", "")
 KEY = "sk-clients-everything"
 HELLO = [{"role": "user", "content": "Hello"}]
+
+
+# Who answers in Anthropic's format: a name, a base URL, a key and a model. The mock itself is among them, so that it is
+# known to be right before anything is held against it.
+MESSAGES_TARGETS = {
+    "mock": (MOCK, "upstream-key-of-mock", "upstream-assistant"),
+}
 
 
 def pytest_configure():
@@ -115,6 +124,44 @@ def client():
 @pytest.fixture
 async def async_client():
     async with openai.AsyncOpenAI(base_url=f"{GATEWAY}/v1", api_key=KEY, max_retries=0, timeout=30) as client:
+        yield client
+
+
+@dataclass
+class Target:
+    """A server that speaks Anthropic's format."""
+
+    name: str
+    base_url: str
+    key: str
+    model: str
+
+    @property
+    def is_mock(self):
+        return self.name == "mock"
+
+    def asked(self, **more):
+        """What every request for a message has."""
+        return {"model": self.model, "max_tokens": 1_000, "messages": HELLO, **more}
+
+    def client(self, kind=anthropic.Anthropic, **options):
+        return kind(**{"base_url": self.base_url, "api_key": self.key, "max_retries": 0, "timeout": 30, **options})
+
+
+@pytest.fixture(params=MESSAGES_TARGETS)
+def target(request):
+    return Target(request.param, *MESSAGES_TARGETS[request.param])
+
+
+@pytest.fixture
+def claude(target):
+    with target.client() as client:
+        yield client
+
+
+@pytest.fixture
+async def async_claude(target):
+    async with target.client(anthropic.AsyncAnthropic) as client:
         yield client
 
 

@@ -1,17 +1,17 @@
-//! What the mock looks at in a request.
+//! What the mock looks at in a request, whatever its wire format.
 
 use serde::Deserialize;
 use serde_json::{Value, value::RawValue};
 
-use super::Failure;
+use super::failure::Failure;
 
 /// The members of a request that decide about the answer. All others are read over, as long as they are JSON.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-pub(in crate::mock) struct Ask<'a> {
-    pub(in crate::mock) model: Option<String>,
-    pub(in crate::mock) stream: Option<bool>,
-    pub(super) stream_options: Option<StreamOptions>,
+pub(super) struct Ask<'a> {
+    pub(super) model: Option<String>,
+    pub(super) stream: Option<bool>,
+    stream_options: Option<StreamOptions>,
     pub(super) n: Option<u32>,
     #[serde(borrow)]
     pub(super) messages: Option<&'a RawValue>,
@@ -25,16 +25,30 @@ pub(in crate::mock) struct Ask<'a> {
     pub(super) tool_choice: Option<&'a RawValue>,
     #[serde(borrow)]
     pub(super) response_format: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub(super) system: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub(super) max_tokens: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub(super) temperature: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub(super) top_p: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub(super) top_k: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub(super) stop_sequences: Option<&'a RawValue>,
+    #[serde(borrow)]
+    pub(super) output_config: Option<&'a RawValue>,
     pub(super) dimensions: Option<u32>,
     pub(super) encoding_format: Option<String>,
     /// The script for the answer.
     #[serde(borrow)]
-    pub(in crate::mock) mock: Option<&'a RawValue>,
+    pub(super) mock: Option<&'a RawValue>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct StreamOptions {
+struct StreamOptions {
     include_usage: Option<bool>,
 }
 
@@ -50,7 +64,7 @@ impl<'a> Ask<'a> {
     ///
     /// # Errors
     /// The provider's answer to a body that is not JSON, no object, or has a member of the wrong type.
-    pub(in crate::mock) fn read(body: &'a [u8]) -> Result<Self, Failure> {
+    pub(super) fn read(body: &'a [u8]) -> Result<Self, Failure> {
         serde_json::from_slice(body).map_err(|error| {
             let message = if error.is_data() {
                 format!("Invalid request body: {error}.")
@@ -66,12 +80,13 @@ impl<'a> Ask<'a> {
         self.stream_options.as_ref().and_then(|options| options.include_usage).unwrap_or(false)
     }
 
-    /// The text of the last user message, if there is one.
+    /// The text of the last user message, if there is one. Messages that only bring the results of tools are passed
+    /// over, as are those of another role.
     pub(super) fn last_user_text(&self) -> Option<String> {
         let messages: Vec<Message<'_>> = serde_json::from_str(self.messages?.get()).ok()?;
-        let last = messages.iter().rev().find(|message| message.role == "user")?;
-        let content: Value = serde_json::from_str(last.content?.get()).ok()?;
-        match content {
+        let contents = messages.iter().rev().filter(|message| message.role == "user");
+        let mut contents = contents.map(|message| serde_json::from_str(message.content?.get()).ok());
+        match contents.find(|content| !content.as_ref().is_some_and(is_of_tools))?? {
             Value::String(text) => Some(text),
             Value::Array(parts) => {
                 Some(parts.iter().filter_map(|part| part["text"].as_str()).collect::<Vec<_>>().join(" "))
@@ -79,19 +94,10 @@ impl<'a> Ask<'a> {
             Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => None,
         }
     }
+}
 
-    /// The schema of a function the client insists on being called, with its name.
-    pub(super) fn insisted_tool(&self) -> Option<(String, Value)> {
-        let choice: Value = serde_json::from_str(self.tool_choice?.get()).ok()?;
-        let tools: Vec<Value> = serde_json::from_str(self.tools?.get()).ok()?;
-        let wanted = choice["function"]["name"].as_str();
-        if wanted.is_none() && choice != "required" {
-            return None;
-        }
-        let tool = tools.iter().map(|tool| &tool["function"]).find(|function| match wanted {
-            Some(name) => function["name"] == name,
-            None => function.is_object(),
-        })?;
-        Some((tool["name"].as_str().unwrap_or_default().to_owned(), tool["parameters"].clone()))
-    }
+/// Whether content consists of results of tools, in Anthropic's form.
+fn is_of_tools(content: &Value) -> bool {
+    let parts = content.as_array().map_or(&[][..], Vec::as_slice);
+    !parts.is_empty() && parts.iter().all(|part| part["type"] == "tool_result")
 }
