@@ -9,6 +9,10 @@ use crate::{
 };
 
 /// Run a provider that answers from a script and fails on demand.
+///
+/// It answers /v1/chat/completions, /v1/completions, /v1/embeddings and /v1/models as OpenAI does, /v1/messages,
+/// /v1/messages/count_tokens and /v1/models (with the header anthropic-version) as Anthropic does, with any prefix before
+/// them, over HTTP/1.1 and HTTP/2 without TLS. The script says what to say, how fast, and what shall go wrong.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]

@@ -10,11 +10,7 @@ use super::{
 };
 use crate::types::Period;
 
-/// Runs a scripted provider in the wire formats of OpenAI and of Anthropic, to try Switchboard or to test an app of your own.
-///
-/// It answers /v1/chat/completions, /v1/completions, /v1/embeddings and /v1/models as OpenAI does, /v1/messages,
-/// /v1/messages/count_tokens and /v1/models (with the header anthropic-version) as Anthropic does, with any prefix before
-/// them, over HTTP/1.1 and HTTP/2 without TLS. It does so from a script: what to say, how fast, and what shall go wrong.
+/// What `switchboard mock` is told on its command line.
 #[derive(Args, Clone, Debug)]
 #[command(after_long_help = examples())]
 pub struct Options {
