@@ -1,6 +1,8 @@
 //! One dispatch to a provider: the unit in which money is spent.
 //!
-//! What an attempt consumed is what the provider states. Where it states nothing:
+//! What an attempt consumed is what the provider states. Some state the input at the beginning of a stream and the output
+//! at its end; of a stream that broke off in between, what was said is counted here, as the output. Where a provider
+//! states nothing:
 //!
 //! * Nothing, if nothing was sent or the provider refused before it worked: no connection, a refused key, a rate limit,
 //!   a request it does not take, a prompt that is too long or not allowed. A connection that had been idle and turned
@@ -83,12 +85,16 @@ impl AttemptRecord {
 
     /// Whether its tokens have to be counted here.
     pub(super) fn is_uncounted(&self) -> bool {
-        self.stated.usage.is_none() && self.counted.is_none() && !self.consumed_nothing()
+        let is_stated = self.stated.usage.is_some() && !self.stated.usage_is_early;
+        !is_stated && self.counted.is_none() && !self.consumed_nothing()
     }
 
     /// What it consumed, as far as is known by now.
     pub(super) fn consumed(&self, asked: &Asked) -> (Usage, UsageSource) {
         match (self.stated.usage, self.counted) {
+            (Some(usage), counted) if self.stated.usage_is_early => {
+                with_output(usage, counted.unwrap_or_else(|| estimate::by_length(asked, self.said.as_deref())))
+            }
             (Some(usage), _) => (usage, UsageSource::Reported),
             (None, _) if self.consumed_nothing() => (Usage::default(), UsageSource::None),
             (None, Some(counted)) => counted,
@@ -172,6 +178,18 @@ impl AttemptRecord {
         };
         is_refusal && self.said.as_ref().is_none_or(|said| said.is_empty())
     }
+}
+
+/// What a provider stated before it had said everything, with the output that was counted here if that is more.
+fn with_output(stated: Usage, (counted, source): (Usage, UsageSource)) -> (Usage, UsageSource) {
+    if counted.total_output() <= stated.total_output() {
+        return (stated, UsageSource::Reported);
+    }
+    let missing = counted.total_output() - stated.total_output();
+    let (output, reasoning) = (stated.output.max(counted.output), stated.reasoning.max(counted.reasoning));
+    let text = stated.output.saturating_add(missing).min(output);
+    let thought = stated.reasoning.saturating_add(missing - (text - stated.output)).min(reasoning);
+    (Usage { output: text, reasoning: thought, ..stated }, source)
 }
 
 /// Whole milliseconds, rounded down.

@@ -143,7 +143,8 @@ impl Charge {
     /// Notes what the provider of the last attempt states about its answer, and what it said.
     pub fn heard(&mut self, stated: Stated, said: Option<Said>) {
         if let Some(attempt) = self.last_attempt() {
-            attempt.said = said.filter(|said| stated.usage.is_none() && !said.is_empty()).map(Box::new);
+            let is_wanted = stated.usage.is_none() || stated.usage_is_early;
+            attempt.said = said.filter(|said| is_wanted && !said.is_empty()).map(Box::new);
             attempt.stated = stated;
         }
     }

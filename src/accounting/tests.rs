@@ -136,6 +136,39 @@ fn an_attempt_consumed_what_was_stated_else_what_was_seen_else_nothing() {
 }
 
 #[test]
+fn what_was_said_after_usage_was_stated_is_counted() {
+    let zero = Usage::default();
+    let long = "words ".repeat(100);
+    // 600 bytes are 150 tokens by the rule of thumb.
+    let cases = [
+        (Usage { input: 11, ..zero }, Usage { input: 11, output: 150, ..zero }, UsageSource::Estimated),
+        (Usage { input: 11, output: 1, ..zero }, Usage { input: 11, output: 150, ..zero }, UsageSource::Estimated),
+        (
+            Usage { input: 11, reasoning: 100, ..zero },
+            Usage { input: 11, output: 50, reasoning: 100, ..zero },
+            UsageSource::Estimated,
+        ),
+        (Usage { input: 11, output: 150, ..zero }, Usage { input: 11, output: 150, ..zero }, UsageSource::Reported),
+        (
+            Usage { input: 11, reasoning: 400, ..zero },
+            Usage { input: 11, reasoning: 400, ..zero },
+            UsageSource::Reported,
+        ),
+    ];
+    for (stated, expected, source) in cases {
+        let mut bench = Bench::new();
+        let mut charge = bench.open().unwrap();
+        charge.attempt_started(bench.to("a", known()));
+        charge.heard(Stated { usage: Some(stated), usage_is_early: true, ..Stated::default() }, Some(said(&long)));
+        charge.attempt_ended(Outcome::Ok, Some(200));
+        charge.settle(Outcome::ClientCancel);
+        let row = bench.row().attempts.remove(0);
+        assert_eq!((row.usage, row.usage_source), (expected, source), "{stated:?}");
+        assert_eq!(row.cost, known().cost(&expected, &Terms::default()));
+    }
+}
+
+#[test]
 fn a_connection_found_closed_costs_nothing_and_a_broken_one_does() {
     for unsent in [true, false] {
         let mut bench = Bench::new();

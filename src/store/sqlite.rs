@@ -1,6 +1,11 @@
 //! Opens the SQLite database: its directory and file for this user alone, write-ahead logging, migrations.
 
-use std::{io, path::Path, time::Duration};
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 
 use sqlx::{
     Connection, SqliteConnection, SqlitePool,
@@ -79,12 +84,18 @@ async fn connect(options: SqliteConnectOptions) -> Result<SqlitePool, sqlx::Erro
     const PAUSE: Duration = Duration::from_millis(20);
     let clock = Clock::Real;
     let deadline = clock.now() + PATIENCE;
+    let file = Arc::new(TheFile::new(options.get_filename().to_owned()));
     loop {
+        let file = file.clone();
         let opened = SqlitePoolOptions::new()
             .max_connections(CONNECTIONS)
             .acquire_timeout(PATIENCE)
             // A file does not hang up: asking each time whether it is still there would double the cost of a lookup.
             .test_before_acquire(false)
+            .before_acquire(move |_, connection| {
+                let is_of_the_file = file.is_of_it(connection.age);
+                Box::pin(async move { Ok(is_of_the_file) })
+            })
             .connect_with(options.clone())
             .await;
         match opened {
@@ -92,6 +103,47 @@ async fn connect(options: SqliteConnectOptions) -> Result<SqlitePool, sqlx::Erro
             opened => return opened,
         }
     }
+}
+
+/// Tells whether connections are to the file that is at the path now. SQLite goes on writing to a file that somebody
+/// removed or replaced, and nobody ever reads that: such a connection is closed, and opening the next one says what is
+/// wrong, or finds the new file.
+struct TheFile {
+    path: PathBuf,
+    /// Which file was found there last, and since when it is that one.
+    seen: Mutex<(Option<FileId>, Instant)>,
+}
+
+/// Device and inode.
+type FileId = (u64, u64);
+
+impl TheFile {
+    fn new(path: PathBuf) -> Self {
+        let seen = (id_of(&path), Clock::Real.now());
+        Self { path, seen: Mutex::new(seen) }
+    }
+
+    /// Whether a connection that was opened so long ago is to the file that is there now. It is a look at a directory,
+    /// about a microsecond.
+    fn is_of_it(&self, age: Duration) -> bool {
+        let (there, now) = (id_of(&self.path), Clock::Real.now());
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if seen.0 != there {
+            *seen = (there, now);
+        }
+        there.is_some() && age <= now.saturating_duration_since(seen.1)
+    }
+}
+
+#[cfg(unix)]
+fn id_of(path: &Path) -> Option<FileId> {
+    use std::os::unix::fs::MetadataExt;
+    std::fs::metadata(path).ok().map(|found| (found.dev(), found.ino()))
+}
+
+#[cfg(not(unix))]
+fn id_of(path: &Path) -> Option<FileId> {
+    path.exists().then_some((0, 0))
 }
 
 /// `SQLITE_BUSY`, the low byte of its extended codes as well.
@@ -182,6 +234,34 @@ mod tests {
                 db.unwrap();
             }
         }
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_removed_is_missed_and_one_in_its_place_is_used() {
+        let dir = tempfile::tempdir().unwrap();
+        let db = Db::open(dir.path(), None).await.unwrap();
+        let Db::Sqlite(pool) = &db else { unreachable!() };
+        let write = |version: i64| sqlx::query("update changes set version = $1 where topic = 'keys'").bind(version);
+        write(7).execute(pool).await.unwrap();
+        let (file, aside) = (dir.path().join(FILE), dir.path().join("aside"));
+        let sidecars = [dir.path().join(format!("{FILE}-wal")), dir.path().join(format!("{FILE}-shm"))];
+        std::fs::rename(&file, &aside).unwrap();
+        sidecars.iter().for_each(|sidecar| std::fs::remove_file(sidecar).unwrap());
+        write(8).execute(pool).await.unwrap_err();
+        assert!(!file.exists(), "no file is made");
+
+        let other = Db::open(dir.path(), None).await.unwrap();
+        other.close().await;
+        write(9).execute(pool).await.unwrap();
+        let told: i64 =
+            sqlx::query_scalar("select version from changes where topic = 'keys'").fetch_one(pool).await.unwrap();
+        assert_eq!(told, 9);
+        db.close().await;
+        let again = Db::open(dir.path(), None).await.unwrap();
+        let Db::Sqlite(pool) = &again else { unreachable!() };
+        let told: i64 =
+            sqlx::query_scalar("select version from changes where topic = 'keys'").fetch_one(pool).await.unwrap();
+        assert_eq!(told, 9, "it was written where the next start reads");
     }
 
     #[tokio::test]

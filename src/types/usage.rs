@@ -60,12 +60,39 @@ pub enum UsageSource {
 impl Usage {
     /// All input tokens, cached or not.
     pub fn total_input(&self) -> u64 {
-        self.input + self.cache_read + self.cache_write + self.cache_write_1h + self.audio_input + self.image_input
+        let parts = [self.cache_read, self.cache_write, self.cache_write_1h, self.audio_input, self.image_input];
+        parts.into_iter().fold(self.input, u64::saturating_add)
     }
 
     /// All output tokens, reasoning included.
     pub fn total_output(&self) -> u64 {
-        self.output + self.reasoning + self.audio_output + self.image_output
+        [self.reasoning, self.audio_output, self.image_output].into_iter().fold(self.output, u64::saturating_add)
+    }
+
+    /// This usage, with the tokens of `before` for a direction in which it has none: of two statements about one answer,
+    /// the later counts, but none of them takes back what was consumed.
+    #[must_use]
+    pub fn after(self, before: &Self) -> Self {
+        let (input, output) = (self.total_input() > 0, self.total_output() > 0);
+        let of_input = if input { &self } else { before };
+        let of_output = if output { &self } else { before };
+        Self {
+            input: of_input.input,
+            cache_read: of_input.cache_read,
+            cache_write: of_input.cache_write,
+            cache_write_1h: of_input.cache_write_1h,
+            audio_input: of_input.audio_input,
+            image_input: of_input.image_input,
+            output: of_output.output,
+            reasoning: of_output.reasoning,
+            audio_output: of_output.audio_output,
+            image_output: of_output.image_output,
+            searches: self.searches.max(before.searches),
+            tool_calls: self.tool_calls.max(before.tool_calls),
+            images: self.images.max(before.images),
+            millis: self.millis.max(before.millis),
+            characters: self.characters.max(before.characters),
+        }
     }
 
     /// Every bucket with the name it has in the ledger, in the order of its columns.
@@ -92,21 +119,21 @@ impl Usage {
 
 impl AddAssign for Usage {
     fn add_assign(&mut self, other: Self) {
-        self.input += other.input;
-        self.cache_read += other.cache_read;
-        self.cache_write += other.cache_write;
-        self.cache_write_1h += other.cache_write_1h;
-        self.audio_input += other.audio_input;
-        self.image_input += other.image_input;
-        self.output += other.output;
-        self.reasoning += other.reasoning;
-        self.audio_output += other.audio_output;
-        self.image_output += other.image_output;
-        self.searches += other.searches;
-        self.tool_calls += other.tool_calls;
-        self.images += other.images;
-        self.millis += other.millis;
-        self.characters += other.characters;
+        self.input = self.input.saturating_add(other.input);
+        self.cache_read = self.cache_read.saturating_add(other.cache_read);
+        self.cache_write = self.cache_write.saturating_add(other.cache_write);
+        self.cache_write_1h = self.cache_write_1h.saturating_add(other.cache_write_1h);
+        self.audio_input = self.audio_input.saturating_add(other.audio_input);
+        self.image_input = self.image_input.saturating_add(other.image_input);
+        self.output = self.output.saturating_add(other.output);
+        self.reasoning = self.reasoning.saturating_add(other.reasoning);
+        self.audio_output = self.audio_output.saturating_add(other.audio_output);
+        self.image_output = self.image_output.saturating_add(other.image_output);
+        self.searches = self.searches.saturating_add(other.searches);
+        self.tool_calls = self.tool_calls.saturating_add(other.tool_calls);
+        self.images = self.images.saturating_add(other.images);
+        self.millis = self.millis.saturating_add(other.millis);
+        self.characters = self.characters.saturating_add(other.characters);
     }
 }
 
@@ -157,6 +184,15 @@ mod tests {
             millis: next(),
             characters: next(),
         }
+    }
+
+    #[test]
+    fn sums_do_not_wrap() {
+        let most = Usage { input: u64::MAX, cache_read: 1, output: u64::MAX, reasoning: 1, ..Usage::default() };
+        assert_eq!((most.total_input(), most.total_output()), (u64::MAX, u64::MAX));
+        let mut sum = most;
+        sum += most;
+        assert_eq!((sum.input, sum.cache_read), (u64::MAX, 2));
     }
 
     #[test]

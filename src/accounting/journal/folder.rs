@@ -23,7 +23,7 @@ const SET_ASIDE: &str = "set-aside";
 pub struct Folder {
     path: PathBuf,
     /// Held for as long as the folder is owned.
-    _lock: File,
+    lock: File,
 }
 
 /// A segment on the disk.
@@ -83,8 +83,16 @@ impl Folder {
             Err(TryLockError::Error(error)) => return Err(error),
         }
         // Whoever had the lock before may have removed the folder with it: then this lock is of a file that is gone.
-        let still_there = fs::metadata(&name).is_ok_and(|now| lock.metadata().is_ok_and(|own| own.ino() == now.ino()));
-        Ok(still_there.then_some(Self { path, _lock: lock }))
+        let folder = Self { path, lock };
+        Ok(folder.is_there().then_some(folder))
+    }
+
+    /// Whether the folder is still the one whose lock is held: nobody removed it or put another in its place.
+    pub fn is_there(&self) -> bool {
+        let there = fs::metadata(self.path.join(LOCK));
+        there.is_ok_and(|there| {
+            self.lock.metadata().is_ok_and(|own| (own.dev(), own.ino()) == (there.dev(), there.ino()))
+        })
     }
 
     /// Its name: unique, and in the order of the starts.

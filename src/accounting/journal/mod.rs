@@ -242,6 +242,27 @@ impl Journal {
         done
     }
 
+    /// Makes a new folder when somebody removed the one there was. What is written to a file that was removed is
+    /// accepted, and nobody ever reads it.
+    pub fn look_at_folder(&mut self) {
+        if self.folder.is_there() {
+            return;
+        }
+        self.active = None;
+        let old = self.folder.path().to_owned();
+        match Folder::create(old.parent().unwrap_or(&old), &self.clock) {
+            Ok(folder) => {
+                tracing::error!(
+                    removed = %old.display(), folder = %folder.path().display(),
+                    "the ledger's journal was removed while it was in use, and a new one was made: if this process dies \
+                     now, calls that are under way leave no row"
+                );
+                self.folder = folder;
+            }
+            Err(error) => self.disk_failed(&error),
+        }
+    }
+
     /// Counts what folders taken over from dead gateways hold on the disk.
     pub fn inherit(&mut self, bytes: u64) {
         self.inherited = bytes;

@@ -369,6 +369,7 @@ async fn watch(ledger: Arc<Inner>) {
     const EVERY: Duration = Duration::from_secs(1);
     let stop = ledger.tasks.stopping();
     loop {
+        ledger.lock().journal.look_at_folder();
         ledger.observe();
         tokio::select! {
             () = ledger.closing.cancelled() => return,

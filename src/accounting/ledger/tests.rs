@@ -483,6 +483,40 @@ async fn a_segment_damaged_under_way_costs_what_is_damaged_and_is_kept() {
     assert_eq!(aside, 1);
 }
 
+#[tokio::test]
+async fn a_journal_that_is_removed_under_way_is_made_anew() {
+    let house = House::new();
+    let ledger = house.start().await;
+    let root = house.dir.path().join(FOLDER);
+    ledger.open("before");
+    fs::remove_dir_all(&root).unwrap();
+    house.clock.advance(Duration::from_secs(2));
+    house.until("there is a new folder", || root.exists() && folders(&root) == 1).await;
+    ledger.open("after");
+    ledger.settle(&["before".to_owned()]);
+    house.kill(ledger).await;
+    house.settle_down().await;
+    let expected = [("after".to_owned(), Outcome::Lost), ("before".to_owned(), Outcome::Ok)];
+    assert_eq!(house.shipped().into_iter().collect::<Vec<_>>(), expected);
+}
+
+#[tokio::test]
+async fn rows_in_a_journal_that_is_removed_are_counted_and_hold_up_nobody() {
+    let house = House::new();
+    let ledger = house.start().await;
+    house.script.told().always = Some(Fault::Down);
+    let all = ids(0..2_000);
+    all.chunks(10).for_each(|part| ledger.settle(part));
+    assert!(ledger.inner().lock().journal.has_spilled());
+    fs::remove_dir_all(house.dir.path().join(FOLDER)).unwrap();
+    house.script.told().always = None;
+    house.until("nothing waits", || ledger.inner().lock().unshipped == 0).await;
+    let dropped = usize::try_from(house.metrics.ledger_rows_dropped.get()).unwrap();
+    assert!(dropped > 0);
+    assert_eq!(house.shipped().len() + dropped, 2_000);
+    assert_eq!(house.stop(&ledger).await, Remaining::default());
+}
+
 #[test]
 fn nothing_is_kept_where_there_is_no_ledger() {
     let ledger = Ledger::off();

@@ -1,7 +1,7 @@
 //! The writer: takes rows from memory, or from the journal when memory had no room for them, and ships them.
 
 use std::{
-    fs,
+    fs, io,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -43,7 +43,9 @@ pub(super) async fn remove(files: Vec<PathBuf>) {
     }
     blocking(move || {
         for file in files {
-            if let Err(error) = fs::remove_file(&file) {
+            if let Err(error) = fs::remove_file(&file)
+                && error.kind() != io::ErrorKind::NotFound
+            {
                 tracing::warn!(file = %file.display(), "a segment that is in the database could not be removed: {error}");
             }
         }
@@ -135,6 +137,14 @@ async fn ship_segment(ledger: &Inner, number: u64, path: PathBuf) -> Option<()> 
             ledger.shipper.ship(&rows, &stop).await?;
         },
         Ok(Err(_)) => keep_damaged(&path).await,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let mut state = ledger.lock();
+            let gone = state.journal.read_back(number) as u64;
+            state.unshipped = state.unshipped.saturating_sub(gone);
+            ledger.metrics.ledger_rows_dropped.inc_by(gone);
+            tracing::error!(file = %path.display(), rows = gone, "a segment of the ledger's journal is gone, and its rows with it");
+            return Some(());
+        }
         Err(error) => {
             // A disk that fails may answer later; there is nothing else to do with what is on it.
             tracing::error!(file = %path.display(), "a segment of the ledger's journal cannot be read: {error}");

@@ -46,6 +46,11 @@ impl Said {
         self.text.bytes == 0 && self.reasoning.bytes == 0
     }
 
+    /// How much was said, in bytes as they are spelt in JSON.
+    pub fn bytes(&self) -> u64 {
+        self.text.bytes.saturating_add(self.reasoning.bytes)
+    }
+
     /// Adds a chunk of a stream, or what of it begins with its choices.
     pub(super) fn add(&mut self, shape: Shape, chunk: &[u8]) {
         self.search(shape, &DELTA, chunk);

@@ -17,6 +17,8 @@ pub struct Stated {
     /// The service tier that it served, which may be another than was asked for.
     pub service_tier: Option<Box<str>>,
     pub usage: Option<Usage>,
+    /// More was said after the usage was stated: it may be what was known at the beginning.
+    pub usage_is_early: bool,
     /// What it says the answer cost.
     pub cost: Option<Nanos>,
 }
@@ -45,7 +47,10 @@ impl Stated {
             return false;
         }
         let usage = usage::sort(object);
-        self.usage = usage.or(self.usage);
+        self.usage = match (usage, self.usage) {
+            (Some(usage), Some(before)) => Some(usage.after(&before)),
+            (usage, before) => usage.or(before),
+        };
         self.cost = read_cost(object).or(self.cost);
         // Anthropic's place for it, which its proxies keep.
         if self.service_tier.is_none() {
@@ -97,6 +102,25 @@ mod tests {
         let mut stated = Stated::default();
         stated.read_id(format!("\"{}\"", "ä".repeat(1_000)).as_bytes());
         assert_eq!(stated.id.unwrap().len(), LONGEST);
+    }
+
+    #[test]
+    fn a_later_statement_takes_nothing_back() {
+        let input = r#"{"prompt_tokens":10,"completion_tokens":1,"prompt_tokens_details":{"cached_tokens":4}}"#;
+        let of_input = Usage { input: 6, cache_read: 4, output: 1, ..Usage::default() };
+        let cases = [
+            (r#"{"prompt_tokens":10,"completion_tokens":5}"#, Usage { input: 10, output: 5, ..Usage::default() }),
+            (r#"{"completion_tokens":5}"#, Usage { output: 5, ..of_input }),
+            (r#"{"prompt_tokens":0,"completion_tokens":5,"total_tokens":5}"#, Usage { output: 5, ..of_input }),
+            (r#"{"prompt_tokens":0,"completion_tokens":0,"total_tokens":0}"#, of_input),
+            ("{}", of_input),
+        ];
+        for (later, expected) in cases {
+            let mut stated = Stated::default();
+            stated.read_usage(input.as_bytes());
+            stated.read_usage(later.as_bytes());
+            assert_eq!(stated.usage, Some(expected), "{later}");
+        }
     }
 
     #[test]

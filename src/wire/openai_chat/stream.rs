@@ -39,6 +39,8 @@ pub struct StreamObserver {
     finish_reason: Option<String>,
     stated: Stated,
     said: Said,
+    /// How much was said when usage was stated last, in bytes.
+    said_before_usage: u64,
     has_output: bool,
     done: bool,
 }
@@ -61,6 +63,7 @@ impl StreamObserver {
             finish_reason: None,
             stated: Stated::default(),
             said: Said::default(),
+            said_before_usage: 0,
             has_output: false,
             done: false,
         }
@@ -99,6 +102,7 @@ impl StreamObserver {
 
     /// What the provider states beside the answer. Asked for again, it is gone.
     pub fn take_stated(&mut self) -> Stated {
+        self.stated.usage_is_early = self.stated.usage.is_some() && self.said.bytes() > self.said_before_usage;
         std::mem::take(&mut self.stated)
     }
 
@@ -152,6 +156,9 @@ impl StreamObserver {
         }
         if any {
             self.said.add(self.shape, chunk);
+        }
+        if counted {
+            self.said_before_usage = self.said.bytes();
         }
         match (any, counted) {
             (false, true) => Seen::UsageOnly,
@@ -224,6 +231,32 @@ mod tests {
         let mut observer = StreamObserver::new(Shape::Chat, choices);
         assert!(matches!(observer.observe(&delta(r#"{"content":"Hi"}"#)), Seen::Output));
         observer
+    }
+
+    #[test]
+    fn usage_before_the_last_words_is_early() {
+        let usage = r#"{"prompt_tokens":10,"completion_tokens":1}"#;
+        let with_usage = |delta: &str| {
+            chunk(&format!(r#"{{"choices":[{{"index":0,"delta":{delta},"finish_reason":null}}],"usage":{usage}}}"#))
+        };
+        let (say, silent) = (r#"{"content":"Hi"}"#, r#"{"role":"assistant"}"#);
+        let alone = chunk(&format!(r#"{{"choices":[],"usage":{usage}}}"#));
+        let cases = [
+            (vec![with_usage(silent), delta(say)], true),
+            (vec![alone.clone(), delta(say), delta(say)], true),
+            (vec![with_usage(say), delta(say)], true),
+            (vec![with_usage(silent), delta(say), with_usage(say)], false),
+            (vec![with_usage(say), with_usage(say)], false),
+            (vec![delta(say), alone], false),
+            (vec![delta(say)], false),
+        ];
+        for (index, (frames, is_early)) in cases.into_iter().enumerate() {
+            let mut observer = StreamObserver::new(Shape::Chat, 1);
+            for frame in &frames {
+                observer.observe(frame);
+            }
+            assert_eq!(observer.take_stated().usage_is_early, is_early, "case {index}");
+        }
     }
 
     #[test]

@@ -183,7 +183,7 @@ impl Report {
                 for (tool, value) in value.members() {
                     let runs = count(value).unwrap_or(0);
                     match tool.bytes().as_ref() {
-                        b"web_search_calls" | b"x_search_calls" => searches += runs,
+                        b"web_search_calls" | b"x_search_calls" => searches += runs.min(MAX_COUNT - searches),
                         _ => others += runs.min(MAX_COUNT - others),
                     }
                 }
@@ -335,6 +335,16 @@ mod tests {
         ];
         for (name, text, expected) in cases {
             assert_eq!(usage(text), Some(expected), "{name}");
+        }
+    }
+
+    #[test]
+    fn counts_of_one_thing_that_is_named_many_times_do_not_overflow() {
+        for tool in ["x_search_calls", "other_calls"] {
+            let runs = vec![format!("\"{tool}\":{MAX_COUNT}"); 70_000].join(",");
+            let text = format!(r#"{{"prompt_tokens":1,"server_side_tool_usage_details":{{{runs}}}}}"#);
+            let usage = usage(&text).unwrap();
+            assert_eq!(usage.searches.max(usage.tool_calls), MAX_COUNT, "{tool}");
         }
     }
 
