@@ -7,12 +7,13 @@ use std::{collections::BTreeMap, hint::black_box, sync::Arc, time::Duration};
 use criterion::{Criterion, criterion_group, criterion_main};
 use http::{HeaderMap, HeaderValue, header::AUTHORIZATION, uri};
 use switchboard::{
-    providers::{Deadlines, Origin, Provider, ProviderKey, Quirks, settings::MaxTokensField},
+    providers::{Deadlines, Formats, Origin, Provider, ProviderKey, Quirks, settings::MaxTokensField},
     routing::{
         Acquire, Outcome, RetryBudget, Routes, plan,
         settings::{HealthSettings, ModelSettings, TargetSettings},
     },
     types::Clock,
+    wire::openai_chat::convert::ReasoningField,
 };
 
 criterion_group!(benches, calls, names, budget);
@@ -112,6 +113,14 @@ fn provider(name: &str, keys: &[&'static str]) -> Provider {
         keys: keys.iter().enumerate().map(key).collect(),
         headers: HeaderMap::new(),
         forward_headers: Vec::new(),
-        quirks: Quirks { ask_usage: true, takes_stream_options: true, max_tokens: MaxTokensField::Both },
+        quirks: Quirks {
+            ask_usage: true,
+            takes_stream_options: true,
+            max_tokens: MaxTokensField::Both,
+            reasoning: ReasoningField::None,
+            cache_control: false,
+            top_k: false,
+        },
+        formats: Formats { openai: true, messages: None },
     }
 }

@@ -40,6 +40,8 @@ pub struct Asked {
     content: Bytes,
     /// The JSON of `tools` or `functions`.
     tools: Bytes,
+    /// The JSON of Anthropic's `system`, which is counted with the tools.
+    system: Bytes,
     /// How long both were, without media.
     content_bytes: u64,
     tools_bytes: u64,
@@ -72,13 +74,15 @@ impl Asked {
             value.map(|value| request.bytes().slice_ref(value.raw)).unwrap_or_default()
         };
         let (content, tools) = (get(&["messages", "prompt", "input"]), get(&["tools", "functions"]));
+        let system = get(&["system"]);
         let (mut media, mut media_bytes) = (0, 0);
         for range in media_in(&content) {
             media += 1;
             media_bytes += range.len() as u64;
         }
         let content_bytes = content.len() as u64 - media_bytes;
-        Self { content_bytes, tools_bytes: tools.len() as u64, media, content, tools }
+        let tools_bytes = (tools.len() + system.len()) as u64;
+        Self { content_bytes, tools_bytes, media, content, tools, system }
     }
 
     /// Roughly how many tokens of input it is, from lengths alone.
@@ -88,15 +92,17 @@ impl Asked {
 
     /// Lets go of a request that is larger than `most`: only its beginning is kept.
     pub(super) fn keep(&mut self, most: usize) {
-        if self.content.len() + self.tools.len() > most {
-            let half = |bytes: &Bytes| Bytes::copy_from_slice(&bytes[..bytes.len().min(most / 2)]);
-            (self.content, self.tools) = (half(&self.content), half(&self.tools));
+        if self.content.len() + self.tools.len() + self.system.len() > most {
+            let cut = |bytes: &Bytes, room: usize| Bytes::copy_from_slice(&bytes[..bytes.len().min(room)]);
+            let half = if self.system.is_empty() { most / 2 } else { most / 4 };
+            self.content = cut(&self.content, most / 2);
+            (self.tools, self.system) = (cut(&self.tools, half), cut(&self.system, half));
         }
     }
 
     /// Lets go of the request, of which nothing has to be counted.
     pub(super) fn let_go(&mut self) {
-        (self.content, self.tools) = (Bytes::new(), Bytes::new());
+        (self.content, self.tools, self.system) = (Bytes::new(), Bytes::new(), Bytes::new());
     }
 
     /// What is to be counted of it, and of an answer.
@@ -105,6 +111,8 @@ impl Asked {
         sample.read(&self.content);
         let tools = &self.tools[..self.tools.len().min(SAMPLE)];
         sample.tools = String::from_utf8_lossy(tools).into_owned();
+        let system = &self.system[..self.system.len().min(SAMPLE)];
+        sample.tools.push_str(&String::from_utf8_lossy(system));
         if let Some(said) = said {
             sample.text = said.text.sample().into_owned();
             sample.reasoning = said.reasoning.sample().into_owned();

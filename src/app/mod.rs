@@ -144,6 +144,7 @@ impl App {
             snapshot: ArcSwap::from_pointee(snapshot),
             till,
             retries: RetryBudget::new(settings.retries.max_share),
+            memory: Arc::default(),
             metrics: metrics.clone(),
             clock: clock.clone(),
             cut: CancellationToken::new(),

@@ -18,6 +18,7 @@ use super::{
     Call, Gateway,
     exchange::{Answer, Until, exchange},
     failure::{Failed, Failure, Next},
+    lane::Lane,
 };
 use crate::{
     accounting::{Charge, Destination},
@@ -63,7 +64,7 @@ pub(super) async fn run(
             }
             Err(mut failure) => {
                 permit.report(failure.health, gateway.clock.now());
-                let status = failure.provider.as_ref().map(|answer| answer.status.as_u16());
+                let status = failure.provider.as_ref().map(|answer| answer.said.as_u16());
                 charge.attempt_ended(failure.outcome, status);
                 if let Some(heard) = failure.heard.take() {
                     charge.heard(heard.stated, heard.said);
@@ -100,7 +101,8 @@ struct Trail<'a> {
 
 impl<'a> Trail<'a> {
     fn new(gateway: &'a Gateway, call: &'a Call, route: &'a Resolved) -> Self {
-        let fresh = routing::plan(route, &mut fastrand::f64).candidates;
+        let mut fresh = routing::plan(route, &mut fastrand::f64).candidates;
+        fresh.retain(|candidate| serves(call, candidate));
         Self {
             gateway,
             call,
@@ -176,7 +178,8 @@ impl<'a> Trail<'a> {
         let allowed = |name: &str| principal.models.allows(name);
         let routes = &self.call.snapshot.routes;
         let tried: Vec<Candidate> = [&self.spent, &self.tried, &self.fresh].into_iter().flatten().cloned().collect();
-        let plan = routing::fallbacks(routes, self.route, reason, &tried, &allowed, &mut fastrand::f64);
+        let mut plan = routing::fallbacks(routes, self.route, reason, &tried, &allowed, &mut fastrand::f64);
+        plan.candidates.retain(|candidate| serves(self.call, candidate));
         let found = !plan.candidates.is_empty();
         self.fresh.extend(plan.candidates);
         if found {
@@ -323,7 +326,7 @@ impl<'a> Trail<'a> {
             }
             // The key that failed rests now. Where another key of the target is well, it goes behind the others.
             Next::Elsewhere(_) if self.has_another_key(&candidate) => self.fresh.push(candidate),
-            Next::Elsewhere(_) => self.spent.push(candidate),
+            Next::Elsewhere(_) | Next::Past(_) => self.spent.push(candidate),
             Next::Anywhere(Reason::RateLimit) if self.has_another_key(&candidate) => {
                 self.tried.push(candidate.clone());
                 self.fresh.push(candidate);
@@ -349,8 +352,22 @@ impl<'a> Trail<'a> {
         }
     }
 
+    /// There was nowhere to go from the beginning.
+    fn none_serves(&self) -> Failed {
+        let message = format!(
+            "No target of the model `{}` serves {}.",
+            self.call.model,
+            self.call.operation.path().trim_start_matches('/')
+        );
+        let error = Error::client(StatusCode::BAD_REQUEST, "unsupported_operation", message);
+        Failed { failure: Failure::request(error), target: None }
+    }
+
     /// Every target rests and none may be probed.
     fn all_resting(&self) -> Failed {
+        if self.fresh.is_empty() {
+            return self.none_serves();
+        }
         let now = self.now();
         let wait = self.earliest(now).map_or(Duration::from_secs(1), |at| at - now);
         let limited = self.why_resting() == Reason::RateLimit;
@@ -372,13 +389,20 @@ impl<'a> Trail<'a> {
     }
 }
 
+/// Whether a candidate has the endpoint that is asked for, or one that the call can be translated for.
+fn serves(call: &Call, candidate: &Candidate) -> bool {
+    Lane::of(call.operation, &candidate.target.provider).is_some()
+}
+
 impl Next {
     fn reason(self) -> Option<Reason> {
         match self {
             Self::Nowhere => None,
-            Self::Fallback(reason) | Self::Elsewhere(reason) | Self::Anywhere(reason) | Self::Again(reason) => {
-                Some(reason)
-            }
+            Self::Fallback(reason)
+            | Self::Elsewhere(reason)
+            | Self::Past(reason)
+            | Self::Anywhere(reason)
+            | Self::Again(reason) => Some(reason),
         }
     }
 }

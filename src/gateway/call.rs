@@ -11,7 +11,10 @@ use crate::{
     error::Error,
     providers::Operation,
     types::RequestId,
-    wire::envelope::{Envelope, Kind, Malformed, Problem, Value},
+    wire::{
+        conversation::Format,
+        envelope::{Envelope, Kind, Malformed, Problem, Value},
+    },
 };
 
 /// What the HTTP edge hands over.
@@ -59,9 +62,10 @@ impl Call {
         let envelope = Envelope::parse(body).map_err(|malformed| unparsable(&malformed))?;
         let model = model(&envelope)?;
         let stream = flag(&envelope, "stream")? && operation.streams();
-        let asked_usage = asks_usage(&envelope)?;
+        // Anthropic's streams always tell it.
+        let asked_usage = operation.format() == Format::Anthropic || asks_usage(&envelope)?;
         let asked_cost = stream && headers::says_yes(&headers, &headers::names::INCLUDE_COST);
-        let choices = choices(&envelope)?.saturating_mul(prompts(&envelope, operation));
+        let choices = choices(&envelope, operation)?.saturating_mul(prompts(&envelope, operation));
         check_input(&envelope, operation)?;
         let call = Self {
             id,
@@ -152,8 +156,8 @@ fn asks_usage(envelope: &Envelope) -> Result<bool, Error> {
     flag(&options, "include_usage")
 }
 
-fn choices(envelope: &Envelope) -> Result<u32, Error> {
-    match envelope.get("n") {
+fn choices(envelope: &Envelope, operation: Operation) -> Result<u32, Error> {
+    match envelope.get("n").filter(|_| operation.format() == Format::OpenAiChat) {
         None => Ok(1),
         Some(value) if value.is_null() => Ok(1),
         Some(value) => value
@@ -176,7 +180,9 @@ fn check_input(envelope: &Envelope, operation: Operation) -> Result<(), Error> {
     let (name, wanted, kinds): (_, _, &[Kind]) = match operation {
         // `prompt` in place of `messages` is an extension of some aggregators.
         Operation::Chat if envelope.get("messages").is_none() && envelope.get("prompt").is_some() => return Ok(()),
-        Operation::Chat => ("messages", "an array of messages", &[Kind::Array]),
+        Operation::Chat | Operation::Messages | Operation::CountTokens => {
+            ("messages", "an array of messages", &[Kind::Array])
+        }
         Operation::Embedding => ("input", "a string or an array", &[Kind::String, Kind::Array]),
         // OpenAI lets a completion start from nothing.
         Operation::Completion => return Ok(()),

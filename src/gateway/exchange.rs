@@ -9,15 +9,19 @@ use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use super::{
     Call, Gateway, Outlet,
     failure::{Failure, ProviderAnswer},
-    headers, params,
+    headers,
+    lane::{self, Lane, Prepared, Unusable, Watch, Whole},
+    params,
 };
 use crate::{
-    providers::{Deadlines, Operation, ProviderKey},
+    providers::{Deadlines, ProviderKey},
     routing::{Candidate, Permit},
     telemetry::Outcome,
     upstream::{Gathered, OutBody, UpstreamBody},
     wire::{
-        openai_chat::{self, BadReply, ProviderError, Reply, Seen, Shape, StreamObserver},
+        Pieces, anthropic,
+        conversation::{Format, Losses, Undo},
+        openai_chat::{self, ProviderError, Reply, Seen},
         sse::{Frame, FrameReader},
         tap::Tap,
     },
@@ -41,6 +45,9 @@ const MAX_ERROR: usize = 1024 * 1024;
 pub(super) struct Answer {
     pub headers: HeaderMap,
     pub content: Content,
+    pub lane: Lane,
+    /// What could not be said in the other side's format, as far as it is known.
+    pub losses: Losses,
 }
 
 #[derive(Debug)]
@@ -53,13 +60,22 @@ pub(super) enum Content {
     Stream(Box<LiveStream>),
 }
 
+impl Answer {
+    /// With what of the request could not be said.
+    fn with(mut self, request: Losses) -> Self {
+        let reply = std::mem::replace(&mut self.losses, request);
+        self.losses.extend(reply);
+        self
+    }
+}
+
 /// A stream that has begun.
 #[derive(Debug)]
 pub(super) struct LiveStream {
     /// Frames already observed and not yet forwarded.
     pub held: Vec<Frame>,
     pub frames: FrameReader,
-    pub observer: StreamObserver,
+    pub watch: Watch,
     pub rest: UpstreamBody,
 }
 
@@ -84,9 +100,14 @@ pub(super) async fn exchange(
 ) -> Result<Answer, Failure> {
     let provider = &candidate.target.provider;
     let outlet = call.snapshot.outlet(&candidate.target);
-    let request = encode(call, candidate, permit, outlet)?;
+    let lane = Lane::of(call.operation, provider)
+        .ok_or_else(|| Failure::malformed(&provider.name, "a call it has no endpoint for"))?;
+    let Prepared { body, losses, undo } = prepare(gateway, call, candidate, lane)?;
+    let request = request(call, candidate, permit, outlet, lane, body);
     let wait = Wait {
         gateway,
+        lane,
+        undo,
         provider: &provider.name,
         key: permit.key(),
         deadlines: candidate.target.deadlines,
@@ -106,27 +127,44 @@ pub(super) async fn exchange(
     if response.status() != StatusCode::OK {
         return Err(wait.refusal(response).await);
     }
-    match (call.stream, Declared::of(response.headers())) {
+    let answer = match (call.stream, Declared::of(response.headers())) {
         (true, Declared::Events) => wait.stream(call, response, None).await,
         (true, Declared::Nothing) => wait.undeclared(call, response).await,
         (true, Declared::Document) => Err(wait.not_a_stream(call, response, Gathered::default()).await),
         (false, Declared::Events) => Err(Failure::malformed(&provider.name, "an event stream nobody asked for")),
-        (false, _) => wait.whole(shape(call.operation), response, Gathered::default()).await,
-    }
+        (false, _) => wait.whole(call, response, Gathered::default()).await,
+    };
+    answer.map(|answer| answer.with(losses))
 }
 
-fn encode(call: &Call, candidate: &Candidate, permit: &Permit, outlet: &Outlet) -> Result<Request<OutBody>, Failure> {
-    let body = params::body_for(call, candidate).map_err(Failure::request)?;
+fn prepare(gateway: &Gateway, call: &Call, candidate: &Candidate, lane: Lane) -> Result<Prepared, Failure> {
+    if lane.is_pass() {
+        return params::body_for(call, candidate, lane).map(Prepared::passed).map_err(Failure::request);
+    }
+    lane::translated(gateway, call, candidate, lane)
+}
+
+fn request(
+    call: &Call,
+    candidate: &Candidate,
+    permit: &Permit,
+    outlet: &Outlet,
+    lane: Lane,
+    body: Pieces,
+) -> Request<OutBody> {
     let mut request = Request::new(OutBody::new(body));
     *request.method_mut() = http::Method::POST;
-    *request.uri_mut() = outlet.uris[call.operation as usize].clone();
-    *request.headers_mut() = headers::for_upstream(call, candidate, permit.key());
-    Ok(request)
+    *request.uri_mut() = outlet.uris[lane.endpoint as usize].clone();
+    *request.headers_mut() = headers::for_upstream(call, candidate, permit.key(), lane);
+    request
 }
 
 /// What an attempt waits with: every wait has a deadline, and every deadline a name.
 struct Wait<'a> {
     gateway: &'a Gateway,
+    lane: Lane,
+    /// What was done to the request that its answer must not show.
+    undo: Undo,
     provider: &'a str,
     key: &'a ProviderKey,
     deadlines: Deadlines,
@@ -204,20 +242,21 @@ impl Wait<'_> {
         first: Option<Bytes>,
     ) -> Result<Answer, Failure> {
         let (parts, rest) = response.into_parts();
-        let mut observer = StreamObserver::new(shape(call.operation), call.choices);
-        match self.hold_back(&mut observer, rest, first).await {
+        let mut watch = Watch::new(self.gateway, call, self.lane, &self.undo);
+        match self.hold_back(&mut watch, rest, first).await {
             Ok((held, frames, rest)) => {
-                let live = LiveStream { held, frames, observer, rest };
-                Ok(Answer { headers: parts.headers, content: Content::Stream(Box::new(live)) })
+                let losses = watch.losses();
+                let live = LiveStream { held, frames, watch, rest };
+                Ok(self.answer(parts.headers, Content::Stream(Box::new(live)), losses))
             }
-            Err(failure) => Err(failure.after(observer.take_stated(), None)),
+            Err(failure) => Err(failure.after(watch.take_stated(), None)),
         }
     }
 
     /// Reads up to the first real output: the frames so far, their reader, and the rest.
     async fn hold_back(
         &self,
-        observer: &mut StreamObserver,
+        watch: &mut Watch,
         mut rest: UpstreamBody,
         first: Option<Bytes>,
     ) -> Result<(Vec<Frame>, FrameReader, UpstreamBody), Failure> {
@@ -228,7 +267,7 @@ impl Wait<'_> {
         let (deadline, outcome) = self.before_output();
         loop {
             while let Some(frame) = frames.next().map_err(|_| self.frame_too_long())? {
-                match observer.observe(&frame) {
+                match watch.see(&frame) {
                     Seen::Done => return Err(Failure::empty(self.provider)),
                     Seen::Error(said) => return Err(self.said_in_band(said)),
                     Seen::Malformed(what) => return Err(Failure::malformed(self.provider, what)),
@@ -249,7 +288,7 @@ impl Wait<'_> {
             match self.piece(&mut rest, deadline, outcome).await? {
                 Some(piece) => frames.push(piece),
                 None if held.is_empty() && frames.is_empty() => return Err(Failure::empty(self.provider)),
-                None if observer.finished() => return Err(Failure::empty(self.provider)),
+                None if watch.finished() => return Err(Failure::empty(self.provider)),
                 None => return Err(Failure::cut(self.provider, "the stream ended before its first output".into())),
             }
         }
@@ -258,7 +297,7 @@ impl Wait<'_> {
     /// Reads a whole answer and checks that it is one. `held` is what has been read of it.
     async fn whole(
         &self,
-        shape: Shape,
+        call: &Call,
         response: Response<UpstreamBody>,
         mut held: Gathered,
     ) -> Result<Answer, Failure> {
@@ -267,35 +306,45 @@ impl Wait<'_> {
             let (deadline, outcome) = self.between_pieces();
             let Some(piece) = self.piece(&mut body, deadline, outcome).await? else { break };
             held.push(piece);
+            if held.len() > HOLD_WHOLE && self.lane.upstream == Format::Anthropic {
+                return Err(Failure::malformed(self.provider, "a message larger than 8 MiB"));
+            }
+            if held.len() > HOLD_WHOLE && !self.lane.is_pass() {
+                return Err(Failure::malformed(self.provider, "an answer too large to be translated"));
+            }
             if held.len() > HOLD_WHOLE {
                 let held = held.into_pieces();
                 let mut tap = Tap::new(&["usage", "id", "service_tier"], 64 * 1024);
                 held.iter().for_each(|piece| tap.feed(piece));
-                return Ok(Answer { headers: parts.headers, content: Content::Large { held, rest: body, tap } });
+                return Ok(self.answer(parts.headers, Content::Large { held, rest: body, tap }, Losses::default()));
             }
         }
         let body = held.join();
-        let reply = openai_chat::read_reply(shape, &body).map_err(|bad| self.bad_reply(bad))?;
+        let whole = lane::read(self.gateway, call, self.lane, &self.undo, body);
+        let Whole { body, reply, losses } = whole.map_err(|bad| self.unusable(bad))?;
         if !reply.has_output {
             return Err(Failure::empty(self.provider).after(reply.stated, reply.said));
         }
-        Ok(Answer { headers: parts.headers, content: Content::Whole { body, reply } })
+        Ok(self.answer(parts.headers, Content::Whole { body, reply }, losses))
     }
 
     /// A 200 that is not a stream although one was asked for: an error in disguise, or a provider that cannot stream.
     async fn not_a_stream(&self, call: &Call, response: Response<UpstreamBody>, held: Gathered) -> Failure {
-        match self.whole(shape(call.operation), response, held).await {
+        match self.whole(call, response, held).await {
             Err(failure) => failure,
             Ok(_) => Failure::malformed(self.provider, "a whole answer where a stream was asked for"),
         }
     }
 
-    fn bad_reply(&self, bad: BadReply) -> Failure {
+    fn answer(&self, headers: HeaderMap, content: Content, losses: Losses) -> Answer {
+        Answer { headers, content, lane: self.lane, losses }
+    }
+
+    fn unusable(&self, bad: Unusable) -> Failure {
         match bad {
-            BadReply::Empty => Failure::empty(self.provider),
-            BadReply::Error(said) => self.said_in_band(said),
-            BadReply::NotJson(what) => Failure::malformed(self.provider, &format!("not JSON ({what})")),
-            BadReply::WrongShape(what) => Failure::malformed(self.provider, &format!("it has no {what}")),
+            Unusable::Empty => Failure::empty(self.provider),
+            Unusable::Error(said) => self.said_in_band(*said),
+            Unusable::Malformed(what) => Failure::malformed(self.provider, &what),
         }
     }
 
@@ -321,25 +370,19 @@ impl Wait<'_> {
         if !(400..600).contains(&status) {
             return Failure::malformed(self.provider, &format!("status {status}, which an API does not answer with"));
         }
-        let said = openai_chat::classify(status, &raw);
-        let untouched = openai_chat::is_error_object(&raw);
-        let body = if untouched { raw } else { openai_chat::render_provider(&said) };
+        let said = match self.lane.upstream {
+            Format::OpenAiChat => openai_chat::classify(status, &raw),
+            Format::Anthropic => anthropic::error::classify(status, &raw),
+        };
+        let (shown, body) = lane::refusal(self.lane, parts.status, &said, raw);
         headers::for_client(&mut parts.headers);
         parts.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        let answer = Box::new(ProviderAnswer { status: parts.status, headers: parts.headers, body });
+        let answer = Box::new(ProviderAnswer { status: shown, said: parts.status, headers: parts.headers, body });
         Failure::refused(self.provider, &said, retry_after, Some(answer))
     }
 
     fn frame_too_long(&self) -> Failure {
         Failure::malformed(self.provider, "an event larger than 32 MiB")
-    }
-}
-
-fn shape(operation: Operation) -> Shape {
-    match operation {
-        Operation::Chat => Shape::Chat,
-        Operation::Completion => Shape::Completion,
-        Operation::Embedding => Shape::Embedding,
     }
 }
 

@@ -41,7 +41,10 @@ pub(super) struct Heard {
 /// What a provider said when it refused, ready to be passed on.
 #[derive(Debug)]
 pub struct ProviderAnswer {
+    /// For the client.
     pub status: StatusCode,
+    /// The provider's own.
+    pub said: StatusCode,
     pub headers: HeaderMap,
     pub body: Bytes,
 }
@@ -55,6 +58,8 @@ pub(super) enum Next {
     Fallback(Reason),
     /// To another target or key; then to a fallback. Not to the same key.
     Elsewhere(Reason),
+    /// To another target; then to a fallback. This one would refuse it with any key.
+    Past(Reason),
     /// As `Elsewhere`, and at last to the same target again.
     Anywhere(Reason),
     /// To the same target at once: only its connection was gone.
@@ -150,6 +155,11 @@ impl Failure {
     pub(super) fn request(error: Error) -> Self {
         let (outcome, health, next) = (Outcome::BadRequest, Health::NoFault, Next::Nowhere);
         Self { outcome, health, next, provider: None, heard: None, error }
+    }
+
+    /// The request cannot be made into one for this provider, but perhaps into one for another.
+    pub(super) fn elsewhere(error: Error) -> Self {
+        Self { next: Next::Past(Reason::Default), ..Self::request(error) }
     }
 
     /// The provider refused, by status or by an error inside a 200.

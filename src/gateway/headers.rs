@@ -6,8 +6,13 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
-use super::Call;
-use crate::{providers::ProviderKey, routing::Candidate, types::Nanos, wire::openai_chat};
+use super::{Call, lane::Lane};
+use crate::{
+    providers::ProviderKey,
+    routing::Candidate,
+    types::Nanos,
+    wire::{conversation::Format, openai_chat},
+};
 
 /// Headers of ours.
 pub mod names {
@@ -22,18 +27,31 @@ pub mod names {
     pub const COST: HeaderName = HeaderName::from_static("x-switchboard-cost-usd");
     /// Of a client that wants to see the cost of a stream beside its usage.
     pub const INCLUDE_COST: HeaderName = HeaderName::from_static("x-switchboard-include-cost");
+    /// What could not be said in the other side's format.
+    pub const LOSSY: HeaderName = HeaderName::from_static("x-switchboard-lossy");
+    /// That a count of tokens is an estimate.
+    pub const ESTIMATED: HeaderName = HeaderName::from_static("x-switchboard-estimated");
+    /// Where Anthropic's clients look for the id of a call.
+    pub const ANTHROPIC_REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
     pub const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 }
 
 /// Client headers that every provider gets. A provider's `forward_headers` adds to them.
-const FORWARDED: [HeaderName; 5] = [
-    HeaderName::from_static("openai-beta"),
+const FORWARDED: [HeaderName; 4] = [
     HeaderName::from_static("idempotency-key"),
     HeaderName::from_static("x-client-request-id"),
     // How OpenRouter attributes calls to an app.
     HeaderName::from_static("http-referer"),
     HeaderName::from_static("x-title"),
 ];
+
+/// Client headers that belong to a format, and pass where the provider speaks it.
+const OF_OPENAI: [HeaderName; 1] = [HeaderName::from_static("openai-beta")];
+const OF_ANTHROPIC: [HeaderName; 2] = [ANTHROPIC_VERSION, HeaderName::from_static("anthropic-beta")];
+
+const ANTHROPIC_VERSION: HeaderName = HeaderName::from_static("anthropic-version");
+/// The only one there has been since the messages format exists, and what a client that names none is taken to mean.
+const VERSION: HeaderValue = HeaderValue::from_static("2023-06-01");
 
 /// Answer headers that stay here: about the connection, the encoding (the body is decoded), or the client's state.
 const KEPT_BACK: [HeaderName; 18] = [
@@ -62,17 +80,25 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const EVENTS: HeaderValue = HeaderValue::from_static("text/event-stream");
 
 /// The headers of a call to a provider.
-pub(super) fn for_upstream(call: &Call, candidate: &Candidate, key: &ProviderKey) -> HeaderMap {
+pub(super) fn for_upstream(call: &Call, candidate: &Candidate, key: &ProviderKey, lane: Lane) -> HeaderMap {
     let provider = &candidate.target.provider;
     let mut headers = HeaderMap::with_capacity(12 + provider.headers.len());
     headers.insert(header::CONTENT_TYPE, JSON);
     headers.insert(header::ACCEPT, if call.stream { EVENTS } else { JSON });
     headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     headers.insert(header::USER_AGENT, USER_AGENT);
-    for name in FORWARDED.iter().chain(&provider.forward_headers) {
+    let of_format: &[HeaderName] = match lane.upstream {
+        _ if !lane.is_pass() => &[],
+        Format::OpenAiChat => &OF_OPENAI,
+        Format::Anthropic => &OF_ANTHROPIC,
+    };
+    for name in FORWARDED.iter().chain(of_format).chain(&provider.forward_headers) {
         for value in call.headers.get_all(name) {
             headers.append(name.clone(), value.clone());
         }
+    }
+    if lane.upstream == Format::Anthropic && !headers.contains_key(&ANTHROPIC_VERSION) {
+        headers.insert(ANTHROPIC_VERSION, VERSION);
     }
     for (name, value) in &provider.headers {
         headers.insert(name.clone(), value.clone());
@@ -101,8 +127,10 @@ pub(super) fn for_client(headers: &mut HeaderMap) {
     for name in foreign {
         headers.remove(name);
     }
-    if let Some(id) = headers.remove(&names::REQUEST_ID) {
-        headers.insert(names::UPSTREAM_REQUEST_ID, id);
+    for name in [names::REQUEST_ID, names::ANTHROPIC_REQUEST_ID] {
+        if let Some(id) = headers.remove(&name) {
+            headers.insert(names::UPSTREAM_REQUEST_ID, id);
+        }
     }
 }
 

@@ -4,7 +4,7 @@
 //! open      read what the gateway must know of the body            call.rs
 //! admit     may this key use this model? → a charge that must end  admit.rs
 //! plan      where it may go, in which order                        routing
-//! attempts  the one retry loop; each try is an exchange            attempts.rs, exchange.rs
+//! attempts  the one retry loop; each try is an exchange in a lane  attempts.rs, exchange.rs, lane/
 //! reply     commit: a whole answer, or a stream being watched      reply/
 //! ```
 //!
@@ -14,9 +14,12 @@
 mod admit;
 mod attempts;
 mod call;
+mod count;
 mod exchange;
 mod failure;
 mod headers;
+mod lane;
+mod memory;
 mod params;
 mod prices;
 mod reply;
@@ -29,6 +32,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use call::{Arrival, Call};
 pub use headers::names;
+pub use memory::Memory;
 pub use prices::Prices;
 pub use reply::{BrokenOff, Reply, ReplyBody};
 pub use snapshot::{Outlet, Snapshot};
@@ -41,6 +45,8 @@ pub struct Gateway {
     pub snapshot: ArcSwap<Snapshot>,
     pub till: Till,
     pub retries: RetryBudget,
+    /// Reasoning that clients cannot send back.
+    pub memory: Arc<Memory>,
     pub metrics: Arc<Metrics>,
     pub clock: Clock,
     /// Fires when shutdown has no patience left: calls end with an error, streams with an error event.
@@ -67,6 +73,9 @@ pub struct Refusal {
 pub async fn handle(gateway: &Arc<Gateway>, arrival: Arrival) -> Result<Reply, Refusal> {
     let call = Call::open(gateway.snapshot.load_full(), arrival)?;
     let (route, mut charge) = admit::admit(gateway, &call)?;
+    if count::is_unanswerable(&call, &route) {
+        return Ok(count::estimated(&call, charge));
+    }
     let outcome = tokio::select! {
         biased;
         outcome = attempts::run(gateway, &call, &route, &mut charge) => outcome,
@@ -74,6 +83,7 @@ pub async fn handle(gateway: &Arc<Gateway>, arrival: Arrival) -> Result<Reply, R
     };
     match outcome {
         Ok(committed) => Ok(reply::commit(gateway, &call, committed, charge)),
+        Err(failed) if count::is_unanswered(&call, &failed) => Ok(count::estimated(&call, charge)),
         Err(failed) => Err(failed.refuse(charge)),
     }
 }

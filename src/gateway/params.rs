@@ -3,13 +3,14 @@
 
 use bytes::Bytes;
 
-use super::Call;
+use super::{Call, lane::Lane};
 use crate::{
     error::Error,
     providers::{Operation, settings::MaxTokensField},
     routing::{Candidate, OUTPUT_CAP, Params},
     wire::{
         Pieces,
+        conversation::Format,
         envelope::{Edit, Envelope},
         json::quoted,
     },
@@ -18,27 +19,40 @@ use crate::{
 const MAX_TOKENS: &str = OUTPUT_CAP[0];
 const MAX_COMPLETION_TOKENS: &str = OUTPUT_CAP[1];
 
-/// The body for one attempt.
+/// The body for one attempt in the pass lane.
 ///
 /// # Errors
 /// 400 when a member with a ceiling is not a number.
-pub(super) fn body_for(call: &Call, candidate: &Candidate) -> Result<Pieces, Error> {
+pub(super) fn body_for<'c>(call: &'c Call, candidate: &'c Candidate, lane: Lane) -> Result<Pieces, Error> {
     let target = &candidate.target;
     let quirks = target.provider.quirks;
     let mut edits = Edits { envelope: &call.envelope, list: Vec::with_capacity(4) };
     if call.model != *candidate.upstream_model {
         edits.set("model", quoted(&candidate.upstream_model));
     }
-    if !quirks.takes_stream_options {
+    if lane.upstream == Format::Anthropic {
+        // Usage comes unasked.
+    } else if !quirks.takes_stream_options {
         edits.list.push(Edit::Remove { name: "stream_options" });
     } else if call.stream && quirks.ask_usage && !call.asked_usage {
         edits.set("stream_options", ask_usage(&call.envelope));
     }
-    edits.apply(&target.params)?;
-    if call.operation == Operation::Chat {
-        edits.spell_cap(quirks.max_tokens);
-    }
+    edits.apply_all(candidate, lane)?;
     Ok(call.envelope.patch(&edits.list))
+}
+
+/// The body for one attempt in the translate lane, from what was written in the provider's format: the operator's
+/// parameters are in the provider's terms.
+///
+/// # Errors
+/// 400 when a member with a ceiling is not a number.
+pub(super) fn adjusted(written: &Envelope, candidate: &Candidate, lane: Lane) -> Result<Pieces, Error> {
+    let mut edits = Edits { envelope: written, list: Vec::new() };
+    if lane.upstream == Format::OpenAiChat && !candidate.target.provider.quirks.ask_usage {
+        edits.list.push(Edit::Remove { name: "stream_options" });
+    }
+    edits.apply_all(candidate, lane)?;
+    Ok(written.patch(&edits.list))
 }
 
 /// The edits so far. Later ones see the earlier through [`Edits::number`] and [`Edits::has`].
@@ -51,6 +65,25 @@ impl<'a> Edits<'a> {
     fn set(&mut self, name: &'a str, value: Bytes) {
         self.list.retain(|edit| !matches!(edit, Edit::Set { name: other, .. } if *other == name));
         self.list.push(Edit::Set { name, value });
+    }
+
+    /// The operator's parameters for the target, in the spelling of the endpoint that is called.
+    fn apply_all(&mut self, candidate: &'a Candidate, lane: Lane) -> Result<(), Error> {
+        let target = &candidate.target;
+        match lane.endpoint {
+            // What is counted is the input alone.
+            Operation::CountTokens => return Ok(()),
+            Operation::Chat => {
+                self.apply(&target.params)?;
+                self.spell_cap(target.provider.quirks.max_tokens);
+            }
+            Operation::Messages => {
+                self.apply(&target.params)?;
+                self.spell_cap(MaxTokensField::MaxTokens);
+            }
+            Operation::Completion | Operation::Embedding => self.apply(&target.params)?,
+        }
+        Ok(())
     }
 
     /// Defaults where the client said nothing, then ceilings, then overrides.

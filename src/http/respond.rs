@@ -1,4 +1,4 @@
-//! From outcomes to responses. Every error leaves here, in OpenAI's shape.
+//! From outcomes to responses. Every error leaves here: in the shape of the client's format, or in OpenAI's.
 
 use std::{fmt, sync::Arc};
 
@@ -13,13 +13,13 @@ use crate::{
     error::{Error, Fault},
     gateway::{Refusal, Reply, ReplyBody, names},
     types::RequestId,
-    wire::openai_chat,
+    wire::{anthropic, conversation::Format, openai_chat},
 };
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// A committed answer. The place among the calls in flight goes with its body.
-pub(super) fn reply(reply: Reply, id: RequestId, place: OwnedSemaphorePermit) -> Response {
+pub(super) fn reply(reply: Reply, id: RequestId, format: Format, place: OwnedSemaphorePermit) -> Response {
     let Reply { headers, body } = reply;
     let length = body.size_hint().exact();
     let mut response = Response::new(match body {
@@ -31,12 +31,12 @@ pub(super) fn reply(reply: Reply, id: RequestId, place: OwnedSemaphorePermit) ->
     if let Some(length) = length {
         response.headers_mut().insert(header::CONTENT_LENGTH, length.into());
     }
-    stamp(&mut response, id);
+    sign(&mut response, id, format);
     response
 }
 
 /// A call that failed.
-pub(super) fn refusal(refusal: Refusal, id: RequestId) -> Response {
+pub(super) fn refusal(refusal: Refusal, id: RequestId, format: Format) -> Response {
     let Refusal { error, provider, target, attempts, settled } = refusal;
     log(&error, id, settled);
     let mut response = match provider {
@@ -46,7 +46,7 @@ pub(super) fn refusal(refusal: Refusal, id: RequestId) -> Response {
             *response.headers_mut() = answer.headers;
             response
         }
-        None => of_error(&error),
+        None => of_call_error(&error, id, format),
     };
     advise(response.headers_mut(), &error);
     if let Some(target) = target.as_deref().and_then(|target| HeaderValue::from_str(target).ok()) {
@@ -55,7 +55,7 @@ pub(super) fn refusal(refusal: Refusal, id: RequestId) -> Response {
     if attempts > 0 {
         response.headers_mut().insert(names::ATTEMPTS, attempts.into());
     }
-    stamp(&mut response, id);
+    sign(&mut response, id, format);
     response
 }
 
@@ -69,16 +69,16 @@ pub(super) fn error(error: &Error, id: RequestId) -> Response {
 }
 
 /// A handler that panicked. Its charge has settled while unwinding.
-pub(super) fn panicked(id: RequestId) -> Response {
+pub(super) fn panicked(id: RequestId, format: Format) -> Response {
     let status = StatusCode::INTERNAL_SERVER_ERROR;
     let message = "The gateway failed while serving this call. Its log has the request id.";
-    error(&Error::gateway(status, "internal_error", message), id)
+    refusal(Error::gateway(status, "internal_error", message).into(), id, format)
 }
 
 pub(super) async fn not_found(State(surface): State<Arc<Surface>>, method: Method, uri: Uri) -> Response {
     let message = format!(
         "There is nothing at {method} {}. The API is below /v1: /v1/chat/completions, /v1/completions, /v1/embeddings, \
-         /v1/models.",
+         /v1/messages, /v1/models.",
         shortened(uri.path())
     );
     stray(&surface, &Error::client(StatusCode::NOT_FOUND, "unknown_path", message))
@@ -104,6 +104,16 @@ pub(super) fn json(value: &impl Serialize) -> Response {
     response
 }
 
+/// An error of a call, in the format of its client.
+fn of_call_error(error: &Error, id: RequestId, format: Format) -> Response {
+    let mut response = of_error(error);
+    if format == Format::Anthropic {
+        let mut buffer = [0; ulid::ULID_LEN];
+        *response.body_mut() = Body::from(anthropic::error::render(error, Some(id.text(&mut buffer))));
+    }
+    response
+}
+
 fn of_error(error: &Error) -> Response {
     let mut response = Response::new(Body::from(openai_chat::render(error)));
     *response.status_mut() = error.status;
@@ -122,6 +132,16 @@ fn advise(headers: &mut HeaderMap, error: &Error) {
     }
     if error.status == StatusCode::UNAUTHORIZED && error.fault == Fault::Client {
         headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    }
+}
+
+/// The call's id, under every name that clients of the format look for.
+fn sign(response: &mut Response, id: RequestId, format: Format) {
+    stamp(response, id);
+    if format == Format::Anthropic
+        && let Some(value) = response.headers().get(names::REQUEST_ID).cloned()
+    {
+        response.headers_mut().insert(names::ANTHROPIC_REQUEST_ID, value);
     }
 }
 

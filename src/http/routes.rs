@@ -20,12 +20,14 @@ pub enum Side {
     Both,
 }
 
-/// Endpoints of the OpenAI API, below `/v1` or not.
-fn api() -> [(&'static str, MethodRouter<Arc<Surface>>); 5] {
+/// Endpoints of OpenAI's and Anthropic's APIs, below `/v1` or not.
+fn api() -> [(&'static str, MethodRouter<Arc<Surface>>); 7] {
     [
         ("/chat/completions", post(v1::inference::chat)),
         ("/completions", post(v1::inference::completion)),
         ("/embeddings", post(v1::inference::embedding)),
+        ("/messages", post(v1::inference::messages)),
+        ("/messages/count_tokens", post(v1::inference::count_tokens)),
         ("/models", get(v1::models::list)),
         // A model's name may hold slashes.
         ("/models/{*id}", get(v1::models::one)),

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri, uri};
 
 use super::{
-    Origin, Provider, ProviderKey, Quirks,
-    settings::{MaxTokensField, ProviderSettings},
+    Formats, Origin, Provider, ProviderKey, Quirks,
+    settings::{MaxTokensField, ProviderSettings, WireFormat},
     vendor::{self, Auth, StreamUsage, Vendor},
     vendors,
 };
-use crate::types::Secret;
+use crate::{types::Secret, wire::openai_chat::convert::ReasoningField};
 
 /// The word in `kind` for the built-in mock provider.
 pub const MOCK: &str = "mock";
@@ -35,12 +35,14 @@ impl Provider {
             return Err(bad("kind", message));
         }
         let (origin, prefix) = base(kind, vendor, settings, mock)?;
+        let formats = formats(vendor, settings, &prefix)?;
         Ok(Self {
             name: name.into(),
             kind: vendor.map_or(MOCK, |vendor| vendor.name),
             region: settings.region.as_deref().map(Into::into),
             origin,
             prefix,
+            formats,
             keys: keys(vendor, settings)?,
             headers: fixed_headers(settings)?,
             forward_headers: forwarded(settings)?,
@@ -76,6 +78,26 @@ fn base(
     }
     let prefix = path.map_or_else(String::new, |path| path.path().trim_end_matches('/').to_owned());
     Ok((Origin { scheme, authority }, prefix))
+}
+
+/// The formats that the operator names, else the vendor's own. Where the operator says where the API is, Anthropic's
+/// format is below the same path: its clients know it as what comes before `/v1/messages`, so `/v1` may be left out.
+fn formats(vendor: Option<&Vendor>, settings: &ProviderSettings, prefix: &str) -> Result<Formats, BadProvider> {
+    // The built-in mock provider speaks OpenAI's formats.
+    let (mut openai, mut messages) = vendor.map_or((true, None), |vendor| (vendor.openai, vendor.messages));
+    if let Some(formats) = &settings.formats {
+        if formats.is_empty() {
+            return Err(bad("formats", "a provider speaks at least one format".to_owned()));
+        }
+        openai = formats.contains(&WireFormat::OpenaiChat);
+        messages = formats.contains(&WireFormat::Anthropic).then_some(messages.unwrap_or(""));
+    }
+    let messages = messages.map(|own| match settings.base_url.is_some() || own.is_empty() {
+        true if openai || prefix.ends_with("/v1") => prefix.to_owned(),
+        true => format!("{prefix}/v1"),
+        false => own.to_owned(),
+    });
+    Ok(Formats { openai, messages })
 }
 
 /// The operator's keys (a vendor's usual variable has become one of them by now), else one key that signs nothing.
@@ -132,6 +154,9 @@ fn quirks(vendor: Option<&Vendor>, settings: &ProviderSettings) -> Quirks {
         ask_usage: settings.ask_usage.unwrap_or(ask),
         takes_stream_options: settings.ask_usage == Some(true) || takes,
         max_tokens: settings.max_tokens_field.unwrap_or(max_tokens),
+        reasoning: vendor.map_or(ReasoningField::None, |vendor| vendor.reasoning),
+        cache_control: vendor.is_some_and(|vendor| vendor.cache_control),
+        top_k: vendor.is_none_or(|vendor| vendor.top_k),
     }
 }
 

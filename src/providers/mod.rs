@@ -12,7 +12,10 @@ use http::{HeaderMap, HeaderName, HeaderValue, Uri, uri};
 
 pub use build::{BadProvider, MOCK};
 
-use crate::types::{Period, Secret};
+use crate::{
+    types::{Period, Secret},
+    wire::{conversation::Format, openai_chat::convert::ReasoningField},
+};
 
 /// One provider account, resolved: nothing optional is left open.
 #[derive(Debug)]
@@ -27,6 +30,7 @@ pub struct Provider {
     pub origin: Origin,
     /// The path its API begins with, for example `/v1`; no slash at the end.
     pub prefix: String,
+    pub formats: Formats,
     /// Its keys, at least one. A provider without keys has one key that signs nothing.
     pub keys: Vec<Arc<ProviderKey>>,
     /// Headers sent with every call.
@@ -34,6 +38,15 @@ pub struct Provider {
     /// Client headers passed on, beside the usual ones.
     pub forward_headers: Vec<HeaderName>,
     pub quirks: Quirks,
+}
+
+/// Which wire formats a provider speaks. At least one of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Formats {
+    /// OpenAI's, below the provider's prefix.
+    pub openai: bool,
+    /// Anthropic's messages, below this path; no slash at the end.
+    pub messages: Option<String>,
 }
 
 /// Where connections go, and how.
@@ -63,6 +76,12 @@ pub struct Quirks {
     pub takes_stream_options: bool,
     /// In chat calls; `/completions` knows `max_tokens` alone, everywhere.
     pub max_tokens: settings::MaxTokensField,
+    /// How reasoning of earlier turns is sent back in chat calls.
+    pub reasoning: ReasoningField,
+    /// Takes `cache_control` on content parts of chat calls.
+    pub cache_control: bool,
+    /// Takes `top_k` in chat calls.
+    pub top_k: bool,
 }
 
 /// Deadlines of a call, resolved.
@@ -94,10 +113,14 @@ pub enum Operation {
     Chat,
     Completion,
     Embedding,
+    /// Anthropic's `POST /v1/messages`.
+    Messages,
+    /// Anthropic's `POST /v1/messages/count_tokens`.
+    CountTokens,
 }
 
 impl Operation {
-    pub const ALL: [Self; 3] = [Self::Chat, Self::Completion, Self::Embedding];
+    pub const ALL: [Self; 5] = [Self::Chat, Self::Completion, Self::Embedding, Self::Messages, Self::CountTokens];
 
     /// The path below a provider's prefix.
     pub fn path(self) -> &'static str {
@@ -105,21 +128,33 @@ impl Operation {
             Self::Chat => "/chat/completions",
             Self::Completion => "/completions",
             Self::Embedding => "/embeddings",
+            Self::Messages => "/messages",
+            Self::CountTokens => "/messages/count_tokens",
+        }
+    }
+
+    /// The format in which a client of this endpoint speaks and is answered.
+    pub fn format(self) -> Format {
+        match self {
+            Self::Chat | Self::Completion | Self::Embedding => Format::OpenAiChat,
+            Self::Messages | Self::CountTokens => Format::Anthropic,
         }
     }
 
     /// The value of the `operation` label: OpenTelemetry's `gen_ai.operation.name`.
     pub fn label(self) -> &'static str {
         match self {
-            Self::Chat => "chat",
+            // OpenTelemetry names what is done, not in which format.
+            Self::Chat | Self::Messages => "chat",
             Self::Completion => "text_completion",
             Self::Embedding => "embeddings",
+            Self::CountTokens => "count_tokens",
         }
     }
 
     /// Whether the API can stream its answer.
     pub fn streams(self) -> bool {
-        !matches!(self, Self::Embedding)
+        !matches!(self, Self::Embedding | Self::CountTokens)
     }
 }
 
@@ -152,10 +187,14 @@ impl Provider {
     /// # Errors
     /// Only if `prefix` is not a path, which building the provider has excluded.
     pub fn uri(&self, operation: Operation) -> Result<Uri, http::Error> {
+        let prefix = match operation.format() {
+            Format::OpenAiChat => &self.prefix,
+            Format::Anthropic => self.formats.messages.as_ref().unwrap_or(&self.prefix),
+        };
         Uri::builder()
             .scheme(self.origin.scheme.clone())
             .authority(self.origin.authority.clone())
-            .path_and_query(format!("{}{}", self.prefix, operation.path()))
+            .path_and_query(format!("{prefix}{}", operation.path()))
             .build()
     }
 }

@@ -34,8 +34,20 @@ pub struct ProviderSettings {
     pub ca_file: Option<PathBuf>,
     /// Whether usage is asked for in streams (`stream_options.include_usage`). Unset: as the vendor needs it.
     pub ask_usage: Option<bool>,
+    /// The formats it speaks. Unset: those of its vendor. A call in another format is translated.
+    pub formats: Option<Vec<WireFormat>>,
     /// Which spelling of the output cap the provider understands. Unset: as the vendor needs it.
     pub max_tokens_field: Option<MaxTokensField>,
+}
+
+/// A wire format of conversations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum WireFormat {
+    /// OpenAI's chat completions; with it, completions and embeddings.
+    OpenaiChat,
+    /// Anthropic's messages.
+    Anthropic,
 }
 
 /// Four deadlines of a call.

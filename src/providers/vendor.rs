@@ -1,8 +1,10 @@
-//! What a row of the vendor table says. A vendor that speaks OpenAI's formats differs from OpenAI in few ways, and
+//! What a row of the vendor table says. A vendor that speaks a known format differs from its maker in few ways, and
 //! each way that matters to a gateway is one field here. Rows are plain data: no field computes anything, so a row can
 //! be read, printed, documented and compared.
 
-/// One OpenAI-compatible vendor: where it is, how it is signed in to, and where it departs from OpenAI.
+use crate::wire::openai_chat::convert::ReasoningField;
+
+/// One vendor: where it is, how it is signed in to, and where it departs from OpenAI.
 #[derive(Clone, Copy, Debug)]
 pub struct Vendor {
     /// The word in `kind:`. Lower case, digits and underscores.
@@ -26,6 +28,17 @@ pub struct Vendor {
     pub stream_usage: StreamUsage,
     /// Which field limits the length of a chat answer.
     pub max_tokens: MaxTokensField,
+    /// Whether it speaks OpenAI's formats, below `base_url`.
+    pub openai: bool,
+    /// The path on the same host below which it speaks Anthropic's messages format: `/anthropic/v1`. `None`: it does
+    /// not, as far as its documentation shows.
+    pub messages: Option<&'static str>,
+    /// How it takes the reasoning of earlier turns back, in OpenAI's chat format.
+    pub reasoning: ReasoningField,
+    /// Whether it takes `cache_control` on content parts, in OpenAI's chat format.
+    pub cache_control: bool,
+    /// Whether it takes `top_k`, in OpenAI's chat format.
+    pub top_k: bool,
     /// The response headers that tell how much of a rate limit is left, where the vendor sends any.
     pub limits: Option<&'static LimitHeaders>,
     /// The usual shape of an error body.
@@ -119,6 +132,8 @@ pub enum Endpoint {
     Embeddings,
     /// `GET /models`
     Models,
+    /// `POST /messages`, Anthropic's
+    Messages,
 }
 
 /// The response headers that speak of rate limits.
@@ -146,6 +161,20 @@ pub struct LimitNames {
 
 /// A limit that no header speaks of.
 pub const UNTOLD: LimitNames = LimitNames { limit: "", remaining: "", reset: "" };
+
+/// Anthropic's names. It limits input and output tokens apart as well, under names of their own.
+pub const ANTHROPIC_LIMITS: LimitHeaders = LimitHeaders {
+    requests: LimitNames {
+        limit: "anthropic-ratelimit-requests-limit",
+        remaining: "anthropic-ratelimit-requests-remaining",
+        reset: "anthropic-ratelimit-requests-reset",
+    },
+    tokens: LimitNames {
+        limit: "anthropic-ratelimit-tokens-limit",
+        remaining: "anthropic-ratelimit-tokens-remaining",
+        reset: "anthropic-ratelimit-tokens-reset",
+    },
+};
 
 /// OpenAI's names, which most vendors that send any have copied.
 pub const OPENAI_LIMITS: LimitHeaders = LimitHeaders {

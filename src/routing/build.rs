@@ -198,6 +198,7 @@ impl Builder<'_> {
             weight: target.weight.unwrap_or(1.0),
             deadlines: (self.deadlines)(provider_name).with(target.timeout.or(model.timeout)),
             params: Params::merge(model_params, &target.params),
+            lossy: model.lossy,
             slots: Slots::new(provider, &label, &upstream, &self.health, &self.known),
             instances: pattern.is_some().then(|| Instances::new(self.health.clone(), self.known.clone())),
             upstream: pattern.map_or(Upstream::Fixed(upstream), Upstream::Pattern),

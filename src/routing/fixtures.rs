@@ -9,7 +9,10 @@ use super::{
     routes::Routes,
     settings::{HealthSettings, ModelSettings, TargetSettings},
 };
-use crate::providers::{Deadlines, Origin, Provider, ProviderKey, Quirks, settings::MaxTokensField};
+use crate::{
+    providers::{Deadlines, Formats, Origin, Provider, ProviderKey, Quirks, settings::MaxTokensField},
+    wire::openai_chat::convert::ReasoningField,
+};
 
 pub(super) const DEADLINES: Deadlines = Deadlines {
     connect: Duration::from_secs(1),
@@ -45,7 +48,15 @@ pub(super) fn provider(name: &str, keys: &[&str]) -> Arc<Provider> {
         keys: keys.collect(),
         headers: HeaderMap::new(),
         forward_headers: Vec::new(),
-        quirks: Quirks { ask_usage: true, takes_stream_options: true, max_tokens: MaxTokensField::Both },
+        quirks: Quirks {
+            ask_usage: true,
+            takes_stream_options: true,
+            max_tokens: MaxTokensField::Both,
+            reasoning: ReasoningField::None,
+            cache_control: false,
+            top_k: false,
+        },
+        formats: Formats { openai: true, messages: None },
     })
 }
 

@@ -65,6 +65,7 @@ impl Instances {
             weight: pattern.weight,
             deadlines: pattern.deadlines,
             params: pattern.params.clone(),
+            lossy: pattern.lossy,
             slots: Slots::new(&pattern.provider, &pattern.label, &upstream, &self.health, &self.known),
             upstream: Upstream::Fixed(upstream),
             instances: None,

@@ -7,7 +7,7 @@ use super::{
     instances::Instances,
     params::Params,
     pattern::Pattern,
-    settings::{Fallbacks, Strategy},
+    settings::{Fallbacks, Lossy, Strategy},
 };
 use crate::providers::{Deadlines, Provider};
 
@@ -38,6 +38,8 @@ pub struct Target {
     /// The target's, else the model's, else the provider's.
     pub deadlines: Deadlines,
     pub params: Params,
+    /// The model's.
+    pub lossy: Lossy,
     pub(super) upstream: Upstream,
     pub(super) slots: Slots,
     /// For a target with a `*`: a target for each upstream model it was called for.

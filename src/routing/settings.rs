@@ -21,6 +21,8 @@ pub struct ModelSettings {
     pub targets: Vec<TargetSettings>,
     /// Other models to turn to when every target has failed, by reason.
     pub fallbacks: Fallbacks,
+    /// What happens to a call that its target's format cannot express in full.
+    pub lossy: Lossy,
     /// Deadlines; what is unset comes from the provider, then from the top level.
     pub timeout: Timeout,
     /// Members set where the client did not, for every target.
@@ -29,6 +31,17 @@ pub struct ModelSettings {
     pub ceilings: Map<String, Value>,
     /// Members set whatever the client sent; `null` removes the member.
     pub overrides: Map<String, Value>,
+}
+
+/// What happens to a call that its target's format cannot express in full.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Lossy {
+    /// It is made, and what is lost is named in the answer's `x-switchboard-lossy`.
+    #[default]
+    Declare,
+    /// It is refused by that target; if by all of them, with a 400 that names what would be lost.
+    Strict,
 }
 
 /// How a target is chosen among those that are well.

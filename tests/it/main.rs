@@ -15,5 +15,6 @@ mod failover;
 mod harness;
 mod http2;
 mod ledger;
+mod messages;
 mod pass_lane;
 mod settlement;

@@ -47,7 +47,7 @@ pub struct BrokenOff;
 /// Commits an answer.
 pub(super) fn commit(gateway: &Arc<Gateway>, call: &Call, committed: Committed, mut charge: Charge) -> Reply {
     let Committed { answer, candidate, permit, until } = committed;
-    let mut headers = answer.headers;
+    let (mut headers, lane) = (answer.headers, answer.lane);
     let told_cost = headers::cost(&headers);
     headers::for_client(&mut headers);
     let streamed = matches!(answer.content, Content::Stream(_));
@@ -55,6 +55,9 @@ pub(super) fn commit(gateway: &Arc<Gateway>, call: &Call, committed: Committed, 
     put(&mut headers, names::TARGET, &candidate.name());
     put(&mut headers, names::ATTEMPTS, itoa::Buffer::new().format(charge.attempts()));
     put(&mut headers, names::OVERHEAD, &millis(overhead));
+    if !answer.losses.is_empty() {
+        put(&mut headers, names::LOSSY, &answer.losses.header());
+    }
     let body = match answer.content {
         Content::Whole { body, reply } => {
             let stated = Stated { cost: reply.stated.cost.or(told_cost), ..reply.stated };
@@ -83,7 +86,7 @@ pub(super) fn commit(gateway: &Arc<Gateway>, call: &Call, committed: Committed, 
             ] {
                 headers.insert(name, HeaderValue::from_static(value));
             }
-            ReplyBody::Stream(Box::new(StreamBody::new(gateway, call, &candidate, *live, until, charge, permit)))
+            ReplyBody::Stream(Box::new(StreamBody::new(gateway, call, &candidate, lane, *live, until, charge, permit)))
         }
     };
     Reply { headers, body }

@@ -1,9 +1,9 @@
-//! A stream on its way to the client. Frames pass as they came, byte for byte, as soon as they are complete; a copy is
-//! observed for usage, errors and the end. Constant work and memory per frame, whatever the stream's length.
+//! A stream on its way to the client. Frames pass as they came, byte for byte, or translated, as soon as they are complete;
+//! a copy is observed for usage, errors and the end. Constant work and memory per frame, whatever the stream's length.
 //!
 //! Three ways out, each of which settles the charge once:
-//! * the stream is complete: `[DONE]` was passed on;
-//! * it failed: the client gets an error event, and no `[DONE]`;
+//! * the stream is complete: its last event was passed on (`[DONE]`, or `message_stop`);
+//! * it failed: the client gets an error event in its own format, and no such end;
 //! * the body is dropped: the client went away, and dropping what is left of the provider's answer closes it there.
 
 use std::{
@@ -19,13 +19,18 @@ use tokio_util::sync::WaitForCancellationFutureOwned;
 use super::turn::Turn;
 use crate::{
     accounting::Charge,
-    gateway::{Call, Gateway, exchange::LiveStream},
+    gateway::{
+        Call, Gateway,
+        exchange::LiveStream,
+        lane::{self, Closed, Lane, Watch},
+    },
     routing::{Candidate, Outcome as Health, Permit},
     telemetry::{Metrics, Outcome, TargetMetrics, metrics::Counted},
     types::{Clock, Sleep},
     upstream::UpstreamBody,
     wire::{
-        openai_chat::{self, Hidden, Seen, StreamObserver},
+        conversation::Format,
+        openai_chat::{self, Hidden, Seen},
         sse::{Frame, FrameReader},
     },
 };
@@ -37,7 +42,6 @@ const FLUSH: usize = 32 * 1024;
 const LINGER: Duration = Duration::from_millis(250);
 
 const DONE: &[u8] = b"data: [DONE]\n\n";
-const KEEPALIVE: &[u8] = b": keepalive\n\n";
 const TOTAL_PASSED: &str = "The stream did not finish within the `total` deadline.";
 const SHUTTING_DOWN: &str = "The gateway is shutting down.";
 
@@ -47,7 +51,9 @@ pub struct StreamBody {
     state: State,
     rest: UpstreamBody,
     frames: FrameReader,
-    observer: StreamObserver,
+    watch: Watch,
+    /// What the client speaks.
+    client: Format,
     /// What is ready to be sent.
     out: Out,
     turn: Turn,
@@ -100,22 +106,25 @@ struct Out {
 }
 
 impl StreamBody {
+    #[expect(clippy::too_many_arguments, reason = "the parts of an answer, taken over once")]
     pub(super) fn new(
         gateway: &Arc<Gateway>,
         call: &Call,
         candidate: &Candidate,
+        lane: Lane,
         live: LiveStream,
         total: Instant,
         charge: Charge,
         permit: Permit,
     ) -> Self {
         let now = gateway.clock.now();
-        let LiveStream { held, frames, observer, rest } = live;
+        let LiveStream { held, frames, watch, rest } = live;
         let mut body = Self {
             state: State::Relaying,
             rest,
             frames,
-            observer,
+            watch,
+            client: lane.client,
             out: Out::default(),
             turn: Turn::default(),
             begun: false,
@@ -140,6 +149,9 @@ impl StreamBody {
         };
         for frame in held {
             body.forward(frame);
+        }
+        if body.watch.ended() {
+            body.complete();
         }
         body
     }
@@ -202,7 +214,7 @@ impl StreamBody {
             if now >= self.deadlines.total {
                 return self.fail(Outcome::TimeoutTotal, TOTAL_PASSED);
             }
-            let seen = self.observer.observe(&frame);
+            let seen = self.watch.see(&frame);
             if !matches!(seen, Seen::Silent) {
                 self.metrics.chunk_gap(now.saturating_duration_since(self.deadlines.last_event));
                 self.deadlines.last_event = now;
@@ -214,15 +226,21 @@ impl StreamBody {
 
     fn relay(&mut self, frame: Frame, seen: &Seen) {
         match seen {
-            Seen::Silent | Seen::Preamble | Seen::Output | Seen::UsageOnly => self.forward(frame),
+            Seen::Silent | Seen::Preamble | Seen::Output | Seen::UsageOnly => {
+                self.forward(frame);
+                if self.watch.ended() {
+                    self.complete();
+                }
+            }
             Seen::Done => {
-                self.owes_line_feed = frame.bytes().last() == Some(&b'\r');
+                self.owes_line_feed = self.watch.is_pass() && frame.bytes().last() == Some(&b'\r');
                 self.forward(frame);
                 self.complete();
             }
             Seen::Error(_) => {
                 // The provider's own words, then nothing: it is an error event already.
-                self.out.put(self.permit.key().conceal(frame.into_bytes()));
+                let words = self.watch.written().unwrap_or_else(|| frame.into_bytes());
+                self.out.put(self.permit.key().conceal(words));
                 self.end(Outcome::UpstreamError);
             }
             Seen::Malformed(_) => self.fail(Outcome::Malformed, "The provider sent an event that is not JSON."),
@@ -231,6 +249,9 @@ impl StreamBody {
 
     /// Puts a frame into the output, without usage that the client did not ask for.
     fn forward(&mut self, frame: Frame) {
+        if let Some(written) = self.watch.written() {
+            return self.out.put(written);
+        }
         if !self.hide_usage {
             let shown = self.with_cost(&frame);
             return self.out.put(shown.unwrap_or_else(|| frame.into_bytes()));
@@ -245,7 +266,7 @@ impl StreamBody {
     /// A frame with usage, and beside it what that costs, if the client asked for it and it is known.
     fn with_cost(&self, frame: &Frame) -> Option<Bytes> {
         let charge = self.charge.as_ref().filter(|_| self.show_cost)?;
-        openai_chat::show_cost(frame, || charge.cost_of(self.observer.stated()))
+        openai_chat::show_cost(frame, || charge.cost_of(self.watch.stated()))
     }
 
     /// The provider's body broke off.
@@ -264,19 +285,28 @@ impl StreamBody {
         }
         // A last event whose blank line is missing is still an event; the reader has completed it.
         if let Some(frame) = self.frames.take_rest() {
-            let seen = self.observer.observe(&frame);
+            let seen = self.watch.see(&frame);
             self.relay(frame, &seen);
         }
-        match self.state {
-            // Some providers leave `[DONE]` out. With every answer finished the stream is whole; the client's format
-            // wants the mark.
-            State::Relaying if self.observer.finished() => {
-                self.out.put(Bytes::from_static(DONE));
+        if self.state != State::Relaying {
+            self.state = State::Ended;
+            return;
+        }
+        let closed = self.watch.close();
+        if let Some(written) = self.watch.written() {
+            self.out.put(self.permit.key().conceal(written));
+        }
+        match closed {
+            Closed::Complete | Closed::Unmarked => {
+                // The client's format wants the mark.
+                if closed == Closed::Unmarked {
+                    self.out.put(Bytes::from_static(DONE));
+                }
                 self.complete();
                 self.state = State::Ended;
             }
-            State::Relaying => self.fail(Outcome::Cut, "The provider ended the stream before it was complete."),
-            State::Lingering { .. } | State::Ended => self.state = State::Ended,
+            Closed::Told => self.end(Outcome::Cut),
+            Closed::Cut => self.fail(Outcome::Cut, "The provider ended the stream before it was complete."),
         }
     }
 
@@ -289,7 +319,7 @@ impl StreamBody {
 
     /// Ends the stream with an error event of ours.
     fn fail(&mut self, outcome: Outcome, message: &str) {
-        self.out.put(openai_chat::render_event(message, "upstream_error", event_code(outcome)));
+        self.out.put(lane::error_event(self.client, outcome, message));
         self.end(outcome);
     }
 
@@ -309,8 +339,8 @@ impl StreamBody {
 
     /// Writes what the observer has seen into the charge.
     fn observed(&mut self, charge: &mut Charge) {
-        charge.heard(self.observer.take_stated(), Some(self.observer.take_said()));
-        if let Some(reason) = self.observer.finish_reason() {
+        charge.heard(self.watch.take_stated(), Some(self.watch.take_said()));
+        if let Some(reason) = self.watch.finish_reason() {
             charge.finish_reason(reason);
         }
     }
@@ -362,19 +392,9 @@ impl StreamBody {
                 "The provider fell silent for longer than its `between_chunks` deadline.",
             );
         } else if now >= self.deadlines.last_sent + self.deadlines.keepalive {
-            self.out.put(Bytes::from_static(KEEPALIVE));
+            self.out.put(lane::keepalive(self.client));
             self.deadlines.last_sent = now;
         }
-    }
-}
-
-/// The stable code of an error event.
-fn event_code(outcome: Outcome) -> &'static str {
-    match outcome {
-        Outcome::TimeoutTotal | Outcome::TimeoutBetweenChunks => "upstream_timeout",
-        Outcome::Malformed => "upstream_malformed",
-        Outcome::RefusedByGateway => "gateway_shutting_down",
-        _ => "upstream_cut",
     }
 }
 
@@ -403,6 +423,9 @@ impl StreamDeadlines {
 
 impl Out {
     fn put(&mut self, bytes: Bytes) {
+        if bytes.is_empty() {
+            return;
+        }
         if self.first.is_empty() && self.joined.is_empty() {
             self.first = bytes;
             return;

@@ -18,6 +18,7 @@ use crate::{
     error::Error,
     http::{Surface, extract, respond},
     types::RequestId,
+    wire::conversation::Format,
 };
 
 /// A route as the router and the OpenAPI document need it.
@@ -87,7 +88,7 @@ async fn respond_to<A: Serialize>(answer: impl Future<Output = Result<A, Error>>
     let mut response = match AssertUnwindSafe(answer).catch_unwind().await {
         Ok(Ok(answer)) => respond::json(&answer),
         Ok(Err(error)) => respond::error(&error, id),
-        Err(_) => respond::panicked(id),
+        Err(_) => respond::panicked(id, Format::OpenAiChat),
     };
     // What was used is nobody's business but the caller's.
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));

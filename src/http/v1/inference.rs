@@ -1,4 +1,5 @@
-//! `POST /v1/chat/completions`, `/v1/completions`, `/v1/embeddings`: one way for all, the endpoint is data.
+//! `POST /v1/chat/completions`, `/v1/completions`, `/v1/embeddings`, `/v1/messages`, `/v1/messages/count_tokens`: one way
+//! for all, the endpoint is data.
 
 use std::{panic::AssertUnwindSafe, sync::Arc};
 
@@ -29,6 +30,14 @@ pub(in crate::http) async fn embedding(State(surface): State<Arc<Surface>>, requ
     serve(&surface, Operation::Embedding, request).await
 }
 
+pub(in crate::http) async fn messages(State(surface): State<Arc<Surface>>, request: Request) -> Response {
+    serve(&surface, Operation::Messages, request).await
+}
+
+pub(in crate::http) async fn count_tokens(State(surface): State<Arc<Surface>>, request: Request) -> Response {
+    serve(&surface, Operation::CountTokens, request).await
+}
+
 /// Serves a call within the panic net: whatever goes wrong inside, the client gets an answer.
 async fn serve(surface: &Surface, operation: Operation, request: Request) -> Response {
     let id = RequestId::new(surface.clock.unix_millis());
@@ -39,11 +48,11 @@ async fn serve(surface: &Surface, operation: Operation, request: Request) -> Res
             if !refusal.settled {
                 surface.metrics.error(Outcome::RefusedByGateway);
             }
-            respond::refusal(refusal, id)
+            respond::refusal(refusal, id, operation.format())
         }
         Err(_) => {
             surface.metrics.error(Outcome::Internal);
-            respond::panicked(id)
+            respond::panicked(id, operation.format())
         }
     }
 }
@@ -57,7 +66,7 @@ async fn answer(surface: &Surface, operation: Operation, request: Request, id: R
     let client = extract::client(&parts);
     let arrival = Arrival { id, operation, principal, headers: parts.headers, body, client, arrived };
     let reply = gateway::handle(&surface.gateway, arrival).await?;
-    Ok(respond::reply(reply, id, place))
+    Ok(respond::reply(reply, id, operation.format(), place))
 }
 
 /// An answer to a request that makes no call.

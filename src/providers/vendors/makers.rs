@@ -1,10 +1,12 @@
 //! Vendors who make models and serve them themselves, by name.
 
-use super::HOSTED;
+use super::{HOSTED, REASONING_CONTENT};
 use crate::providers::vendor::{
-    Endpoint::{Chat, Completions, Embeddings, Models},
+    ANTHROPIC_LIMITS, Auth,
+    Endpoint::{Chat, Completions, Embeddings, Messages, Models},
     ErrorShape, LimitHeaders, LimitNames, MaxTokensField, OPENAI_LIMITS, StreamUsage, Vendor,
 };
+use crate::wire::openai_chat::convert::ReasoningField;
 
 /// xAI has OpenAI's names but tells no reset time.
 const XAI_LIMITS: LimitHeaders = LimitHeaders {
@@ -27,6 +29,21 @@ const MISTRAL_LIMITS: LimitHeaders = LimitHeaders {
 };
 
 pub(super) const MAKERS: &[Vendor] = &[
+    Vendor {
+        name: "anthropic",
+        also: &["claude"],
+        title: "Anthropic",
+        base_url: "https://api.anthropic.com/v1",
+        key_env: &["ANTHROPIC_API_KEY"],
+        auth: Auth { header: "x-api-key", prefix: "" },
+        openai: false,
+        messages: Some("/v1"),
+        limits: Some(&ANTHROPIC_LIMITS),
+        serves: &[Messages, Models],
+        note: "Speaks its own messages format; clients of OpenAI's are translated.",
+        docs: "https://platform.claude.com/docs/en/api/messages",
+        ..HOSTED
+    },
     // Anthropic calls this endpoint one for trying things out: no prompt caching, no thinking text.
     Vendor {
         name: "anthropic_openai",
@@ -94,6 +111,9 @@ pub(super) const MAKERS: &[Vendor] = &[
         base_url: "https://api.deepseek.com",
         key_env: &["DEEPSEEK_API_KEY"],
         note: "Tells no rate limits; under load it keeps the connection open with comments instead of refusing.",
+        messages: Some("/anthropic/v1"),
+        // Its answers to tool calls are refused without the reasoning that led to them.
+        reasoning: ReasoningField::Named { name: "reasoning_content", required: true },
         docs: "https://api-docs.deepseek.com/",
         ..HOSTED
     },
@@ -134,6 +154,7 @@ pub(super) const MAKERS: &[Vendor] = &[
         key_env: &["MINIMAX_API_KEY"],
         serves: &[Chat],
         note: "International.",
+        messages: Some("/anthropic/v1"),
         docs: "https://platform.minimax.io/docs/guides/quickstart",
         ..HOSTED
     },
@@ -143,6 +164,7 @@ pub(super) const MAKERS: &[Vendor] = &[
         base_url: "https://api.minimaxi.com/v1",
         key_env: &["MINIMAX_API_KEY"],
         serves: &[Chat],
+        messages: Some("/anthropic/v1"),
         docs: "https://platform.minimaxi.com/docs/guides/quickstart",
         ..HOSTED
     },
@@ -170,6 +192,8 @@ pub(super) const MAKERS: &[Vendor] = &[
         base_url: "https://api.moonshot.ai/v1",
         key_env: &["MOONSHOT_API_KEY", "MOONSHOTAI_API_KEY"],
         note: "International.",
+        messages: Some("/anthropic/v1"),
+        reasoning: REASONING_CONTENT,
         docs: "https://platform.moonshot.ai/docs/api/chat",
         ..HOSTED
     },
@@ -180,6 +204,8 @@ pub(super) const MAKERS: &[Vendor] = &[
         base_url: "https://api.moonshot.cn/v1",
         key_env: &["MOONSHOT_API_KEY"],
         note: "Keys differ from the international ones.",
+        messages: Some("/anthropic/v1"),
+        reasoning: REASONING_CONTENT,
         docs: "https://platform.moonshot.cn/docs/api/chat",
         ..HOSTED
     },
@@ -288,6 +314,8 @@ pub(super) const MAKERS: &[Vendor] = &[
         key_env: &["ZAI_API_KEY"],
         serves: &[Chat],
         note: "International. Its coding plan has an address of its own, `https://api.z.ai/api/coding/paas/v4`.",
+        messages: Some("/api/anthropic/v1"),
+        reasoning: REASONING_CONTENT,
         docs: "https://docs.z.ai/guides/develop/python/introduction",
         ..HOSTED
     },

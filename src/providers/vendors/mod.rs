@@ -14,6 +14,7 @@ use super::vendor::{
     Endpoint::{Chat, Completions, Embeddings, Models},
     ErrorShape, MaxTokensField, Retired, StreamUsage, Vendor,
 };
+use crate::wire::openai_chat::convert::ReasoningField;
 
 /// The four groups of rows, in the order of the user guide; by name within each.
 pub static GROUPS: [&[Vendor]; 4] = [makers::MAKERS, hosts::HOSTS, relays::RELAYS, own::OWN];
@@ -44,6 +45,11 @@ const HOSTED: Vendor = Vendor {
     auth: BEARER,
     stream_usage: StreamUsage::Ask,
     max_tokens: MaxTokensField::MaxTokens,
+    openai: true,
+    messages: None,
+    reasoning: ReasoningField::None,
+    cache_control: false,
+    top_k: false,
     limits: None,
     errors: ErrorShape::OpenAi,
     serves: &[Chat, Models],
@@ -52,7 +58,10 @@ const HOSTED: Vendor = Vendor {
 };
 
 /// What a server on the operator's own machine is taken to be like.
-const LOCAL: Vendor = Vendor { local: true, serves: &[Chat, Completions, Embeddings, Models], ..HOSTED };
+const LOCAL: Vendor = Vendor { local: true, top_k: true, serves: &[Chat, Completions, Embeddings, Models], ..HOSTED };
+
+/// Where most of those who think aloud put their reasoning, and take it back.
+const REASONING_CONTENT: ReasoningField = ReasoningField::Named { name: "reasoning_content", required: false };
 
 /// Vendors whose API is gone.
 pub static RETIRED: &[Retired] = &[
@@ -156,7 +165,10 @@ mod tests {
             }
         }
         for (variable, names) in owners {
-            let regions = |name: &str| name == names[0] || name == format!("{}_cn", names[0]);
+            let regions = |name: &str| {
+                [names[0].to_owned(), format!("{}_cn", names[0]), format!("{}_openai", names[0])]
+                    .contains(&name.to_owned())
+            };
             assert!(names.iter().all(|name| regions(name)), "{variable} is shared by {names:?}");
         }
     }
@@ -172,6 +184,16 @@ mod tests {
         }
         for vendor in RETIRED {
             assert!(vendor.docs.starts_with("https://") && vendor.why.ends_with('.'), "{}", vendor.name);
+        }
+    }
+
+    #[test]
+    fn every_vendor_speaks_a_format_and_paths_are_paths() {
+        for vendor in all() {
+            assert!(vendor.openai || vendor.messages.is_some(), "{}", vendor.name);
+            let is_path = |path: &str| path.starts_with('/') && path.ends_with("/v1");
+            assert!(vendor.messages.is_none_or(is_path), "{}", vendor.name);
+            assert_eq!(vendor.openai, vendor.serves.contains(&Chat) || vendor.name == "perplexity", "{}", vendor.name);
         }
     }
 

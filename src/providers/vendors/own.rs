@@ -1,6 +1,6 @@
 //! Servers of the operator's own, at their default addresses, by name.
 
-use super::LOCAL;
+use super::{LOCAL, REASONING_CONTENT};
 use crate::providers::vendor::{
     Endpoint::{Chat, Completions, Models},
     ErrorShape, MaxTokensField, OPENAI_LIMITS, Vendor,
@@ -40,6 +40,9 @@ pub(super) const OWN: &[Vendor] = &[
         key_env: &["LITELLM_PROXY_API_KEY"],
         max_tokens: MaxTokensField::Either,
         limits: Some(&OPENAI_LIMITS),
+        messages: Some("/v1"),
+        reasoning: REASONING_CONTENT,
+        cache_control: true,
         docs: "https://docs.litellm.ai/docs/simple_proxy",
         ..LOCAL
     },
@@ -101,6 +104,7 @@ pub(super) const OWN: &[Vendor] = &[
         base_url: "http://localhost:30000/v1",
         max_tokens: MaxTokensField::Either,
         errors: ErrorShape::Flat,
+        reasoning: REASONING_CONTENT,
         docs: "https://docs.sglang.ai/",
         ..LOCAL
     },
@@ -122,6 +126,8 @@ pub(super) const OWN: &[Vendor] = &[
         base_url: "http://localhost:8000/v1",
         max_tokens: MaxTokensField::Either,
         note: "Refuses `stream_options` in a call that is not streamed, and an empty list of tools.",
+        messages: Some("/v1"),
+        reasoning: REASONING_CONTENT,
         docs: "https://docs.vllm.ai/en/latest/serving/openai_compatible_server.html",
         ..LOCAL
     },

@@ -5,6 +5,7 @@ use crate::providers::vendor::{
     Endpoint::{Chat, Embeddings, Models},
     LimitHeaders, LimitNames, MaxTokensField, StreamUsage, UNTOLD, Vendor,
 };
+use crate::wire::openai_chat::convert::ReasoningField;
 
 /// OpenRouter speaks of limits only on a 429, with a reset in Unix milliseconds.
 const OPENROUTER_LIMITS: LimitHeaders = LimitHeaders {
@@ -55,6 +56,10 @@ pub(super) const RELAYS: &[Vendor] = &[
         max_tokens: MaxTokensField::Either,
         limits: Some(&OPENROUTER_LIMITS),
         serves: &[Chat, Embeddings, Models],
+        messages: Some("/api/v1"),
+        reasoning: ReasoningField::Named { name: "reasoning", required: false },
+        cache_control: true,
+        top_k: true,
         docs: "https://openrouter.ai/docs/api_reference/limits",
         ..HOSTED
     },

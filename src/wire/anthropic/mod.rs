@@ -22,7 +22,7 @@ pub use decode::decode_request;
 pub(in crate::wire) use decode::thinking_setting;
 pub use encode::{encode_count_request, encode_request};
 pub use options::{Options, SamplingSupport, ThinkingSupport};
-pub use reply::{decode_count, decode_reply, encode_count, encode_reply};
+pub use reply::{decode_count, decode_reply, encode_count, encode_reply, reason_word};
 pub use stream_in::Decoder;
 pub(in crate::wire) use stream_in::broken;
 pub use stream_out::Encoder;

@@ -78,7 +78,8 @@ pub(super) fn read_reason(word: &str) -> StopReason {
     }
 }
 
-pub(super) fn reason_word(reason: StopReason) -> &'static str {
+/// The word for why a reply ended.
+pub fn reason_word(reason: StopReason) -> &'static str {
     match reason {
         StopReason::EndTurn | StopReason::Other => "end_turn",
         StopReason::MaxTokens => "max_tokens",

@@ -18,8 +18,11 @@ pub struct UsageReport {
     input: Option<u64>,
     cache_read: Option<u64>,
     cache_write: Option<u64>,
+    /// Of that, what is to live for an hour.
+    cache_write_1h: Option<u64>,
     output: Option<u64>,
     thinking: Option<u64>,
+    searches: Option<u64>,
 }
 
 impl UsageReport {
@@ -29,6 +32,11 @@ impl UsageReport {
         self.input = count("input_tokens").or(self.input);
         self.cache_read = count("cache_read_input_tokens").or(self.cache_read);
         self.cache_write = count("cache_creation_input_tokens").or(self.cache_write);
+        let within = |outer: &str, name: &str| {
+            usage.get(outer).and_then(|inner| inner.get(name)?.as_u64()).filter(|count| *count <= MAX_COUNT)
+        };
+        self.cache_write_1h = within("cache_creation", "ephemeral_1h_input_tokens").or(self.cache_write_1h);
+        self.searches = within("server_tool_use", "web_search_requests").or(self.searches);
         self.output = count("output_tokens").or(self.output);
         let details = usage.get("output_tokens_details").and_then(|details| details.get("thinking_tokens")?.as_u64());
         self.thinking = details.filter(|count| *count <= MAX_COUNT).or(self.thinking);
@@ -41,12 +49,16 @@ impl UsageReport {
         }
         let output = self.output.unwrap_or(0);
         let reasoning = self.thinking.unwrap_or(0).min(output);
+        let written = self.cache_write.unwrap_or(0);
+        let cache_write_1h = self.cache_write_1h.unwrap_or(0).min(written);
         Some(Usage {
             input: self.input.unwrap_or(0),
             cache_read: self.cache_read.unwrap_or(0),
-            cache_write: self.cache_write.unwrap_or(0),
+            cache_write: written - cache_write_1h,
+            cache_write_1h,
             output: output - reasoning,
             reasoning,
+            searches: self.searches.unwrap_or(0),
             ..Usage::default()
         })
     }
@@ -72,7 +84,7 @@ pub(super) fn write_usage(out: &mut Vec<u8>, usage: &Usage) {
     write_object(out, &Rest::default(), names, |name, out| {
         let count = match name {
             "input_tokens" => usage.input + usage.audio_input,
-            "cache_creation_input_tokens" => usage.cache_write,
+            "cache_creation_input_tokens" => usage.cache_write + usage.cache_write_1h,
             "cache_read_input_tokens" => usage.cache_read,
             "output_tokens" => usage.total_output(),
             _ if usage.reasoning > 0 => {
@@ -102,6 +114,13 @@ mod tests {
         let mut out = Vec::new();
         write_usage(&mut out, &usage);
         assert_eq!(String::from_utf8(out).unwrap(), text);
+    }
+
+    #[test]
+    fn cache_writes_are_told_by_their_life_and_searches_are_counted() {
+        let text = r#"{"input_tokens":1,"cache_creation_input_tokens":9,"cache_creation":{"ephemeral_5m_input_tokens":5,"ephemeral_1h_input_tokens":4},"output_tokens":2,"server_tool_use":{"web_search_requests":3}}"#;
+        let usage = read_usage(text.as_bytes()).unwrap();
+        assert_eq!((usage.cache_write, usage.cache_write_1h, usage.searches), (5, 4, 3));
     }
 
     #[test]

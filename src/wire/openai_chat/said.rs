@@ -41,6 +41,16 @@ impl Said {
         said
     }
 
+    /// Adds a piece of what was said aloud, as it is spelt in JSON.
+    pub fn hear(&mut self, spelled: &[u8]) {
+        self.text.add(spelled);
+    }
+
+    /// Adds a piece of reasoning, as it is spelt in JSON.
+    pub fn overhear(&mut self, spelled: &[u8]) {
+        self.reasoning.add(spelled);
+    }
+
     /// Whether nothing was said.
     pub fn is_empty(&self) -> bool {
         self.text.bytes == 0 && self.reasoning.bytes == 0

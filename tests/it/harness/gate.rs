@@ -122,8 +122,13 @@ impl Builder {
     }
 
     /// A provider that the test plays by hand, or that does not exist.
-    pub fn upstream(mut self, name: &str, address: SocketAddr) -> Self {
-        self.providers.push(Planned { name: name.into(), more: String::new(), address: Some(address) });
+    pub fn upstream(self, name: &str, address: SocketAddr) -> Self {
+        self.upstream_with(name, address, "")
+    }
+
+    /// Such a provider with more settings.
+    pub fn upstream_with(mut self, name: &str, address: SocketAddr, more: &str) -> Self {
+        self.providers.push(Planned { name: name.into(), more: more.into(), address: Some(address) });
         self
     }
 

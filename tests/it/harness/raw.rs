@@ -101,6 +101,15 @@ impl RawUpstream {
     }
 }
 
+impl RawUpstream {
+    /// Answers the next request and closes; gives the request as it came.
+    pub async fn accept_and(&self, answer: &str) -> String {
+        let mut exchange = self.accept().await;
+        exchange.send(answer).await;
+        exchange.request
+    }
+}
+
 impl RawExchange {
     pub async fn send(&mut self, text: impl AsRef<[u8]>) {
         soon(self.socket.write_all(text.as_ref())).await.unwrap();

@@ -92,7 +92,8 @@ pub(super) fn final_reason(reason: StopReason, called: bool) -> StopReason {
     reason.with_calls(called)
 }
 
-pub(super) fn reason_word(reason: StopReason) -> &'static str {
+/// The word for why a reply ended.
+pub fn reason_word(reason: StopReason) -> &'static str {
     match reason {
         StopReason::EndTurn | StopReason::StopSequence | StopReason::Pause | StopReason::Other => "stop",
         StopReason::MaxTokens | StopReason::ContextWindow => "length",

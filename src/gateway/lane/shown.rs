@@ -1,0 +1,60 @@
+//! What a client sees of a failure, in its own format: SDKs choose their exception by it.
+
+use bytes::Bytes;
+use http::StatusCode;
+
+use super::Lane;
+use crate::{
+    telemetry::Outcome,
+    wire::{
+        anthropic,
+        conversation::Format,
+        openai_chat::{self, ErrorClass, ProviderError, error::shown_status},
+    },
+};
+
+const COMMENT: &[u8] = b": keepalive\n\n";
+const PING: &[u8] = b"event: ping\ndata: {\"type\":\"ping\"}\n\n";
+
+/// A provider's answer with this status and body, as the client sees it. What is in the client's shape already passes
+/// untouched; across formats the status becomes the one by which the client's SDKs know the failure.
+pub(in crate::gateway) fn refusal(
+    lane: Lane,
+    status: StatusCode,
+    said: &ProviderError,
+    raw: Bytes,
+) -> (StatusCode, Bytes) {
+    let or = |shown: u16| StatusCode::from_u16(shown).unwrap_or(status);
+    match (lane.client, lane.is_pass()) {
+        (Format::OpenAiChat, true) if openai_chat::is_error_object(&raw) => (status, raw),
+        (Format::OpenAiChat, true) => (status, openai_chat::render_provider(said)),
+        (Format::OpenAiChat, false) => (or(shown_status(said.class)), openai_chat::render_translated(said)),
+        (Format::Anthropic, true) if anthropic::error::is_error_object(&raw) => (status, raw),
+        (Format::Anthropic, true) => (status, anthropic::error::render_provider(said, None)),
+        (Format::Anthropic, false) => {
+            (or(anthropic::error::shown(said.class).1), anthropic::error::render_provider(said, None))
+        }
+    }
+}
+
+/// The last event of a stream that failed.
+pub(in crate::gateway) fn error_event(client: Format, outcome: Outcome, message: &str) -> Bytes {
+    let (class, code) = match outcome {
+        Outcome::TimeoutTotal | Outcome::TimeoutBetweenChunks => (ErrorClass::Timeout, "upstream_timeout"),
+        Outcome::Malformed => (ErrorClass::Server, "upstream_malformed"),
+        Outcome::RefusedByGateway => (ErrorClass::Overloaded, "gateway_shutting_down"),
+        _ => (ErrorClass::Server, "upstream_cut"),
+    };
+    match client {
+        Format::OpenAiChat => openai_chat::render_event(message, "upstream_error", code),
+        Format::Anthropic => anthropic::error::render_event(class, message),
+    }
+}
+
+/// What is sent in silence, so that nobody takes the connection for dead.
+pub(in crate::gateway) fn keepalive(client: Format) -> Bytes {
+    Bytes::from_static(match client {
+        Format::OpenAiChat => COMMENT,
+        Format::Anthropic => PING,
+    })
+}
