@@ -96,11 +96,17 @@ fn text(value: Value<'_>, longest: usize) -> Option<Box<str>> {
 fn clean(text: &str, longest: usize) -> Option<Box<str>> {
     let text = text.trim();
     let cut = &text[..text.floor_char_boundary(longest)];
-    let clean: Box<str> = match cut.contains(char::is_control) {
+    let clean: Box<str> = match cut.contains(is_unseen) {
         false => cut.trim_end().into(),
-        true => cut.chars().filter(|character| !character.is_control()).collect::<String>().trim().into(),
+        true => cut.chars().filter(|character| !is_unseen(*character)).collect::<String>().trim().into(),
     };
     Some(clean).filter(|clean| !clean.is_empty())
+}
+
+/// Characters that only change how others are shown: control characters, and those that turn the direction of a line.
+fn is_unseen(character: char) -> bool {
+    character.is_control()
+        || matches!(character, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 #[cfg(test)]
