@@ -102,8 +102,11 @@ pub(super) async fn exchange(
     let outlet = call.snapshot.outlet(&candidate.target);
     let lane = Lane::of(call.operation, provider)
         .ok_or_else(|| Failure::malformed(&provider.name, "a call it has no endpoint for"))?;
-    let Prepared { body, losses, undo } = prepare(gateway, call, candidate, lane)?;
-    let request = request(call, candidate, permit, outlet, lane, body);
+    let Prepared { body, losses, undo, beta } = prepare(gateway, call, candidate, lane)?;
+    let mut request = request(call, candidate, permit, outlet, lane, body);
+    if let Some(beta) = beta {
+        request.headers_mut().append(headers::ANTHROPIC_BETA, HeaderValue::from_static(beta));
+    }
     let wait = Wait {
         gateway,
         lane,
