@@ -141,7 +141,7 @@ pub(super) async fn exchange(
 }
 
 fn prepare(gateway: &Gateway, call: &Call, candidate: &Candidate, lane: Lane) -> Result<Prepared, Failure> {
-    if lane.is_pass() {
+    if lane.is_pass() && !lane::holds_unsigned(call, lane) {
         return params::body_for(call, candidate, lane).map(Prepared::passed).map_err(Failure::request);
     }
     lane::translated(gateway, call, candidate, lane)

@@ -13,7 +13,7 @@ use crate::{
     gateway::{Call, Gateway, failure::Failure, params},
     routing::{Candidate, settings::Lossy},
     wire::{
-        conversation::{BadField, Format, Losses, fetch, memory},
+        conversation::{BadField, Format, Losses, UNSIGNED, fetch, memory},
         envelope::Envelope,
         translate,
     },
@@ -52,6 +52,12 @@ pub(in crate::gateway) fn translated(
     let body = params::adjusted(&envelope, candidate, lane).map_err(Failure::request)?;
     let beta = beta(lane, envelope.bytes());
     Ok(Prepared { body, losses: encoded.losses, undo: encoded.undo, beta })
+}
+
+/// Whether a call that could pass holds thinking that nobody has signed: a model of another format thought it, earlier
+/// in the conversation, and Anthropic refuses it. Such a request is written anew without it.
+pub(in crate::gateway) fn holds_unsigned(call: &Call, lane: Lane) -> bool {
+    lane.upstream == Format::Anthropic && memchr::memmem::find(call.envelope.bytes(), UNSIGNED.as_bytes()).is_some()
 }
 
 /// Files by id are a beta of Anthropic's, and refused without its header. A quotation mark inside a text is escaped, so
