@@ -2,7 +2,7 @@
 //!
 //! | | from, the first that says something |
 //! |---|---|
-//! | end user | header `x-switchboard-user`, member `safety_identifier`, member `user` |
+//! | end user | header `x-switchboard-user`, member `safety_identifier`, member `user`, `metadata.user_id` |
 //! | tags | all of: the key's own, header `x-switchboard-tags: a, b`, `metadata.tags` (a text with commas, or a list) |
 //! | workflow | header `x-switchboard-workflow`, `metadata.workflow` |
 //! | session | header `x-switchboard-session`, `metadata.session`, `metadata.session_id` |
@@ -45,7 +45,11 @@ pub fn asking(key: Who, headers: &HeaderMap, request: &Envelope) -> Who {
     let metadata = request.get("metadata").filter(|value| value.kind == Kind::Object);
     let noted = |name: &str| text(metadata?.get(name)?, LONGEST);
     let mut who = Who {
-        end_user: header(&USER).or_else(|| member("safety_identifier")).or_else(|| member("user")),
+        end_user: header(&USER)
+            .or_else(|| member("safety_identifier"))
+            .or_else(|| member("user"))
+            // Anthropic's place for it.
+            .or_else(|| noted("user_id")),
         workflow: header(&WORKFLOW).or_else(|| noted("workflow")),
         session: header(&SESSION).or_else(|| noted("session")).or_else(|| noted("session_id")),
         step: header(&STEP).or_else(|| noted("step")),
@@ -140,6 +144,8 @@ mod tests {
             (None, r#"{"user":42}"#, Some("42")),
             (None, r#"{"user":{"id":"u"}}"#, None),
             (None, r#"{"metadata":{"user":"u"}}"#, None),
+            (None, r#"{"metadata":{"user_id":"u"}}"#, Some("u")),
+            (None, r#"{"user":"a","metadata":{"user_id":"u"}}"#, Some("a")),
         ];
         for (header, body, expected) in cases {
             let header: Vec<_> = header.map(|user| (USER, user)).into_iter().collect();

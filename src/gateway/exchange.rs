@@ -102,8 +102,11 @@ pub(super) async fn exchange(
     let outlet = call.snapshot.outlet(&candidate.target);
     let lane = Lane::of(call.operation, provider)
         .ok_or_else(|| Failure::malformed(&provider.name, "a call it has no endpoint for"))?;
-    let Prepared { body, losses, undo } = prepare(gateway, call, candidate, lane)?;
-    let request = request(call, candidate, permit, outlet, lane, body);
+    let Prepared { body, losses, undo, beta } = prepare(gateway, call, candidate, lane)?;
+    let mut request = request(call, candidate, permit, outlet, lane, body);
+    if let Some(beta) = beta {
+        request.headers_mut().append(headers::ANTHROPIC_BETA, HeaderValue::from_static(beta));
+    }
     let wait = Wait {
         gateway,
         lane,
@@ -138,7 +141,7 @@ pub(super) async fn exchange(
 }
 
 fn prepare(gateway: &Gateway, call: &Call, candidate: &Candidate, lane: Lane) -> Result<Prepared, Failure> {
-    if lane.is_pass() {
+    if lane.is_pass() && !lane::holds_unsigned(call, lane) {
         return params::body_for(call, candidate, lane).map(Prepared::passed).map_err(Failure::request);
     }
     lane::translated(gateway, call, candidate, lane)

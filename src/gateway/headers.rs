@@ -47,7 +47,10 @@ const FORWARDED: [HeaderName; 4] = [
 
 /// Client headers that belong to a format, and pass where the provider speaks it.
 const OF_OPENAI: [HeaderName; 1] = [HeaderName::from_static("openai-beta")];
-const OF_ANTHROPIC: [HeaderName; 2] = [ANTHROPIC_VERSION, HeaderName::from_static("anthropic-beta")];
+const OF_ANTHROPIC: [HeaderName; 2] = [ANTHROPIC_VERSION, ANTHROPIC_BETA];
+
+/// Names what is in the body that not every call may use.
+pub(super) const ANTHROPIC_BETA: HeaderName = HeaderName::from_static("anthropic-beta");
 
 const ANTHROPIC_VERSION: HeaderName = HeaderName::from_static("anthropic-version");
 /// The only one there has been since the messages format exists, and what a client that names none is taken to mean.

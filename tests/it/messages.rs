@@ -640,3 +640,43 @@ async fn a_provider_that_says_nothing_or_fails_before_its_first_word_costs_the_c
         }
     }
 }
+
+#[tokio::test]
+async fn a_file_by_its_id_comes_with_the_header_that_it_needs() {
+    let upstream = RawUpstream::listen().await;
+    let gate = Gate::build().upstream_with("a", upstream.address, CLAUDE).start().await;
+    let file = json!({ "type": "file", "file": { "file_id": "file_011" } });
+    let body =
+        chat(json!({ "messages": [{ "role": "user", "content": [file, { "type": "text", "text": "Read." }] }] }));
+    let (heard, (head, request)) =
+        tokio::join!(gate.post(CHAT, body.to_string(), &[]), play(&upstream, whole(CLAUDE_WHOLE)));
+    assert_eq!(heard.status, 200);
+    assert_eq!(request["messages"][0]["content"][0]["source"], json!({ "type": "file", "file_id": "file_011" }));
+    assert!(head.to_ascii_lowercase().contains("\r\nanthropic-beta: files-api-2025-04-14\r\n"), "{head}");
+    gate.unseen(1);
+    gate.finish().await;
+}
+
+#[tokio::test]
+async fn thinking_of_another_model_does_not_reach_claude_in_the_pass_lane() {
+    let upstream = RawUpstream::listen().await;
+    let gate = Gate::build().upstream_with("a", upstream.address, CLAUDE).start().await;
+    let thinking = |signature: &str| json!({ "type": "thinking", "thinking": "Hm.", "signature": signature });
+    let text = json!({ "type": "text", "text": "Yes." });
+    let body = json!({ "model": MODEL, "max_tokens": 50, "own_member": [1.5], "messages": [
+        { "role": "user", "content": "A?" },
+        { "role": "assistant", "content": [thinking("switchboard.unsigned"), text] },
+        { "role": "user", "content": "B?" },
+        { "role": "assistant", "content": [thinking("c2ln"), text] },
+        { "role": "user", "content": "C?" },
+    ] });
+    let (heard, (_, request)) =
+        tokio::join!(gate.post(MESSAGES, body.to_string(), &[]), play(&upstream, whole(CLAUDE_WHOLE)));
+    assert_eq!((heard.status, heard.text().as_str()), (200, CLAUDE_WHOLE));
+    let mut expected = body;
+    expected["model"] = "up".into();
+    expected["messages"][1]["content"] = json!([text]);
+    assert_eq!(request, expected);
+    gate.unseen(1);
+    gate.finish().await;
+}

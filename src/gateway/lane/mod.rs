@@ -14,7 +14,7 @@ mod watch;
 mod whole;
 
 pub(super) use shown::{error_event, keepalive, refusal};
-pub(super) use translated::translated;
+pub(super) use translated::{holds_unsigned, translated};
 pub(super) use watch::{Closed, Watch};
 pub(super) use whole::{Unusable, Whole, read};
 
@@ -45,6 +45,8 @@ pub(super) struct Prepared {
     pub losses: Losses,
     /// What was done to the request that its answer must not show.
     pub undo: Undo,
+    /// The value of `anthropic-beta` without which the provider would refuse what is in the body.
+    pub beta: Option<&'static str>,
 }
 
 impl Lane {
@@ -74,7 +76,7 @@ impl Lane {
 impl Prepared {
     /// A request of the pass lane: nothing is lost, nothing is to be undone.
     pub fn passed(body: Pieces) -> Self {
-        Self { body, losses: Losses::default(), undo: Undo::default() }
+        Self { body, losses: Losses::default(), undo: Undo::default(), beta: None }
     }
 }
 

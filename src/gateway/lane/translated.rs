@@ -13,7 +13,7 @@ use crate::{
     gateway::{Call, Gateway, failure::Failure, params},
     routing::{Candidate, settings::Lossy},
     wire::{
-        conversation::{BadField, Losses, fetch, memory},
+        conversation::{BadField, Format, Losses, UNSIGNED, fetch, memory},
         envelope::Envelope,
         translate,
     },
@@ -50,7 +50,21 @@ pub(in crate::gateway) fn translated(
         Failure::request(error.with_cause(malformed.to_string()))
     })?;
     let body = params::adjusted(&envelope, candidate, lane).map_err(Failure::request)?;
-    Ok(Prepared { body, losses: encoded.losses, undo: encoded.undo })
+    let beta = beta(lane, envelope.bytes());
+    Ok(Prepared { body, losses: encoded.losses, undo: encoded.undo, beta })
+}
+
+/// Whether a call that could pass holds thinking that nobody has signed: a model of another format thought it, earlier
+/// in the conversation, and Anthropic refuses it. Such a request is written anew without it.
+pub(in crate::gateway) fn holds_unsigned(call: &Call, lane: Lane) -> bool {
+    lane.upstream == Format::Anthropic && memchr::memmem::find(call.envelope.bytes(), UNSIGNED.as_bytes()).is_some()
+}
+
+/// Files by id are a beta of Anthropic's, and refused without its header. A quotation mark inside a text is escaped, so
+/// that this is the name of a member wherever it stands.
+fn beta(lane: Lane, body: &[u8]) -> Option<&'static str> {
+    let names_a_file = lane.upstream == Format::Anthropic && memchr::memmem::find(body, b"\"file_id\":").is_some();
+    names_a_file.then_some("files-api-2025-04-14")
 }
 
 fn unread(bad: &BadField) -> Failure {
