@@ -154,11 +154,6 @@ impl App {
         let shutdown = Shutdown::new();
         let surface = surface(&gateway, &keys, &db, &settings.server, &shutdown);
         let tls = settings.tls.as_ref().map(Tls::load).transpose()?;
-        let (listener, address) = listen(settings.listen, "`listen` in the configuration or `--listen`").await?;
-        let (admin_listener, admin_address) = match settings.admin.listen {
-            Some(address) => listen(address, "`admin.listen`").await.map(|(socket, at)| (Some(socket), Some(at)))?,
-            None => (None, None),
-        };
         let server = Server {
             settings: settings.server.clone(),
             clock: clock.clone(),
@@ -167,13 +162,7 @@ impl App {
             shutdown: shutdown.clone(),
             tls,
         };
-        match admin_listener {
-            Some(admin_listener) => {
-                serving.spawn(server.clone().serve(admin_listener, http::router(surface.clone(), http::Side::Admin)));
-                serving.spawn(server.serve(listener, http::router(surface, http::Side::Calls)));
-            }
-            None => serving.spawn(server.serve(listener, http::router(surface, http::Side::Both))),
-        }
+        let (address, admin_address) = open_doors(&settings, server, surface, &serving).await?;
         tasks.spawn(cut_at_the_end(shutdown.clone(), gateway.cut.clone(), tasks.stopping()));
 
         let reloads = Arc::new(Reloads {
@@ -314,6 +303,28 @@ fn surface(
         settings: settings.clone(),
         shutdown: shutdown.clone(),
     })
+}
+
+/// Serves calls at `listen`, and the admin API there as well, unless it has an address of its own.
+async fn open_doors(
+    settings: &Settings,
+    server: Server,
+    surface: Arc<Surface>,
+    serving: &Tasks,
+) -> Result<(SocketAddr, Option<SocketAddr>), StartError> {
+    let (listener, address) = listen(settings.listen, "`listen` in the configuration or `--listen`").await?;
+    let (admin_listener, admin_address) = match settings.admin.listen {
+        Some(address) => listen(address, "`admin.listen`").await.map(|(socket, at)| (Some(socket), Some(at)))?,
+        None => (None, None),
+    };
+    match admin_listener {
+        Some(admin_listener) => {
+            serving.spawn(server.clone().serve(admin_listener, http::router(surface.clone(), http::Side::Admin)));
+            serving.spawn(server.serve(listener, http::router(surface, http::Side::Calls)));
+        }
+        None => serving.spawn(server.serve(listener, http::router(surface, http::Side::Both))),
+    }
+    Ok((address, admin_address))
 }
 
 /// A socket at `address`, and where it really is. `setting` is named when there can be none.
