@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use switchboard::{
     store::{
         Db,
-        ledger::{self, CallRow, Dimension, RequestFilter, UsageQuery},
+        ledger::{self, AttemptRow, CallRow, Dimension, RequestFilter, UsageQuery},
     },
     types::{Nanos, Outcome, UsageSource},
 };
@@ -68,8 +68,7 @@ impl Books {
             let seen = served.get(*user).copied().unwrap_or(0);
             for call in rows {
                 wrong.extend(check(call));
-                let never_arrived =
-                    call.attempts.iter().filter(|attempt| may_not_have_arrived(attempt.outcome)).count();
+                let never_arrived = call.attempts.iter().filter(|attempt| may_not_have_arrived(attempt)).count();
                 lost += call.attempts.iter().filter(|attempt| attempt.outcome == Outcome::Lost).count();
                 let surplus = (call.attempts.len() as u64).saturating_sub(seen);
                 unsent += surplus;
@@ -117,11 +116,14 @@ impl Books {
     }
 }
 
-/// A gateway may be killed between writing down that it is about to send and sending; so may the call's deadline pass,
-/// or its client leave; a connection may be refused.
-fn may_not_have_arrived(outcome: Outcome) -> bool {
-    use Outcome::{ClientCancel, Connect, Lost, TimeoutConnect, TimeoutTotal};
-    matches!(outcome, Lost | Connect | TimeoutConnect | ClientCancel | TimeoutTotal)
+/// A gateway may be killed between writing down that it is about to send and sending; a client may leave then, and a
+/// connection be refused. The call's deadline may pass then as well, but not long after.
+fn may_not_have_arrived(attempt: &AttemptRow) -> bool {
+    match attempt.outcome {
+        Outcome::Lost | Outcome::Connect | Outcome::TimeoutConnect | Outcome::ClientCancel => true,
+        Outcome::TimeoutTotal => attempt.duration_ms < 50,
+        _ => false,
+    }
 }
 
 /// What must hold for each call by itself.
