@@ -3,6 +3,7 @@
 
 mod parts;
 mod reload;
+mod sharing;
 mod upkeep;
 
 use std::{
@@ -31,6 +32,7 @@ use crate::{
     providers::MOCK,
     refresh,
     routing::RetryBudget,
+    shared::{Shared, SharedError},
     store::{self, Db, KeyHash, StoreError},
     telemetry::{
         self, CallLog, Lines, Metrics,
@@ -62,6 +64,8 @@ pub struct App {
     /// Where calls are written down.
     pub ledger: Ledger,
     pub gateway: Arc<Gateway>,
+    /// Counters, which replicas may share.
+    pub shared: Shared,
     pub metrics: Arc<Metrics>,
     pub shutdown: Shutdown,
     settings: Settings,
@@ -71,6 +75,8 @@ pub struct App {
     tasks: Tasks,
     /// Settling outlives serving: it ends when the last charge has.
     settling: Tasks,
+    /// Redis is told of the last settlements, so this ends after them.
+    sharing: Tasks,
     serving: Tasks,
     lines: Lines,
 }
@@ -86,6 +92,8 @@ pub enum StartError {
     Store(#[from] StoreError),
     #[error("{0}")]
     Ledger(#[from] LedgerError),
+    #[error("{0}")]
+    Shared(#[from] SharedError),
     #[error("{0}")]
     Tls(#[from] http::tls::TlsError),
     #[error("{0}")]
@@ -111,6 +119,7 @@ impl App {
         let sink = Sink::Store(db.clone());
         let ledger =
             Ledger::start(settings.ledger.clone(), &settings.data_dir, sink, clock.clone(), metrics.clone()).await?;
+        let (shared, sharing) = sharing::open(&settings, &clock, &metrics).await?;
         let keys = Keys::new(db.clone(), clock.clone(), &settings.auth);
         if !without_store {
             // From here on the watch follows it, as it does when the store answers later.
@@ -199,6 +208,7 @@ impl App {
             without_store,
             ledger,
             gateway,
+            shared,
             metrics,
             shutdown,
             settings,
@@ -206,6 +216,7 @@ impl App {
             clock,
             tasks,
             settling,
+            sharing,
             serving,
             lines,
         })
@@ -250,12 +261,13 @@ impl App {
         self.serving.shut_down(&self.clock, Duration::from_secs(2)).await;
         self.tasks.shut_down(&self.clock, Duration::from_secs(2)).await;
         // The last till goes with the gateway; settling then runs dry and ends.
-        let Self { db, ledger, gateway, reloads, settling, clock, lines, .. } = self;
+        let Self { db, ledger, gateway, reloads, settling, sharing, clock, lines, .. } = self;
         drop(reloads);
         drop(gateway);
         if !settling.shut_down(&clock, Duration::from_secs(5)).await {
             tracing::warn!("calls were still unsettled at the end");
         }
+        sharing.shut_down(&clock, sharing::LAST_WORDS).await;
         ledger.stop(LAST_ROWS).await;
         db.close().await;
         lines.flush(Duration::from_secs(1));

@@ -101,13 +101,14 @@ impl Redis {
         let patience = millis(self.timeout).saturating_mul(2);
         let best_before = self.server_now().saturating_add(patience).min(self.lease_ends.load(Relaxed));
         let place = self.place(account, &epoch, takes, best_before);
-        let mut pack = Pack::new(96 + takes.len() * 40);
-        pack.text(&self.prefix).text(&self.session).text(epoch.as_bytes()).number(best_before);
-        pack.hold(place.number).number(u64::from(place.grows));
+        let mut head = Pack::new(96);
+        head.text(&self.prefix).text(&self.session).text(epoch.as_bytes()).number(best_before);
+        head.hold(place.number).number(u64::from(place.grows));
+        let mut wanted = Pack::new(8 + takes.len() * 40);
         for take in takes {
-            pack.counter(take.counter, take.window).number(take.amount).limit(take.limit);
+            wanted.counter(take.counter, take.window).number(take.amount).limit(take.limit);
         }
-        let answer = self.ask(&TAKE, &[&self.epoch_key], &[&pack.finish()]).await;
+        let answer = self.ask(&TAKE, &[&self.epoch_key], &[&head.finish(), &wanted.finish()]).await;
         self.placed(account, &place, &epoch, takes, answer.as_ref());
         let answer = answer?;
         match answer.status {

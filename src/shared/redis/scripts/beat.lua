@@ -17,10 +17,7 @@ for _, dead in ipairs(call('ZRANGEBYSCORE', leases, '-inf', text(now), 'LIMIT', 
   local holds, marks = prefix .. 'h:' .. dead, prefix .. 'x:' .. dead
   local found = call('HSCAN', holds, 0, 'COUNT', 200)[2]
   for i = 1, #found, 2 do
-    local record = cmsgpack.unpack(found[i + 1])
-    for r = 1, #record, 5 do
-      give(prefix .. 'c:' .. record[r], record[r + 1], record[r + 2], record[r + 3], record[r + 4], 0)
-    end
+    finish(prefix, found[i + 1], {})
     call('HDEL', holds, found[i])
     call('HSET', marks, found[i], '')
     returned = returned + 1
@@ -29,5 +26,6 @@ for _, dead in ipairs(call('ZRANGEBYSCORE', leases, '-inf', text(now), 'LIMIT', 
   if call('EXISTS', holds) == 0 then call('ZREM', leases, dead) end
   more = 1
 end
+pay()
 return {0, now, call('GET', KEYS[1]) or '', call('GET', prefix .. 'rebuild') or '', score and 1 or 0,
   call('ZCOUNT', leases, text(now + 1), '+inf'), returned, more}

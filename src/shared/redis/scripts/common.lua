@@ -44,6 +44,10 @@ end
 
 -- Adds to the bucket `index`, which is in the window.
 local function roll(key, millis, width, index, amount, sum, oldest, newest, content)
+  if index == newest then
+    call('HSET', key, 's', text(sum + amount), text(index), text(content + amount))
+    return
+  end
   call('HSET', key, 's', text(sum + amount), text(index), text((content or 0) + amount),
     'o', text(math.min(oldest or index, index)), 'n', text(max(newest or index, index)))
   if not newest or index > newest then call('PEXPIREAT', key, text(leaves_at(index, millis, width) + 1000)) end
@@ -71,23 +75,96 @@ local function add(key, kind, window, amount, at)
   return 0
 end
 
--- Ends a part of a hold: of `amount`, `consumed` is kept.
-local function give(key, kind, window, bucket, amount, consumed)
-  if kind == SLOTS then
-    add(key, kind, window, -amount, now)
-  elseif consumed == amount then
-    return
-  elseif kind == PERIOD then
-    add(key, kind, window, consumed - amount, now)
+-- What settling changes, by counter, so that many holds of one counter change it once: {kind, window, amount}, and of rolling
+-- ones {kind, window, amounts by bucket}.
+local owed = {}
+
+local function owe(key, kind, window, bucket, amount)
+  if amount == 0 then return end
+  local debt = owed[key]
+  if not debt then
+    debt = {kind, window, kind == ROLLING and {} or 0}
+    owed[key] = debt
+  end
+  if kind == ROLLING then
+    debt[3][bucket] = (debt[3][bucket] or 0) + amount
   else
-    local width = ceil(window / 60)
-    local sum, oldest, newest, content = look(key, window, width, bucket)
-    if not oldest or not content then return end
-    sum = sum + consumed - amount
-    if sum <= 0 then
-      call('DEL', key)
-    else
-      call('HSET', key, 's', text(sum), text(bucket), text(max(0, content + consumed - amount)))
+    debt[3] = debt[3] + amount
+  end
+end
+
+local function pay_rolling(key, window, amounts)
+  local width = ceil(window / 60)
+  local first = first_inside(window, width)
+  local names, buckets = {'s', 'o', 'n'}, {}
+  for bucket in pairs(amounts) do
+    if bucket >= first then
+      buckets[#buckets + 1] = bucket
+      names[#names + 1] = text(bucket)
     end
+  end
+  if #buckets == 0 then return end
+  local got = call('HMGET', key, unpack(names))
+  local sum, oldest, newest = 0, nil, nil
+  if got[1] then
+    newest = tonumber(got[3])
+    sum, oldest = leave(key, window, width, tonumber(got[1]), tonumber(got[2]), newest)
+    if not oldest then newest = nil end
+  end
+  local set, before = {}, newest
+  for place, bucket in ipairs(buckets) do
+    local content = oldest and bucket >= oldest and tonumber(got[place + 3] or 0) or 0
+    local now_in_it = max(0, content + amounts[bucket])
+    if now_in_it ~= content then
+      sum = sum + now_in_it - content
+      set[#set + 1], set[#set + 2] = names[place + 3], text(now_in_it)
+      oldest, newest = math.min(oldest or bucket, bucket), max(newest or bucket, bucket)
+    end
+  end
+  if #set == 0 then return end
+  if sum <= 0 then
+    call('DEL', key)
+    return
+  end
+  call('HSET', key, 's', text(sum), 'o', text(oldest), 'n', text(newest), unpack(set))
+  if newest ~= before then call('PEXPIREAT', key, text(leaves_at(newest, window, width) + 1000)) end
+end
+
+local function pay()
+  for key, debt in pairs(owed) do
+    if debt[1] == ROLLING then
+      pay_rolling(key, debt[2], debt[3])
+    elseif debt[3] ~= 0 then
+      add(key, debt[1], debt[2], debt[3], now)
+    end
+  end
+end
+
+-- Counts what was consumed without, or beyond, what was held.
+local function consume(key, kind, window, amount)
+  if kind ~= SLOTS then owe(key, kind, window, kind == ROLLING and floor(now / ceil(window / 60)), amount) end
+end
+
+-- A hold's record is a row of pairs, one for each time it took: the moment, and {id, kind, window, amount, limit, …}. Ends all
+-- of it: of each counter `rest` says what was consumed, the earliest first.
+local function finish(prefix, record, rest)
+  local parts, last = {cmsgpack.unpack(record)}, {}
+  for p = 1, #parts, 2 do
+    local at, held = parts[p], parts[p + 1]
+    for i = 1, #held, 5 do
+      local id, kind, window, amount = held[i], held[i + 1], held[i + 2], held[i + 3]
+      local left = rest[id] or 0
+      local consumed = left < amount and left or amount
+      if kind == SLOTS then
+        consumed = 0
+      elseif left > 0 then
+        rest[id] = left - consumed
+      end
+      owe(prefix .. 'c:' .. id, kind, window, kind == ROLLING and floor(at / ceil(window / 60)), consumed - amount)
+      if left > amount and kind ~= SLOTS then last[id] = {kind, window} end
+    end
+  end
+  for id, counter in pairs(last) do
+    if rest[id] > 0 then consume(prefix .. 'c:' .. id, counter[1], counter[2], rest[id]) end
   end
 end

@@ -9,12 +9,11 @@ for at = 4, #a, 2 do
   if call('HEXISTS', holds, a[at]) == 0 then
     local record, held = {}, a[at + 1]
     for i = 1, #held, 4 do
-      local bucket = add(prefix .. 'c:' .. held[i], held[i + 1], held[i + 2], held[i + 3], now)
-      local next = #record
-      record[next + 1], record[next + 2], record[next + 3], record[next + 4], record[next + 5] =
-        held[i], held[i + 1], held[i + 2], bucket, held[i + 3]
+      add(prefix .. 'c:' .. held[i], held[i + 1], held[i + 2], held[i + 3], now)
+      for offset = 0, 3 do record[#record + 1] = held[i + offset] end
+      record[#record + 1] = -1
     end
-    call('HSET', holds, a[at], cmsgpack.pack(record))
+    call('HSET', holds, a[at], cmsgpack.pack(now) .. cmsgpack.pack(record))
     call('HDEL', returned, a[at])
   end
 end

@@ -13,36 +13,25 @@ for at = 4, #a, 5 do names[#names + 1] = a[at] end
 local records = call('HMGET', holds, unpack(names))
 local answer, ended = {0, now}, {}
 
-local function end_record(record, actual)
-  local rest = {}
-  for i = 1, #actual, 4 do rest[actual[i]] = (rest[actual[i]] or 0) + actual[i + 3] end
-  local last = {}
-  for i = 1, #record, 5 do
-    local id, kind, amount = record[i], record[i + 1], record[i + 4]
-    local consumed = math.min(rest[id] or 0, amount)
-    if rest[id] then rest[id] = rest[id] - consumed end
-    give(prefix .. 'c:' .. id, kind, record[i + 2], record[i + 3], amount, consumed)
-    last[id] = i
-  end
-  for id, i in pairs(last) do
-    if (rest[id] or 0) > 0 and record[i + 1] ~= SLOTS then
-      add(prefix .. 'c:' .. id, record[i + 1], record[i + 2], rest[id], now)
-    end
-  end
-end
-
 -- What is named is given back whole, the rest is held on.
 local function give_back(record, named)
   local gone, left = {}, {}
   for i = 1, #named, 4 do gone[named[i]] = true end
-  for i = 1, #record, 5 do
-    if gone[record[i]] then
-      give(prefix .. 'c:' .. record[i], record[i + 1], record[i + 2], record[i + 3], record[i + 4], 0)
-    else
-      for offset = 0, 4 do left[#left + 1] = record[i + offset] end
+  local parts = {cmsgpack.unpack(record)}
+  for p = 1, #parts, 2 do
+    local at, held, kept = parts[p], parts[p + 1], {}
+    for i = 1, #held, 5 do
+      if gone[held[i]] then
+        local window = held[i + 2]
+        local bucket = held[i + 1] == ROLLING and floor(at / ceil(window / 60))
+        owe(prefix .. 'c:' .. held[i], held[i + 1], window, bucket, -held[i + 3])
+      else
+        for offset = 0, 4 do kept[#kept + 1] = held[i + offset] end
+      end
     end
+    if #kept > 0 then left[#left + 1] = cmsgpack.pack(at) .. cmsgpack.pack(kept) end
   end
-  return left
+  return table.concat(left)
 end
 
 for i = 1, #names do
@@ -52,20 +41,20 @@ for i = 1, #names do
   if now <= a[at + 2] then
     answer[i + 2] = 1
   elseif record then
-    record = cmsgpack.unpack(record)
     if a[at + 3] == 1 then
-      end_record(record, actual)
+      local rest = {}
+      for entry = 1, #actual, 4 do rest[actual[entry]] = (rest[actual[entry]] or 0) + actual[entry + 3] end
+      finish(prefix, record, rest)
       ended[#ended + 1] = names[i]
     else
-      call('HSET', holds, names[i], cmsgpack.pack(give_back(record, actual)))
+      call('HSET', holds, names[i], give_back(record, actual))
     end
   elseif a[at + 3] == 1 and (call('HDEL', returned, names[i]) == 1 or a[at + 1] ~= epoch) then
     for entry = 1, #actual, 4 do
-      if actual[entry + 1] ~= SLOTS then
-        add(prefix .. 'c:' .. actual[entry], actual[entry + 1], actual[entry + 2], actual[entry + 3], now)
-      end
+      consume(prefix .. 'c:' .. actual[entry], actual[entry + 1], actual[entry + 2], actual[entry + 3])
     end
   end
 end
+pay()
 if #ended > 0 then call('HDEL', holds, unpack(ended)) end
 return answer

@@ -1,28 +1,26 @@
--- All takes of a call, or none. KEYS[1] is the epoch; ARGV[1] is
---   {prefix, session, epoch, best before, hold, 1 if the hold has a record, then for each take: id, kind, window, amount, limit}
--- No limit is -1. Answers {status, now, …}: 0 taken (used, resets in, for each), 1 short (which, used, resets in, wait; -1 is
+-- All takes of a call, or none. KEYS[1] is the epoch; ARGV is
+--   {prefix, session, epoch, best before, hold, 1 if the hold has a record} and {id, kind, window, amount, limit, …}
+-- No limit is -1. The second goes into the hold's record as it came. Answers {status, now, …}: 0 taken (used, resets in, for each), 1 short (which, used, resets in, wait; -1 is
 -- never), 2 too late, 3 another epoch, 4 the hold's record is gone.
-local a = cmsgpack.unpack(ARGV[1])
-local prefix, count = a[1], (#a - 6) / 5
+local a, takes = cmsgpack.unpack(ARGV[1]), cmsgpack.unpack(ARGV[2])
+local prefix, count = a[1], #takes / 5
 if now > a[4] then return {2, now} end
 local names = {KEYS[1]}
-for i = 1, count do names[i + 1] = prefix .. 'c:' .. a[5 * i + 2] end
+local keys = prefix .. 'c:'
+for i = 1, count do names[i + 1] = keys .. takes[5 * i - 4] end
 local got = call('MGET', unpack(names))
 if got[1] ~= a[3] then return {3, now} end
-local holds, record = prefix .. 'h:' .. a[2], nil
+local holds, record = prefix .. 'h:' .. a[2], ''
 if a[6] == 1 then
   record = call('HGET', holds, a[5])
   if not record then return {4, now} end
-  record = cmsgpack.unpack(record)
-else
-  record = {}
 end
 
 -- Looking: nothing but what has left a window changes.
 local rolling, useds, short = {}, {}, nil
 for i = 1, count do
-  local at, key = 5 * i + 2, names[i + 1]
-  local kind, window, amount, limit = a[at + 1], a[at + 2], a[at + 3], a[at + 4]
+  local at, key = 5 * i - 4, names[i + 1]
+  local kind, window, amount, limit = takes[at + 1], takes[at + 2], takes[at + 3], takes[at + 4]
   local used
   if kind == ROLLING then
     local width = ceil(window / 60)
@@ -69,15 +67,14 @@ if short then return short end
 -- Taking.
 local answer = {0, now}
 for i = 1, count do
-  local at, key = 5 * i + 2, names[i + 1]
-  local kind, window, amount = a[at + 1], a[at + 2], a[at + 3]
-  local bucket, resets = 0, 0
+  local at, key = 5 * i - 4, names[i + 1]
+  local kind, window, amount = takes[at + 1], takes[at + 2], takes[at + 3]
+  local resets = 0
   if kind == ROLLING then
     local r = rolling[i]
-    bucket = r[2]
+    roll(key, window, r[1], r[2], amount, r[3], r[4], r[5], r[6])
     -- The newest bucket may be of a moment later than this one only when the server's clock was set back.
-    roll(key, window, r[1], bucket, amount, r[3], r[4], r[5], r[6])
-    resets = leaves_at(max(bucket, r[5] or 0), window, r[1]) - now
+    resets = leaves_at(max(r[2], r[5] or 0), window, r[1]) - now
   else
     call('INCRBY', key, text(amount))
     if kind == PERIOD then
@@ -86,8 +83,6 @@ for i = 1, count do
     end
   end
   answer[2 * i + 1], answer[2 * i + 2] = useds[i] + amount, resets
-  local next = #record
-  record[next + 1], record[next + 2], record[next + 3], record[next + 4], record[next + 5] = a[at], kind, window, bucket, amount
 end
-call('HSET', holds, a[5], cmsgpack.pack(record))
+call('HSET', holds, a[5], record .. cmsgpack.pack(now) .. ARGV[2])
 return answer
