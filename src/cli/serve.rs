@@ -138,7 +138,9 @@ async fn run_until_stopped(app: App, signals: Signals) -> Result<(), Failed> {
 
 fn failed(error: StartError) -> Failed {
     match error {
-        StartError::Config(_) | StartError::Tls(_) | StartError::Log(_) => Failed::misconfigured(error),
+        StartError::Config(_) | StartError::Tls(_) | StartError::Log(_) | StartError::Shared(_) => {
+            Failed::misconfigured(error)
+        }
         StartError::Listen { .. } | StartError::Store(_) | StartError::Ledger(_) => Failed::wrong(error),
     }
 }

@@ -147,14 +147,17 @@ impl Keeper {
     /// Joins the others, if there is an epoch.
     async fn stand_by(&mut self, beat: Beat) -> Result<Duration, Untold> {
         let Some(epoch) = beat.epoch else {
-            self.lost();
+            // Calls that ended while Redis was away are in the ledger, from which its counters will be rebuilt.
+            if self.redis.epoch.swap(None).is_some() || self.redis.standing() == Standing::Away {
+                self.forget_what_the_ledger_knows();
+            }
             self.redis.stand(Standing::Empty);
             self.say(Standing::Empty);
             self.redis.history.set(if beat.rebuilding { Past::Rebuilding } else { Past::Lost });
             return Ok(ASK_EVERY);
         };
         if self.redis.epoch.load().as_ref().is_none_or(|known| **known != epoch) {
-            self.lost();
+            self.other_epoch();
         }
         self.redis.stand(Standing::Joining);
         self.redis.epoch.store(Some(Arc::new(epoch.clone())));
@@ -171,8 +174,8 @@ impl Keeper {
         Ok(Duration::ZERO)
     }
 
-    /// The counters that this replica knew are gone.
-    fn lost(&mut self) {
+    /// The counters that this replica knew are gone, and others are there.
+    fn other_epoch(&mut self) {
         if self.redis.epoch.swap(None).is_some() {
             self.forget_what_the_ledger_knows();
         }
@@ -228,11 +231,8 @@ impl Keeper {
         let mut answer: Option<Answer> = None;
         for _ in 0..RUNS {
             let mut pack = Pack::new(96);
-            pack.text(&self.redis.prefix).text(&self.redis.session).number(super::millis(lease));
-            if lease.is_zero() {
-                pack = Pack::new(96);
-                pack.text(&self.redis.prefix).text(&self.redis.session).number(0);
-            }
+            let lease = if lease.is_zero() { 0 } else { super::millis(lease) };
+            pack.text(&self.redis.prefix).text(&self.redis.session).number(lease);
             let heard = self.ask_for(&BEAT, &pack.finish()).await?;
             known.get_or_insert(heard.number(2) == 1);
             let more = heard.number(5) == 1;

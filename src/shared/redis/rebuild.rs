@@ -38,6 +38,8 @@ impl Redis {
         let there = match self.standing() {
             Standing::Away => false,
             Standing::Empty => {
+                // What was given up a moment ago is taken up again.
+                self.left.store(false, Relaxed);
                 if self.rebuild("begin", "").await.is_none_or(|answer| answer.status != OK) {
                     // Another has it, or Redis did not answer. The keeper sees which, or this one asks again.
                     self.clock.sleep(AGAIN).await;

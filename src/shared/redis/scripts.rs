@@ -53,11 +53,12 @@ impl Script {
             }
             command
         };
-        match link.req_packed_command(&command("EVALSHA", &self.hash)).await {
+        let answer = link.req_packed_command(&command("EVALSHA", &self.hash)).await.and_then(Value::extract_error);
+        match answer {
             Err(error) if error.kind() == redis::ErrorKind::Server(ServerErrorKind::NoScript) => {
                 link.req_packed_command(&command("EVAL", &self.text)).await?.extract_error()
             }
-            answer => answer?.extract_error(),
+            answer => answer,
         }
     }
 }

@@ -194,11 +194,11 @@ async fn takes_at_once_never_pass_the_limit(shared: &Shared) {
         });
     }
     drop(sender);
-    let mut holds = Vec::new();
+    let mut holding = Vec::new();
     while let Some(hold) = admitted.recv().await {
-        holds.extend(hold);
+        holding.extend(hold);
     }
-    assert_eq!(holds.len(), 17);
+    assert_eq!(holding.len(), 17);
     holds(shared, [("a", HOUR), ("b", MINUTE), ("c", Window::Slots)], [17, 34, 17]).await;
 }
 

@@ -147,8 +147,7 @@ impl PrivateRedis {
     }
 
     fn try_command(&self, arguments: &[&str]) -> Option<String> {
-        let output =
-            Command::new("redis-cli").args(["-p", &self.port.to_string(), "-t", "2"]).args(arguments).output().ok()?;
+        let output = Command::new("redis-cli").args(["-p", &self.port.to_string()]).args(arguments).output().ok()?;
         Some(String::from_utf8_lossy(&output.stdout).trim().to_owned())
     }
 

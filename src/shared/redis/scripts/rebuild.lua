@@ -4,7 +4,8 @@
 local mine = call('GET', KEYS[2]) == ARGV[1]
 if ARGV[2] == 'begin' then
   if call('EXISTS', KEYS[1]) == 1 then return {3, now} end
-  if not call('SET', KEYS[2], ARGV[1], 'NX', 'PX', 30000) then return {5, now} end
+  if not mine and call('EXISTS', KEYS[2]) == 1 then return {5, now} end
+  call('SET', KEYS[2], ARGV[1], 'PX', 30000)
 elseif not mine then
   return {5, now}
 else
