@@ -6,6 +6,7 @@ pub mod types;
 pub mod wire;
 
 pub mod catalog;
+pub mod shared;
 pub mod store;
 pub mod telemetry;
 pub mod upstream;
@@ -13,6 +14,7 @@ pub mod upstream;
 pub mod accounting;
 pub mod auth;
 pub mod providers;
+pub mod quotas;
 pub mod routing;
 
 pub mod gateway;

@@ -17,6 +17,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("catalog", &["types", "error"]),
     ("store", &["types", "error"]),
     ("telemetry", &["types", "error"]),
+    ("shared", &["types", "error", "telemetry"]),
+    ("quotas", &["types", "error", "telemetry", "store", "shared"]),
     ("upstream", &["types", "error", "wire::Pieces"]),
     ("providers", &["types", "error", "wire"]),
     ("accounting", &["types", "error", "wire", "catalog", "store", "telemetry", "providers::Operation"]),
