@@ -91,6 +91,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "catalog",
             "store",
             "telemetry",
+            "shared",
             "upstream",
             "providers",
             "accounting",

@@ -121,7 +121,11 @@ impl Memory {
             match held.iter_mut().find(|held| held.id == take.counter) {
                 Some(held) => held.grow(part),
                 None => {
-                    held.push(Held { id: take.counter, counter: counter.clone(), parts: SmallVec::from_slice(&[part]) })
+                    held.push(Held {
+                        id: take.counter,
+                        counter: counter.clone(),
+                        parts: SmallVec::from_slice(&[part]),
+                    });
                 }
             }
         }
