@@ -67,6 +67,10 @@ impl Rules {
         concern
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.others.is_empty() && self.by_key.is_empty() && self.by_project.is_empty() && self.by_end_user.is_empty()
+    }
+
     /// Each of them once.
     pub(super) fn all(&self) -> Vec<Arc<Rule>> {
         let named = [&self.by_key, &self.by_project, &self.by_end_user];

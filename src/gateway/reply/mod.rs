@@ -58,6 +58,7 @@ pub(super) fn commit(gateway: &Arc<Gateway>, call: &Call, committed: Committed, 
     if !answer.losses.is_empty() {
         put(&mut headers, names::LOSSY, &answer.losses.header());
     }
+    headers::show_limits(&mut headers, &mut charge, lane.client, gateway.clock.unix_millis());
     let body = match answer.content {
         Content::Whole { body, reply } => {
             let stated = Stated { cost: reply.stated.cost.or(told_cost), ..reply.stated };
