@@ -10,13 +10,13 @@ use smallvec::SmallVec;
 
 use super::{
     Concern, Level, RateLimits,
-    refused::Refused,
+    refused::{Refused, Why},
     rule::Rule,
-    settings::Measure,
+    settings::{Measure, WhenDown},
     subject::{Place, Subject},
 };
 use crate::{
-    shared::{self, CounterId, Hold, Take},
+    shared::{self, CounterId, Hold, Shared, Take},
     types::Nanos,
 };
 
@@ -42,12 +42,16 @@ pub struct Demand<'a> {
 #[derive(Debug)]
 pub struct Account {
     concern: Concern,
+    /// Nobody can say what was consumed before this process: quotas that are open then do without.
+    blind: bool,
     hold: Hold,
     entries: SmallVec<[Entry; 4]>,
     /// What was set aside later, for an answer that turned out longer.
     grants: Vec<Hold>,
     /// What was set aside for the attempt that is running.
     estimate: Consumed,
+    /// What the last quota that had no room says of itself.
+    refused: Option<RateLimits>,
 }
 
 /// One counter that the call counts in.
@@ -61,8 +65,16 @@ struct Entry {
 }
 
 impl Account {
-    pub(super) fn new(concern: Concern, hold: Hold) -> Self {
-        Self { concern, hold, entries: SmallVec::new(), grants: Vec::new(), estimate: Consumed::default() }
+    pub(super) fn new(concern: Concern, hold: Hold, blind: bool) -> Self {
+        Self {
+            concern,
+            blind,
+            hold,
+            entries: SmallVec::new(),
+            grants: Vec::new(),
+            estimate: Consumed::default(),
+            refused: None,
+        }
     }
 
     /// Sets aside what an attempt at `place` may consume. The rules named in `exempt` only count.
@@ -102,21 +114,29 @@ impl Account {
                 continue;
             }
             let limit = if enforced { entry.rule.limit_at(unix_millis) } else { u64::MAX };
-            takes.push(entry.take(amount, limit));
+            takes.push(entry.take(amount, limit, self.blind));
             of.push(index);
         }
-        if !takes.is_empty() {
-            self.hold.take(&takes).await.map_err(|refusal| {
-                let place = match refusal {
-                    shared::Refusal::Short { index, .. } | shared::Refusal::Unavailable { index } => index,
-                };
-                let rule = wanted[of[place.min(of.len() - 1)]].rule.clone();
-                Refused::new(rule, refusal, takes[place.min(takes.len() - 1)].amount, unix_millis)
-            })?;
+        if !takes.is_empty()
+            && let Err(refusal) = self.hold.take(&takes).await
+        {
+            let index = place_of(&refusal).min(of.len() - 1);
+            let rule = wanted[of[index]].rule.clone();
+            return Err(self.refuse(Refused::new(rule, refusal, takes[index].amount, unix_millis), unix_millis));
         }
         self.estimate = demand.estimate;
         self.join(wanted, attempt);
         Ok(())
+    }
+
+    /// Remembers what headers will say of a quota that had no room.
+    fn refuse(&mut self, refused: Refused, unix_millis: u64) -> Refused {
+        if let Why::Short { used, resets_in, retry_after, .. } = refused.why {
+            let mut limits = RateLimits::default();
+            limits.add(&refused.rule, used, retry_after.unwrap_or(resets_in), unix_millis);
+            self.refused = Some(limits);
+        }
+        refused
     }
 
     /// Gives back places among concurrent calls at targets that are left.
@@ -156,7 +176,7 @@ impl Account {
     pub fn extend(
         &mut self,
         more: Consumed,
-        shared: &super::Shared,
+        shared: &Shared,
         unix_millis: u64,
     ) -> Option<impl Future<Output = Result<Hold, Refused>> + Send + use<>> {
         let mut rules = SmallVec::<[Arc<Rule>; 4]>::new();
@@ -170,7 +190,7 @@ impl Account {
             // In a period that has begun since, the call's share is of the one it began in.
             if amount > 0 {
                 let limit = if entry.rule.enforces() { entry.rule.limit_at(unix_millis) } else { u64::MAX };
-                takes.push(entry.take(amount, limit));
+                takes.push(entry.take(amount, limit, self.blind));
                 rules.push(entry.rule.clone());
             }
         }
@@ -184,10 +204,7 @@ impl Account {
             match hold.take(&takes).await {
                 Ok(()) => Ok(hold),
                 Err(refusal) => {
-                    let index = match refusal {
-                        shared::Refusal::Short { index, .. } | shared::Refusal::Unavailable { index } => index,
-                    };
-                    let index = index.min(rules.len() - 1);
+                    let index = place_of(&refusal).min(rules.len() - 1);
                     Err(Refused::new(rules[index].clone(), refusal, takes[index].amount, unix_millis))
                 }
             }
@@ -214,9 +231,17 @@ impl Account {
     }
 
     /// The end: what each attempt has consumed. A call without an attempt has consumed nothing, not even a request.
-    pub fn settle(self, attempts: &[Consumed]) {
+    pub fn settle(self, shared: &Shared, attempts: &[Consumed]) {
         let actual: SmallVec<[(CounterId, u64); 8]> =
             self.entries.iter().map(|entry| (entry.counter, entry.consumed(attempts))).collect();
+        // Where nothing was to be expected, nothing is held that could be settled.
+        let unheld = self.entries.iter().zip(&actual);
+        let unheld = unheld.filter(|(entry, (_, amount))| *amount > 0 && self.hold.held(entry.counter) == 0);
+        let unheld: SmallVec<[(CounterId, shared::Window, u64); 2]> =
+            unheld.map(|(entry, (counter, amount))| (*counter, entry.window, *amount)).collect();
+        if !unheld.is_empty() {
+            shared.add(&unheld);
+        }
         self.hold.settle(&actual);
         // What was set aside later is part of what has just been counted.
         drop(self.grants);
@@ -226,9 +251,12 @@ impl Account {
     pub fn rate_limits(&self, unix_millis: u64) -> RateLimits {
         let mut limits = RateLimits::default();
         for (rule, level) in self.levels() {
-            limits.add(rule, level, unix_millis);
+            limits.add(rule, level.used, level.resets_in, unix_millis);
         }
-        limits
+        match &self.refused {
+            Some(refused) if self.entries.is_empty() => limits.or(refused),
+            _ => limits,
+        }
     }
 
     /// Each counter's rule, and how full the counter was after what this call set aside.
@@ -242,17 +270,18 @@ impl Account {
 }
 
 impl Entry {
-    fn take(&self, amount: u64, limit: u64) -> Take {
+    fn take(&self, amount: u64, limit: u64, blind: bool) -> Take {
+        let is_open = self.rule.when_down == WhenDown::Open;
         Take {
             counter: self.counter,
             window: self.window,
             amount,
             limit,
-            when_down: match (self.rule.enforces(), self.rule.when_down) {
-                (true, super::settings::WhenDown::Closed) => shared::WhenDown::Closed,
-                _ => shared::WhenDown::Open,
+            when_down: match self.rule.enforces() && !is_open {
+                true => shared::WhenDown::Closed,
+                false => shared::WhenDown::Open,
             },
-            needs_history: self.rule.enforces() && self.rule.needs_history(),
+            needs_history: self.rule.enforces() && self.rule.needs_history() && !(blind && is_open),
         }
     }
 
@@ -302,6 +331,13 @@ impl Entry {
                 here.iter().filter_map(|number| attempts.get(usize::from(*number))).map(of).fold(0, u64::saturating_add)
             }
         }
+    }
+}
+
+/// Which of the takes was refused.
+fn place_of(refusal: &shared::Refusal) -> usize {
+    match refusal {
+        shared::Refusal::Short { index, .. } | shared::Refusal::Unavailable { index } => *index,
     }
 }
 

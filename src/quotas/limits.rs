@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Level, rule::Rule, settings::Measure};
+use super::{rule::Rule, settings::Measure};
 
 /// How much is left of one kind of thing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,8 +38,18 @@ impl RateLimits {
         .filter_map(|(word, limit)| Some((word, limit?)))
     }
 
+    /// These, and of the kinds that are missing those of `other`.
+    pub(super) fn or(self, other: &Self) -> Self {
+        Self {
+            requests: self.requests.or(other.requests),
+            tokens: self.tokens.or(other.tokens),
+            input_tokens: self.input_tokens.or(other.input_tokens),
+            output_tokens: self.output_tokens.or(other.output_tokens),
+        }
+    }
+
     /// Takes a quota into account that is of one of the kinds, and holds calls to it.
-    pub(super) fn add(&mut self, rule: &Arc<Rule>, level: Level, unix_millis: u64) {
+    pub(super) fn add(&mut self, rule: &Arc<Rule>, used: u64, resets_in: Duration, unix_millis: u64) {
         let slot = match rule.measure {
             Measure::Requests => &mut self.requests,
             Measure::Tokens => &mut self.tokens,
@@ -51,7 +61,7 @@ impl RateLimits {
             return;
         }
         let limit = rule.limit_at(unix_millis);
-        let found = RateLimit { limit, remaining: limit.saturating_sub(level.used), resets_in: level.resets_in };
+        let found = RateLimit { limit, remaining: limit.saturating_sub(used), resets_in };
         // The one of which the smallest part is left; of equals the one that takes longest.
         let tighter = |known: &RateLimit| {
             let (a, b) = (

@@ -21,12 +21,15 @@ mod warning;
 mod window;
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
 use arc_swap::ArcSwap;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 pub use self::{
     account::{Account, Consumed, Demand},
@@ -64,6 +67,10 @@ struct Inner {
     sources: Mutex<Sources>,
     learned: Learned,
     told: Told,
+    /// The ledger does not say what was consumed before: quotas that are open then do not wait for it.
+    blind: AtomicBool,
+    /// A rule has come in force whose counters do not know what came before it.
+    renewed: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -88,7 +95,8 @@ impl Quotas {
     pub fn new(shared: Shared, clock: Clock, metrics: Arc<Metrics>, webhook: Option<mpsc::Sender<Warning>>) -> Self {
         let told = Told::new(webhook);
         let (rules, sources, learned) = (ArcSwap::default(), Mutex::default(), Learned::default());
-        Self { inner: Arc::new(Inner { shared, clock, metrics, rules, sources, learned, told }) }
+        let (renewed, blind) = (Notify::new(), AtomicBool::new(false));
+        Self { inner: Arc::new(Inner { shared, clock, metrics, rules, sources, learned, told, blind, renewed }) }
     }
 
     /// Puts the file's quotas in place of those declared before.
@@ -104,13 +112,42 @@ impl Quotas {
     fn replace(&self, change: impl FnOnce(&mut Sources)) {
         let mut sources = self.inner.sources.lock().unwrap_or_else(PoisonError::into_inner);
         change(&mut sources);
+        let (now, before) = (self.inner.clock.unix_millis(), self.rules());
+        for rule in sources.declared.iter().chain(&sources.stored) {
+            let known = before.iter().find(|known| known.counts_as(rule));
+            rule.comes_in_force(now, known.map(|known| &**known));
+        }
         let all = sources.declared.iter().chain(&sources.stored).cloned();
         self.inner.rules.store(Arc::new(Rules::new(all)));
+        if sources.declared.iter().chain(&sources.stored).any(|rule| !rule.is_filled()) {
+            self.inner.renewed.notify_one();
+        }
+    }
+
+    /// The rules that the file declares.
+    ///
+    /// # Errors
+    /// What makes no sense, with the place of its quota. The file was checked before: nothing does, usually.
+    pub fn compile(declared: &[settings::QuotaSettings]) -> Result<Vec<Arc<Rule>>, Vec<(usize, BadQuota)>> {
+        let (mut rules, mut wrong) = (Vec::with_capacity(declared.len()), Vec::new());
+        for (index, settings) in declared.iter().enumerate() {
+            let name = settings.name.clone().unwrap_or_else(|| settings.derived_name());
+            match Rule::new(&format!("{}{name}", warning::DECLARED), settings) {
+                Ok(rule) => rules.push(Arc::new(rule)),
+                Err(bad) => wrong.extend(bad.into_iter().map(|bad| (index, bad))),
+            }
+        }
+        if wrong.is_empty() { Ok(rules) } else { Err(wrong) }
     }
 
     /// Every rule in force, by id.
     pub fn rules(&self) -> Vec<Arc<Rule>> {
         self.inner.rules.load().all()
+    }
+
+    /// Whether there is any rule at all.
+    pub fn are_any(&self) -> bool {
+        !self.inner.rules.load().is_empty()
     }
 
     /// The account of a call on behalf of `subject`. `None`: no quota concerns it.
@@ -123,7 +160,7 @@ impl Quotas {
             return Ok(None);
         }
         let hold = self.inner.shared.hold().map_err(|_| Error::full())?;
-        Ok(Some(Box::new(Account::new(concern, hold))))
+        Ok(Some(Box::new(Account::new(concern, hold, self.inner.blind.load(Relaxed)))))
     }
 
     /// The counters.

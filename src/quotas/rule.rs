@@ -1,6 +1,13 @@
 //! A quota made ready for calls: what it says, checked once.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use super::{
     settings::{Action, Amount, Dimension, Match, Measure, MidStream, QuotaSettings, WhenDown, WindowSettings},
@@ -19,6 +26,8 @@ const LONGEST: u128 = 366 * 86_400_000;
 const MOST: u64 = 1 << 53;
 /// The most names that one dimension is matched against.
 const MOST_NAMES: usize = 1_000;
+/// The most dimensions of a scope, with those that names are given of: the ledger sums up by as many.
+const MOST_DIMENSIONS: usize = 3;
 /// The longest name of a quota.
 const LONGEST_NAME: usize = 100;
 
@@ -43,6 +52,10 @@ pub struct Rule {
     window: Window,
     /// How the window is written, as a part of the names of counters.
     written_window: String,
+    /// Since when it is in force, Unix milliseconds; 0: it is not.
+    in_force: AtomicU64,
+    /// Its counters know what was consumed before.
+    filled: AtomicBool,
 }
 
 /// Names that a value is held against.
@@ -77,6 +90,13 @@ impl Rule {
         check_thresholds(&settings.warn_at, &mut wrong);
         check_action(settings, &mut wrong);
         let filters = filters(settings, &mut wrong);
+        let mut dimensions: Vec<Dimension> = filters.iter().map(|(dimension, _)| *dimension).collect();
+        dimensions.extend(&settings.scope.0);
+        dimensions.sort_unstable();
+        dimensions.dedup();
+        if dimensions.len() > MOST_DIMENSIONS {
+            wrong.add("scope", format!("a quota is about at most {MOST_DIMENSIONS} dimensions"));
+        }
         if let Some(name) = &settings.name {
             let is_plain = name.chars().all(|c| !c.is_control()) && name.trim() == name;
             if name.is_empty() || name.len() > LONGEST_NAME || !is_plain {
@@ -101,6 +121,8 @@ impl Rule {
             raise,
             window: Window::new(settings.window.as_ref()),
             written_window: settings.window.as_ref().map(ToString::to_string).unwrap_or_default(),
+            in_force: AtomicU64::new(0),
+            filled: AtomicBool::new(false),
         })
     }
 
@@ -125,7 +147,53 @@ impl Rule {
 
     /// Whether counters of it need what the ledger knows of the time before.
     pub(super) fn needs_history(&self) -> bool {
-        self.measure == Measure::Usd || self.since(u64::MAX / 2).is_some_and(|since| u64::MAX / 2 - since > HOUR)
+        self.measure == Measure::Usd || self.window.is_long()
+    }
+
+    /// Whether `other` counts in the same counters.
+    pub(super) fn counts_as(&self, other: &Self) -> bool {
+        self.id == other.id
+            && self.measure == other.measure
+            && self.written_window == other.written_window
+            && self.scope == other.scope
+            && self.filters == other.filters
+    }
+
+    /// It is in force from now on. Where `before` has been, which counts in the same counters, it goes on from there.
+    pub(super) fn comes_in_force(&self, now: u64, before: Option<&Self>) {
+        let since = before.map_or(now, Self::in_force_since);
+        self.in_force.store(since, Relaxed);
+        self.filled.store(before.is_some_and(Self::is_filled) || self.since(now).is_none(), Relaxed);
+    }
+
+    pub(super) fn in_force_since(&self) -> u64 {
+        self.in_force.load(Relaxed)
+    }
+
+    pub(super) fn filled(&self) {
+        self.filled.store(true, Relaxed);
+    }
+
+    pub(super) fn is_filled(&self) -> bool {
+        self.filled.load(Relaxed)
+    }
+
+    /// What one of all replicas says when it fills the counters.
+    pub(super) fn fill_name(&self) -> String {
+        let values: Vec<String> = self.filters.iter().map(|filter| format!("{filter:?}")).collect();
+        let values: Vec<&str> = values.iter().map(String::as_str).collect();
+        let period = self.window_at(self.in_force_since()).1;
+        format!("filled:{:?}", self.counter_of(&values, period))
+    }
+
+    /// How long what was consumed now counts at most.
+    pub(super) fn lifetime(&self, now: u64) -> Duration {
+        let millis = match self.window_at(now).0 {
+            shared::Window::Rolling { millis } => millis,
+            shared::Window::Period { ends } => ends.saturating_sub(now),
+            shared::Window::Slots => 0,
+        };
+        Duration::from_millis(millis).max(Duration::from_secs(60))
     }
 
     /// Since when what was consumed counts; `None` where only what is under way does.
@@ -235,8 +303,6 @@ impl Rule {
     }
 }
 
-const HOUR: u64 = 3_600_000;
-
 fn value<'v>(dimension: Dimension, subject: &Subject<'v>, place: Option<&Place<'v>>) -> Option<&'v str> {
     match dimension {
         Dimension::Project => Some(subject.project),
@@ -251,7 +317,7 @@ fn value<'v>(dimension: Dimension, subject: &Subject<'v>, place: Option<&Place<'
 }
 
 impl Filter {
-    fn takes(&self, value: &str) -> bool {
+    pub(super) fn takes(&self, value: &str) -> bool {
         self.0.iter().any(|wanted| match wanted {
             Wanted::Name(name) => **name == *value,
             Wanted::Pattern(before, after) => {

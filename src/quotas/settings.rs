@@ -600,7 +600,7 @@ mod tests {
                 "scope": ["key", "model"], "match": { "key": ["a", "b"], "model": "gpt-*" }, "measure": "concurrent",
                 "limit": 4, "action": "shadow",
             }),
-            json!({ "scope": "tag", "match": ["x", "y"], "measure": "usd", "limit": "0.000000001", "window": "24h" }),
+            json!({ "scope": "tag", "match": ["x", "y"], "measure": "usd", "limit": "0.10", "window": "24h" }),
         ];
         for written in all {
             let read: QuotaSettings = serde_json::from_value(written.clone()).unwrap();

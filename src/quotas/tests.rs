@@ -68,7 +68,7 @@ impl Bench {
     async fn call(&self, key: &str, estimate: Consumed, actual: Consumed) -> Result<(), Refused> {
         let mut account = self.open(key);
         self.enter(&mut account, key, estimate).await?;
-        account.settle(&[actual]);
+        account.settle(self.quotas.shared(), &[actual]);
         Ok(())
     }
 }
@@ -115,7 +115,7 @@ async fn money_is_set_aside_and_turned_into_what_was_spent() {
     let error = refused.error();
     assert_eq!((error.status.as_u16(), error.code, error.retryable), (429, "insufficient_quota", false));
     assert!(error.message.contains("global.usd.month") && error.message.contains("$0.0000001"), "{}", error.message);
-    first.settle(&[usd(1, 1, 10)]);
+    first.settle(bench.quotas.shared(), &[usd(1, 1, 10)]);
     bench.enter(&mut second, "b", usd(1, 1, 60)).await.unwrap();
     // Dropped before anything was sent: everything is given back.
     drop(second);
@@ -149,7 +149,7 @@ async fn a_fallback_takes_what_it_needs_beyond_what_earlier_attempts_consumed() 
     let demand = Demand { estimate: usd(1, 1, 1), spent: &[] };
     let refused = bench.enter_at(&mut third, "c", &other, demand).await.unwrap_err();
     assert_eq!((&*refused.rule.name, refused.error().code), ("slots", "concurrency_limit_exceeded"));
-    account.settle(&[usd(10, 0, 1), usd(10, 20, 1)]);
+    account.settle(bench.quotas.shared(), &[usd(10, 0, 1), usd(10, 20, 1)]);
     // 42 of 100 tokens are spent; each provider has had what was sent there.
     let refused = bench.call("d", usd(58, 1, 1), usd(0, 0, 0)).await.unwrap_err();
     assert_eq!((&*refused.rule.name, short(&refused)), ("all", (42, 100, 59)));
@@ -186,7 +186,7 @@ async fn only_whom_a_quota_is_about_counts_in_it() {
     let now = bench.clock.unix_millis();
     let mut account = bench.quotas.open(&tagged).unwrap().unwrap();
     account.enter(&tagged, &PLACE, demand, &[], now).await.unwrap();
-    account.settle(&[usd(1, 1, 1)]);
+    account.settle(bench.quotas.shared(), &[usd(1, 1, 1)]);
     let mut account = bench.quotas.open(&tagged).unwrap().unwrap();
     assert_eq!(&*account.enter(&tagged, &PLACE, demand, &[], now).await.unwrap_err().rule.name, "tag");
     let other: Vec<Arc<str>> = vec!["y".into()];
@@ -210,7 +210,7 @@ async fn shadows_and_exempted_rules_count_and_let_through() {
     let exempt = [refused.rule.id.clone()];
     let (now, demand) = (bench.clock.unix_millis(), Demand { estimate: dollar, spent: &[] });
     account.enter(&subject("a", &[]), &PLACE, demand, &exempt, now).await.unwrap();
-    account.settle(&[dollar]);
+    account.settle(bench.quotas.shared(), &[dollar]);
     let mut account = bench.open("a");
     let refused = bench.enter(&mut account, "a", dollar).await.unwrap_err();
     assert_eq!(short(&refused).0, 2 * Nanos::DOLLAR.unsigned_abs());
@@ -254,7 +254,7 @@ async fn a_longer_answer_takes_more_or_is_told_that_there_is_none() {
     assert_eq!(short(&refused), (90, 100, 40));
     // A future that is dropped has taken nothing.
     drop(account.extend(usd(0, 5, 1), bench.quotas.shared(), now));
-    account.settle(&[usd(10, 70, 1)]);
+    account.settle(bench.quotas.shared(), &[usd(10, 70, 1)]);
     bench.call("a", usd(10, 10, 1), usd(10, 10, 1)).await.unwrap();
     assert!(bench.call("a", usd(1, 0, 1), usd(1, 0, 1)).await.is_err());
 }
@@ -265,7 +265,7 @@ async fn answers_say_what_is_left_of_the_tightest_quota() {
         json!({ "scope": "key", "measure": "requests", "limit": 10, "window": "1m" }),
         json!({ "scope": "global", "measure": "requests", "limit": 4, "window": "1m" }),
         json!({ "scope": "key", "measure": "tokens", "limit": 1000, "window": "1m" }),
-        json!({ "scope": "key", "measure": "tokens", "limit": 1, "window": "1m", "action": "shadow" }),
+        json!({ "name": "s", "scope": "key", "measure": "tokens", "limit": 1, "window": "1m", "action": "shadow" }),
     ])
     .await;
     let mut account = bench.open("a");
@@ -351,9 +351,9 @@ proptest! {
                     held -= was;
                     match end {
                         1 => drop(account),
-                        2 => account.settle(&[]),
+                        2 => account.settle(bench.quotas.shared(), &[]),
                         _ => {
-                            account.settle(&[usd(actual, 0, 1)]);
+                            account.settle(bench.quotas.shared(), &[usd(actual, 0, 1)]);
                             spent += actual;
                         }
                     }

@@ -58,6 +58,16 @@ impl Window {
         }
     }
 
+    /// Whether what was consumed more than an hour ago may count.
+    pub(super) fn is_long(&self) -> bool {
+        const HOUR: u64 = 3_600_000;
+        match self {
+            Self::Slots => false,
+            Self::Rolling(millis) => *millis > HOUR,
+            Self::Calendar(_) => true,
+        }
+    }
+
     /// Since when what was consumed counts.
     pub(super) fn since(&self, unix_millis: u64) -> Option<u64> {
         match self {
