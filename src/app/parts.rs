@@ -37,11 +37,7 @@ pub(super) struct Assembled {
 
 impl Parts<'_> {
     /// Builds everything that a configuration says, or nothing.
-    pub(super) fn assemble(
-        &self,
-        loaded: &Loaded,
-        previous: Option<&Routes>,
-    ) -> Result<Assembled, Complaints> {
+    pub(super) fn assemble(&self, loaded: &Loaded, previous: Option<&Routes>) -> Result<Assembled, Complaints> {
         let settings = &loaded.settings;
         let providers = self.providers(loaded)?;
         let deadlines = |name: &str| {

@@ -254,9 +254,8 @@ mod tests {
     fn limits_are_shown_as_each_formats_sdks_know_them() {
         // 1994-11-06 08:49:37 UTC.
         const NOW: u64 = 784_111_777_000;
-        let limit = |limit, remaining, millis| {
-            Some(RateLimit { limit, remaining, resets_in: Duration::from_millis(millis) })
-        };
+        let limit =
+            |limit, remaining, millis| Some(RateLimit { limit, remaining, resets_in: Duration::from_millis(millis) });
         let limits = RateLimits {
             requests: limit(600, 599, 100),
             tokens: limit(150_000, 149_000, 360_000),

@@ -39,9 +39,7 @@ pub use prices::Prices;
 pub use reply::{BrokenOff, Reply, ReplyBody};
 pub use snapshot::{Outlet, Snapshot};
 
-use crate::{
-    accounting::Till, error::Error, quotas::Quotas, routing::RetryBudget, telemetry::Metrics, types::Clock,
-};
+use crate::{accounting::Till, error::Error, quotas::Quotas, routing::RetryBudget, telemetry::Metrics, types::Clock};
 
 /// What every call needs and no call owns.
 #[derive(Debug)]

@@ -39,7 +39,8 @@ impl Params {
             return value.as_ref().and_then(read);
         }
         let default = || self.defaults.iter().find(|(name, _)| is_cap(name)).and_then(|(_, value)| read(value));
-        let ceiling = self.ceilings.iter().find(|(name, ..)| is_cap(name)).map(|(_, ceiling, _)| ceiling.max(0.0) as u64);
+        let ceiling =
+            self.ceilings.iter().find(|(name, ..)| is_cap(name)).map(|(_, ceiling, _)| ceiling.max(0.0) as u64);
         match (asked.or_else(default), ceiling) {
             (Some(cap), Some(ceiling)) => Some(cap.min(ceiling)),
             (cap, ceiling) => cap.or(ceiling),
