@@ -1,6 +1,7 @@
 //! The commit: from here on the client sees a 200. A whole answer settles now; a stream becomes a body that carries
 //! the charge and settles when it ends, however it ends.
 
+mod allowance;
 mod large;
 mod stream;
 mod turn;
