@@ -36,6 +36,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "upstream",
             "providers",
             "quotas",
+            // An allowance of a stream holds what was set aside for it while it is asked for.
+            "shared::Hold",
             "accounting",
             "auth",
             "routing",

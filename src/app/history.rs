@@ -27,7 +27,7 @@ pub(super) async fn keep(quotas: Quotas, ledger: Ledger, db: Db, clock: Clock, s
         match &outcome {
             Ok(()) if failing => tracing::info!("the counters of quotas are filled from the ledger again"),
             Err(error) if !failing => {
-                tracing::error!("the counters of quotas cannot be filled from the ledger: {error}")
+                tracing::error!("the counters of quotas cannot be filled from the ledger: {error}");
             }
             _ => {}
         }
@@ -59,7 +59,7 @@ async fn fill(
     }
     match quotas.rebuild(db).await? {
         Some(counters) if counters > 0 => {
-            tracing::info!(counters, "the counters of quotas were filled from the ledger")
+            tracing::info!(counters, "the counters of quotas were filled from the ledger");
         }
         _ => {}
     }

@@ -4,6 +4,7 @@ use futures_util::future::join_all;
 use serde_json::json;
 use switchboard::{
     mock::Behaviour,
+    store::ledger::CallRow,
     telemetry::Outcome,
     wire::{anthropic::grammar::Grammar, sse::FrameReader},
 };
@@ -66,7 +67,7 @@ async fn calls_at_once_do_not_spend_more_than_a_budget_holds() {
         assert!(refused.text().contains("`team`"), "{}", refused.text());
     }
     let (_, rows) = gate.finish_books().await;
-    let cost: i64 = rows.iter().filter_map(|row| row.cost()).map(|cost| cost.0).sum();
+    let cost: i64 = rows.iter().filter_map(CallRow::cost).map(|cost| cost.0).sum();
     assert!(cost <= 250_000_000 && cost > 240_000_000, "{cost}");
 }
 
