@@ -98,6 +98,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "shared",
             "upstream",
             "providers",
+            "quotas",
             "accounting",
             "auth",
             "routing",
