@@ -31,7 +31,7 @@ use crate::{
     providers::MOCK,
     refresh,
     routing::RetryBudget,
-    store::{self, Db, KeyHash, StoreError},
+    store::{self, Actor, Db, KeyHash, StoreError},
     telemetry::{
         self, CallLog, Lines, Metrics,
         metrics::{BreakerSample, BreakerState},
@@ -232,7 +232,7 @@ impl App {
         if !store::secrets::put_first(&self.db, FIRST_KEY, &KeyHash::of(FIRST_KEY), now).await? {
             return Ok(None);
         }
-        let (_, secret) = self.keys.create(Draft::new("first", &["*".to_owned()], None)).await?;
+        let (_, secret) = self.keys.create(Draft::new("first", &["*".to_owned()], None), &Actor::GATEWAY).await?;
         Ok(Some(secret))
     }
 
