@@ -129,6 +129,10 @@ impl App {
         let parts = Parts { connections: &connections, metrics: &metrics, mock: its_address, fetched: fetched.clone() };
         let (snapshot, declared) = parts.assemble(&loaded, None).map_err(StartError::Config)?;
         keys.declare(declared);
+        if !without_store {
+            // What declared keys may do within their projects is known before the first call.
+            keys.refresh().await?;
+        }
         metrics.config_in_force(&snapshot.hash);
 
         let places = settings.server.max_in_flight.saturating_add(UNSETTLED);

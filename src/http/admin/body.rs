@@ -77,9 +77,15 @@ fn known_members(root: &Value, schema: &Value, value: &Value, path: &mut String)
     let schema = resolved(root, schema, value);
     match value {
         Value::Object(members) => {
-            let Some(known) = schema.get("properties").and_then(Value::as_object) else {
-                let Some(any) = schema.get("additionalProperties").filter(|any| any.is_object()) else { return Ok(()) };
-                return members.iter().try_for_each(|(name, member)| within(root, any, member, path, name));
+            let none = Map::new();
+            let others = schema.get("additionalProperties");
+            let known = match schema.get("properties").and_then(Value::as_object) {
+                Some(known) => known,
+                None if others == Some(&Value::Bool(false)) => &none,
+                None => {
+                    let Some(any) = others.filter(|any| any.is_object()) else { return Ok(()) };
+                    return members.iter().try_for_each(|(name, member)| within(root, any, member, path, name));
+                }
             };
             members.iter().try_for_each(|(name, member)| match known.get(name) {
                 Some(schema) => within(root, schema, member, path, name),

@@ -22,7 +22,7 @@ use crate::{
     error::Error,
     http::Surface,
     store::{KeyEdit, KeyFilter, KeyRow, KeyState},
-    types::{Period, Secret},
+    types::{Moment, Period, Secret, Zone},
 };
 
 pub(super) const LIST: &str =
@@ -87,6 +87,7 @@ pub(super) struct NewKey {
     name: String,
     /// The id of its project. Left out: `default`.
     #[serde(default, deserialize_with = "present")]
+    #[schemars(with = "String")]
     project: Option<String>,
     /// What its calls are sorted by.
     #[serde(default)]
@@ -96,18 +97,19 @@ pub(super) struct NewKey {
     /// The operations it may use: `chat`, `completions`, `embeddings`, `messages`, `count_tokens`, `models`. Left out:
     /// all.
     #[serde(default, deserialize_with = "present")]
+    #[schemars(with = "Vec<String>")]
     endpoints: Option<Vec<String>>,
     /// The addresses and ranges it may be used from, as `192.0.2.7` or `10.0.0.0/8`. Left out: all.
     #[serde(default, deserialize_with = "present")]
+    #[schemars(with = "Vec<String>")]
     addresses: Option<Vec<String>>,
     /// The most output tokens that a call may ask for: more is lowered to it, and a call that says nothing asks for it.
     #[serde(default)]
     #[schemars(range(min = 1))]
     max_tokens: Option<u32>,
-    /// When it stops working. Left out: never.
+    /// When it stops working: a time with its offset, or a date, which is its midnight in UTC. Left out: never.
     #[serde(default)]
-    #[schemars(with = "Option<String>", extend("format" = "date-time"))]
-    expires: Option<Timestamp>,
+    expires: Option<Moment>,
 }
 
 /// What to change about a key.
@@ -115,17 +117,23 @@ pub(super) struct NewKey {
 #[serde(deny_unknown_fields)]
 pub(super) struct EditKey {
     #[serde(default, deserialize_with = "present")]
+    #[schemars(with = "String")]
     name: Option<String>,
     /// The project that its calls are booked on from now on.
     #[serde(default, deserialize_with = "present")]
+    #[schemars(with = "String")]
     project: Option<String>,
     #[serde(default, deserialize_with = "present")]
+    #[schemars(with = "Vec<String>")]
     tags: Option<Vec<String>>,
     #[serde(default, deserialize_with = "present")]
+    #[schemars(with = "Vec<String>")]
     models: Option<Vec<String>>,
     #[serde(default, deserialize_with = "present")]
+    #[schemars(with = "Vec<String>")]
     endpoints: Option<Vec<String>>,
     #[serde(default, deserialize_with = "present")]
+    #[schemars(with = "Vec<String>")]
     addresses: Option<Vec<String>>,
     /// `null` removes the ceiling.
     #[serde(default, deserialize_with = "present")]
@@ -133,11 +141,11 @@ pub(super) struct EditKey {
     max_tokens: Option<Option<u32>>,
     /// `false` refuses the key until it is `true` again.
     #[serde(default, deserialize_with = "present")]
+    #[schemars(with = "bool")]
     enabled: Option<bool>,
     /// `null` removes the expiry.
     #[serde(default, deserialize_with = "present")]
-    #[schemars(with = "Option<String>", extend("format" = "date-time"))]
-    expires: Option<Option<Timestamp>>,
+    expires: Option<Option<Moment>>,
 }
 
 /// How to rotate a key.
@@ -147,6 +155,7 @@ pub(super) struct Rotate {
     /// How long the present secret goes on working, as `24h`; `0s` ends it at once. One that was replaced before ends now.
     /// Left out: 24h.
     #[serde(default, deserialize_with = "present")]
+    #[schemars(with = "Period")]
     overlap: Option<Period>,
 }
 
@@ -216,7 +225,7 @@ pub(super) async fn create(change: Change, _: NoParams, body: NewKey) -> Result<
         endpoints: endpoints.unwrap_or_else(all),
         addresses: addresses.unwrap_or_else(all),
         max_tokens,
-        expires,
+        expires: expires.map(at).transpose()?,
         project: project.unwrap_or_else(|| DEFAULT_PROJECT.to_owned()),
         tags,
     };
@@ -228,6 +237,7 @@ pub(super) async fn create(change: Change, _: NoParams, body: NewKey) -> Result<
 pub(super) async fn edit(change: Change, params: OneParams, body: EditKey) -> Result<KeyView, Error> {
     let Change { surface, actor, expected } = change;
     let EditKey { name, project, tags, models, endpoints, addresses, max_tokens, enabled, expires } = body;
+    let expires = expires.map(|moment| moment.map(at).transpose()).transpose()?;
     let edit = KeyEdit { name, project, tags, models, endpoints, addresses, max_tokens, enabled, expires };
     let row = surface.keys.update(&params.id, edit, expected, &actor).await.map_err(undone)?;
     Ok(KeyView::of_row(&row, now(&surface)))
@@ -249,6 +259,10 @@ pub(super) async fn rotate(change: Change, params: OneParams, body: Rotate) -> R
 
 fn shown(surface: &Surface, row: &KeyRow, secret: &Secret) -> (String, KeyView) {
     (secret.expose().to_owned(), KeyView::of_row(row, now(surface)))
+}
+
+fn at(moment: Moment) -> Result<Timestamp, Error> {
+    moment.at(&Zone::UTC).map_err(|why| Error::bad_field("invalid_body", "expires", why))
 }
 
 fn now(surface: &Surface) -> Timestamp {

@@ -62,6 +62,7 @@ pub(super) struct NewProject {
     id: String,
     /// For people. Left out: the id.
     #[serde(default, deserialize_with = "present")]
+    #[schemars(with = "String")]
     name: Option<String>,
     /// What to sort projects by.
     #[serde(default)]
@@ -71,9 +72,11 @@ pub(super) struct NewProject {
     /// The operations that its keys may use: `chat`, `completions`, `embeddings`, `messages`, `count_tokens`, `models`.
     /// Left out: all.
     #[serde(default, deserialize_with = "present")]
+    #[schemars(with = "Vec<String>")]
     endpoints: Option<Vec<String>>,
     /// The addresses and ranges that its keys may be used from, as `192.0.2.7` or `10.0.0.0/8`. Left out: all.
     #[serde(default, deserialize_with = "present")]
+    #[schemars(with = "Vec<String>")]
     addresses: Option<Vec<String>>,
 }
 
@@ -82,14 +85,19 @@ pub(super) struct NewProject {
 #[serde(deny_unknown_fields)]
 pub(super) struct EditProject {
     #[serde(default, deserialize_with = "present")]
+    #[schemars(with = "String")]
     name: Option<String>,
     #[serde(default, deserialize_with = "present")]
+    #[schemars(with = "Vec<String>")]
     tags: Option<Vec<String>>,
     #[serde(default, deserialize_with = "present")]
+    #[schemars(with = "Vec<String>")]
     models: Option<Vec<String>>,
     #[serde(default, deserialize_with = "present")]
+    #[schemars(with = "Vec<String>")]
     endpoints: Option<Vec<String>>,
     #[serde(default, deserialize_with = "present")]
+    #[schemars(with = "Vec<String>")]
     addresses: Option<Vec<String>>,
 }
 

@@ -7,7 +7,7 @@ use crate::harness::Rows;
 
 #[tokio::test]
 async fn a_project_is_made_seen_changed_and_archived() {
-    let gate = gate("projects: { filed: { models: [m] } }").await;
+    let gate = gate("projects: { filed: { models: [m] } }\nmodels: { m: { targets: [a/up] } }").await;
     let wanted = json!({
         "id": "search", "name": "Search team", "tags": ["eu"], "models": ["m"], "endpoints": ["chat"],
         "addresses": ["127.0.0.1"],
@@ -50,7 +50,7 @@ async fn a_project_is_made_seen_changed_and_archived() {
 
 #[tokio::test]
 async fn what_cannot_be_is_refused_and_changes_nothing() {
-    let gate = gate("projects: { filed: { models: [m] } }").await;
+    let gate = gate("projects: { filed: { models: [m] } }\nmodels: { m: { targets: [a/up] } }").await;
     let before = gate.manage("GET", "/admin/v1/projects", Value::Null).await.json();
     let post = |body: Value| ("POST", "/admin/v1/projects", body);
     let cases = [

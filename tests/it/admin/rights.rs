@@ -127,6 +127,10 @@ async fn an_endpoint_or_an_address_that_is_not_allowed_is_a_403_before_anything_
     for path in ["/v1/completions", "/v1/embeddings", "/v1/messages", "/messages/count_tokens"] {
         rows.row(path);
         rows.equal("answer", ask(&chat_only, path).await.0, 403);
+        if path.contains("messages") {
+            // An error in Anthropic's format has no code to tell it by.
+            gate.not_admitted();
+        }
     }
     rows.row("chat");
     rows.equal("its endpoint", ask(&chat_only, "/v1/chat/completions").await.1, "invalid_json".to_owned());
