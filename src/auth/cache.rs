@@ -198,7 +198,7 @@ mod tests {
             assert_eq!(cache.get(&hash).unwrap().standing, Standing::Revoked);
         }
         let index = cache.lock();
-        assert_eq!(index.hashes.values().map(|hashes| hashes.len()).collect::<Vec<_>>(), [2]);
+        assert_eq!(index.hashes.values().map(SmallVec::len).collect::<Vec<_>>(), [2]);
     }
 
     #[test]

@@ -94,7 +94,7 @@ async fn list(args: ListArgs, place: &Place, db: &crate::store::Db, clock: &Cloc
     let ListArgs { kind, object, actor, action, since, until, tz, limit, json } = args;
     let at = |moment: Option<Moment>| {
         let at = moment.map(|moment| moment.at(&tz)).transpose().map_err(anyhow::Error::msg)?;
-        Ok::<_, anyhow::Error>(at.map(|at| at.as_millisecond()))
+        Ok::<_, anyhow::Error>(at.map(jiff::Timestamp::as_millisecond))
     };
     let filter =
         AuditFilter { object_kind: kind, object_id: object, actor, action, since: at(since)?, until: at(until)? };

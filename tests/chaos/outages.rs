@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Connections to the database that the gateway may have.
-const CONNECTIONS: usize = 4;
+const CONNECTIONS: usize = 5;
 
 /// How soon it must work again once the database does.
 const BACK: Duration = Duration::from_secs(5);
@@ -108,10 +108,9 @@ async fn keys_seen_before_work_within_their_limits_while_postgres_is_away_and_it
         for round in 0..4 {
             tokio::time::sleep(Duration::from_millis(700)).await;
             let is_frozen = round % 2 == 1;
-            if is_frozen {
-                server.pause()
-            } else {
-                server.stop()
+            match is_frozen {
+                true => server.pause(),
+                false => server.stop(),
             }
             let before = seen.calls.load(Ordering::Relaxed);
             let began = Instant::now();
@@ -126,10 +125,9 @@ async fn keys_seen_before_work_within_their_limits_while_postgres_is_away_and_it
             let rest = Duration::from_secs(4).saturating_sub(began.elapsed());
             tokio::time::sleep(rest).await;
             assert!(seen.calls.load(Ordering::Relaxed) > before, "calls went on");
-            if is_frozen {
-                server.resume()
-            } else {
-                server.restart()
+            match is_frozen {
+                true => server.resume(),
+                false => server.restart(),
             }
             let took = replica.until(fresh, "").await;
             assert!(took <= BACK, "frozen {is_frozen}: back after {took:?}");

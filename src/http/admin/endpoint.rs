@@ -140,7 +140,7 @@ impl Endpoint {
             }
         };
         let run = move |asked: Asked<P>, body: B| handler(asked.change, asked.params, body);
-        Self::new(method, path, about, Some(|generator| generator.subschema_for::<B>()), read, run)
+        Self::new(method, path, about, Some(SchemaGenerator::subschema_for::<B>), read, run)
     }
 
     /// `read` takes the body once the caller is known, `run` does what is asked.
