@@ -38,7 +38,7 @@ use crate::{
     refresh,
     routing::RetryBudget,
     shared::Shared,
-    store::{self, Db, KeyHash, StoreError},
+    store::{self, Actor, Db, KeyHash, StoreError},
     telemetry::{
         self, CallLog, Lines, Metrics,
         metrics::{BreakerSample, BreakerState},
@@ -137,6 +137,10 @@ impl App {
         let Assembled { snapshot, keys: declared, quotas: rules } =
             parts.assemble(&loaded, None).map_err(StartError::Config)?;
         keys.declare(declared);
+        if !without_store {
+            // What declared keys may do within their projects is known before the first call.
+            keys.refresh().await?;
+        }
         metrics.config_in_force(&snapshot.hash);
 
         let quotas = start_quotas(&settings, &metrics, &clock, &tasks);
@@ -245,7 +249,7 @@ impl App {
         if !store::secrets::put_first(&self.db, FIRST_KEY, &KeyHash::of(FIRST_KEY), now).await? {
             return Ok(None);
         }
-        let (_, secret) = self.keys.create(Draft::new("first", &["*".to_owned()], None)).await?;
+        let (_, secret) = self.keys.create(Draft::new("first", &["*".to_owned()], None), &Actor::GATEWAY).await?;
         Ok(Some(secret))
     }
 

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use crate::{
-    auth::DeclaredKeys,
+    auth::Declared,
     catalog::Book,
     config::{Complaint, Complaints, Loaded, Settings},
     gateway::{Outlet, Prices, Snapshot},
@@ -31,7 +31,7 @@ pub(super) struct Parts<'a> {
 /// What a configuration comes to.
 pub(super) struct Assembled {
     pub(super) snapshot: Snapshot,
-    pub(super) keys: DeclaredKeys,
+    pub(super) keys: Declared,
     pub(super) quotas: Vec<Arc<Rule>>,
 }
 
@@ -48,10 +48,8 @@ impl Parts<'_> {
         let routes =
             Routes::build(&settings.models, &settings.aliases, &providers, &deadlines, &settings.health, previous)
                 .map_err(|errors| Complaints(errors.into_iter().map(|e| complain(&e.path, e.message)).collect()))?;
-        let declared = DeclaredKeys::new(&settings.keys).map_err(|bad| {
-            let at = |index: usize, field: &str| vec!["keys".to_owned(), index.to_string(), field.to_owned()];
-            Complaints(bad.into_iter().map(|b| complain(&at(b.index, b.field), b.message)).collect())
-        })?;
+        let declared = Declared::new(&settings.keys, &settings.projects)
+            .map_err(|bad| Complaints(bad.into_iter().map(|bad| complain(&bad.path, bad.message)).collect()))?;
         let quotas = Quotas::compile(&settings.quotas).map_err(|bad| {
             let at = |index: usize, path: Vec<String>| [vec!["quotas".to_owned(), index.to_string()], path].concat();
             Complaints(bad.into_iter().map(|(index, b)| complain(&at(index, b.path), b.message)).collect())

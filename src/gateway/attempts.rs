@@ -236,7 +236,7 @@ impl<'a> Trail<'a> {
         let Some(reason) = reason.filter(|_| !self.followed_fallbacks) else { return false };
         self.followed_fallbacks = true;
         let principal = &self.call.principal;
-        let allowed = |name: &str| principal.models.allows(name);
+        let allowed = |names: &[&str]| principal.may_use(names);
         let routes = &self.call.snapshot.routes;
         let tried: Vec<Candidate> = [&self.spent, &self.tried, &self.fresh].into_iter().flatten().cloned().collect();
         let mut plan = routing::fallbacks(routes, self.route, reason, &tried, &allowed, &mut fastrand::f64);
@@ -424,7 +424,7 @@ impl<'a> Trail<'a> {
     /// The model that a quota leads to, if the key may use it. It is checked as if the client had asked for it.
     fn lower(&self, name: &str) -> Option<Resolved> {
         let to = self.call.snapshot.routes.resolve(name)?;
-        to.permitted(name, |name| self.call.principal.models.allows(name)).then_some(to)
+        to.permitted(name, |names| self.call.principal.may_use(names)).then_some(to)
     }
 
     fn give_up(&mut self) -> Failed {

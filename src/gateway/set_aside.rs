@@ -89,5 +89,7 @@ pub(super) fn output_cap(call: &Call, candidate: &Candidate) -> Option<u64> {
         .filter(|cap| *cap >= 0.0)
         .map(|cap| cap as u64)
         .max();
-    candidate.target.params.output_cap(asked)
+    let told = candidate.target.params.output_cap(asked);
+    let own = call.principal.max_tokens.map(u64::from);
+    told.zip(own).map(|(told, own)| told.min(own)).or(told).or(own)
 }
