@@ -2,8 +2,8 @@
 //!
 //! Where a roll-up has every dimension that is asked for, whole hours come from it. An hour that is cut, by the range or
 //! by a midnight of a zone whose offset is no whole hour, comes from the rows. Else everything comes from the rows, which
-//! is slower, and reaches back only as far as rows are kept: for dimensions without a roll-up, for tags together with end
-//! users, and for hours of a zone whose offset is no whole hour.
+//! is slower, and reaches back only as far as rows are kept: for sessions, for dimensions that no roll-up has together,
+//! such as tags and end users, and for hours of a zone whose offset is no whole hour.
 
 use std::ops::Range;
 
@@ -126,6 +126,10 @@ impl Summed<'_> {
             if let Some(column) = dimension.in_rollup(rollup) {
                 sql.push(" and ").one_of(column, values);
             }
+        }
+        // Calls that name only one of the two are in it with an empty text for the other.
+        for dimension in self.by.iter().filter(|one| matches!(one, Dimension::Workflow | Dimension::Step)) {
+            sql.push(" and ").push(dimension.in_rollup(rollup).unwrap_or("''")).push(" <> ''");
         }
     }
 

@@ -20,8 +20,8 @@ static REQUESTS: LazyLock<String> = LazyLock::new(|| insert_of("requests", &REQU
 static NEW_REQUESTS: LazyLock<String> =
     LazyLock::new(|| insert_of("requests", &REQUEST_COLUMNS, "on conflict do nothing returning at, id"));
 static ATTEMPTS: LazyLock<String> = LazyLock::new(|| insert_of("attempts", &ATTEMPT_COLUMNS, ""));
-static ROLLUPS: LazyLock<[String; 3]> = LazyLock::new(|| {
-    Rollup::EVERY.map(|rollup| insert_of(rollup.table(), &rollup::columns(), &rollup.on_conflict("least")))
+static ROLLUPS: LazyLock<[String; Rollup::EVERY.len()]> = LazyLock::new(|| {
+    Rollup::EVERY.map(|rollup| insert_of(rollup.table(), &rollup.columns(), &rollup.on_conflict("least")))
 });
 
 /// The columns that hold a number; all others hold a text.
@@ -66,9 +66,9 @@ async fn insert_rest(transaction: &mut Transaction<'_, Postgres>, new: &[&CallRo
     if !attempts.is_empty() {
         bind_attempts(&attempts).execute(&mut **transaction).await?;
     }
-    for ((_, groups), sql) in rollup::of_calls(new).iter().zip(ROLLUPS.iter()) {
+    for ((rollup, groups), sql) in rollup::of_calls(new).iter().zip(ROLLUPS.iter()) {
         if !groups.is_empty() {
-            bind_groups(sql, groups).execute(&mut **transaction).await?;
+            bind_groups(sql, *rollup, groups).execute(&mut **transaction).await?;
         }
     }
     Ok(())
@@ -124,12 +124,11 @@ fn bind_attempts(attempts: &[(&CallRow, &AttemptRow)]) -> Insert<'static> {
 }
 
 /// In the order of a roll-up's columns.
-fn bind_groups(sql: &'static str, groups: &[(Group<'_>, Sums)]) -> Insert<'static> {
+fn bind_groups(sql: &'static str, rollup: Rollup, groups: &[(Group<'_>, Sums)]) -> Insert<'static> {
     let mut query =
         sqlx::query(AssertSqlSafe(sql)).bind(groups.iter().map(|(group, _)| group.hour).collect::<Vec<i64>>());
-    let keys: Vec<_> = groups.iter().map(|(group, _)| group.texts()).collect();
-    for column in 0..keys.first().map_or(0, |texts| texts.len()) {
-        query = query.bind(keys.iter().map(|texts| texts[column]).collect::<Vec<&str>>());
+    for column in 0..rollup.key().len() - 1 {
+        query = query.bind(groups.iter().map(|(group, _)| group.texts[column]).collect::<Vec<&str>>());
     }
     let sums: Vec<_> = groups.iter().map(|(_, sums)| sums.values()).collect();
     for measure in 0..MEASURES.len() {
