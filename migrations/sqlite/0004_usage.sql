@@ -177,3 +177,66 @@ select r.at / 3600000 * 3600000, coalesce(r.workflow, ''), coalesce(r.step, ''),
 from requests r left join attempts a on a.at = r.at and a.id = r.id
 where r.workflow is not null or r.step is not null
 group by 1, 2, 3, 4, 5;
+
+-- The days (UTC) of end users, in each project: their hours are nearly as many as their calls.
+create table usage_days_by_user (
+    day             bigint not null,
+    end_user        text not null,
+    project         text not null,
+    calls           bigint not null,
+    attempts        bigint not null,
+    errors          bigint not null,
+    failed_attempts bigint not null,
+    unpriced        bigint not null,
+    unpriced_input  bigint not null,
+    unpriced_output bigint not null,
+    estimated       bigint not null,
+    cost            bigint not null,
+    reported_cost   bigint not null,
+    input           bigint not null,
+    cache_read      bigint not null,
+    cache_write     bigint not null,
+    cache_write_1h  bigint not null,
+    audio_input     bigint not null,
+    image_input     bigint not null,
+    output          bigint not null,
+    reasoning       bigint not null,
+    audio_output    bigint not null,
+    image_output    bigint not null,
+    searches        bigint not null,
+    tool_calls      bigint not null,
+    images          bigint not null,
+    millis          bigint not null,
+    characters      bigint not null,
+    primary key (day, end_user, project)
+) without rowid;
+
+insert into usage_days_by_user
+select hour / 86400000 * 86400000, facet, project,
+       sum(calls),
+       sum(attempts),
+       sum(errors),
+       sum(failed_attempts),
+       sum(unpriced),
+       sum(unpriced_input),
+       sum(unpriced_output),
+       sum(estimated),
+       sum(cost),
+       sum(reported_cost),
+       sum(input),
+       sum(cache_read),
+       sum(cache_write),
+       sum(cache_write_1h),
+       sum(audio_input),
+       sum(image_input),
+       sum(output),
+       sum(reasoning),
+       sum(audio_output),
+       sum(image_output),
+       sum(searches),
+       sum(tool_calls),
+       sum(images),
+       sum(millis),
+       sum(characters)
+from usage_hours_by_user
+group by 1, 2, 3;

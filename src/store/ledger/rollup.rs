@@ -6,9 +6,10 @@
 //! target and provider; a call counts at those of its last attempt, or at none when it was never sent.
 //!
 //! Two more are narrow, because they are about the call and not about its attempts: `usage_hours_by_outcome`, and
-//! `usage_hours_by_workflow` with the calls that name a workflow or a step.
+//! `usage_hours_by_workflow` with the calls that name a workflow or a step. And since the hours of many end users are
+//! nearly as many as their calls, `usage_days_by_user` has their days (UTC), in each project.
 //!
-//! The hour is that of the call's arrival, for its attempts as well.
+//! The hour or day is that of the call's arrival, for its attempts as well.
 
 use std::collections::HashMap;
 
@@ -20,6 +21,9 @@ use super::{
 /// An hour in milliseconds.
 pub(super) const HOUR: i64 = 3_600_000;
 
+/// A day in milliseconds.
+pub(super) const DAY: i64 = 24 * HOUR;
+
 /// The tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) enum Rollup {
@@ -27,6 +31,7 @@ pub(super) enum Rollup {
     ByOutcome,
     ByTag,
     ByUser,
+    ByUserAndDay,
     ByWorkflow,
 }
 
@@ -37,7 +42,8 @@ const MAX_TEXTS: usize = 6;
 /// empty.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct Group<'a> {
-    pub hour: i64,
+    /// When the hour or the day begins, in Unix milliseconds.
+    pub time: i64,
     pub texts: [&'a str; MAX_TEXTS],
 }
 
@@ -50,8 +56,11 @@ struct Gathered<'a> {
 }
 
 impl Rollup {
-    /// Those that have the most dimensions for the fewest rows come first.
-    pub(super) const EVERY: [Self; 5] = [Self::All, Self::ByOutcome, Self::ByTag, Self::ByUser, Self::ByWorkflow];
+    pub(super) const EVERY: [Self; 6] =
+        [Self::All, Self::ByOutcome, Self::ByTag, Self::ByUser, Self::ByUserAndDay, Self::ByWorkflow];
+
+    /// Those by hour. The ones with more dimensions for fewer rows come first.
+    pub(super) const BY_HOUR: [Self; 5] = [Self::All, Self::ByOutcome, Self::ByTag, Self::ByUser, Self::ByWorkflow];
 
     pub(super) const fn table(self) -> &'static str {
         match self {
@@ -59,19 +68,34 @@ impl Rollup {
             Self::ByOutcome => "usage_hours_by_outcome",
             Self::ByTag => "usage_hours_by_tag",
             Self::ByUser => "usage_hours_by_user",
+            Self::ByUserAndDay => "usage_days_by_user",
             Self::ByWorkflow => "usage_hours_by_workflow",
         }
     }
 
-    /// The columns of the primary key: the hour, then texts. `facet` is the tag, the end user, or empty.
+    /// The one of days that has what this one has by the hour, though not by all dimensions.
+    pub(super) const fn by_day(self) -> Option<Self> {
+        match self {
+            Self::ByUser => Some(Self::ByUserAndDay),
+            _ => None,
+        }
+    }
+
+    /// The columns of the primary key: the time, then texts. `facet` is the tag, the end user, or empty.
     pub(super) const fn key(self) -> &'static [&'static str] {
         match self {
             Self::All | Self::ByTag | Self::ByUser => {
                 &["hour", "facet", "project", "key_id", "model", "provider", "target"]
             }
+            Self::ByUserAndDay => &["day", "end_user", "project"],
             Self::ByOutcome => &["hour", "operation", "outcome", "project", "model"],
             Self::ByWorkflow => &["hour", "workflow", "step", "project", "model"],
         }
+    }
+
+    /// The column of the time.
+    pub(super) fn time(self) -> &'static str {
+        self.key()[0]
     }
 
     /// All columns: those of the key, then the measures.
@@ -97,13 +121,15 @@ impl Rollup {
         let who = &call.who;
         let texts: [&str; MAX_TEXTS] = match self {
             Self::All | Self::ByTag | Self::ByUser => [facet, &who.project, &who.key_id, &call.model, provider, target],
+            Self::ByUserAndDay => [facet, &who.project, "", "", "", ""],
             Self::ByOutcome => [&call.operation, call.outcome.as_str(), &who.project, &call.model, "", ""],
             Self::ByWorkflow => {
                 let (workflow, step) = (who.workflow.as_deref(), who.step.as_deref());
                 [workflow.unwrap_or_default(), step.unwrap_or_default(), &who.project, &call.model, "", ""]
             }
         };
-        Group { hour: call.at - call.at.rem_euclid(HOUR), texts }
+        let length = if self == Self::ByUserAndDay { DAY } else { HOUR };
+        Group { time: call.at - call.at.rem_euclid(length), texts }
     }
 }
 
@@ -120,7 +146,9 @@ pub(super) fn of_calls<'a>(calls: &[&'a CallRow]) -> [(Rollup, Vec<(Group<'a>, S
             match rollup {
                 Rollup::All | Rollup::ByOutcome => gathered.add(rollup, call, ""),
                 Rollup::ByTag => who.tags.iter().for_each(|tag| gathered.add(rollup, call, tag)),
-                Rollup::ByUser => who.end_user.iter().for_each(|user| gathered.add(rollup, call, user)),
+                Rollup::ByUser | Rollup::ByUserAndDay => {
+                    who.end_user.iter().for_each(|user| gathered.add(rollup, call, user))
+                }
                 Rollup::ByWorkflow if who.workflow.is_none() && who.step.is_none() => {}
                 Rollup::ByWorkflow => gathered.add(rollup, call, ""),
             }

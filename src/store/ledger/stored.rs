@@ -105,7 +105,7 @@ pub(super) struct StoredAttempt {
 
 /// The tags as a JSON array; `None` when there are none.
 pub(super) fn tags_text(call: &CallRow) -> Option<String> {
-    (!call.who.tags.is_empty()).then(|| to_json(&call.who.tags))
+    (!call.who.tags.is_empty()).then(|| text_of(|json| to_json(&call.who.tags, json)))
 }
 
 /// 1 for the last attempt of a call, 0 for the others.
@@ -113,9 +113,9 @@ pub(super) fn is_last(call: &CallRow, attempt: &AttemptRow) -> i64 {
     call.attempts.last().is_some_and(|last| last.number == attempt.number).into()
 }
 
-/// The details of a call, in the order of [`CallDetail`].
-pub(super) fn call_detail(call: &CallRow) -> String {
-    to_json(&(
+/// Writes the details of a call, in the order of [`CallDetail`].
+pub(super) fn call_detail(call: &CallRow, json: &mut Vec<u8>) {
+    let detail = (
         &*call.instance,
         &*call.requested,
         &*call.who.key_name,
@@ -129,19 +129,30 @@ pub(super) fn call_detail(call: &CallRow) -> String {
         call.overhead_us,
         call.bytes_in,
         call.bytes_out,
-    ))
+    );
+    to_json(&detail, json);
 }
 
-/// The details of an attempt, in the order of [`AttemptDetail`].
-pub(super) fn attempt_detail(attempt: &AttemptRow) -> String {
-    to_json(&(
+/// Writes the details of an attempt, in the order of [`AttemptDetail`].
+pub(super) fn attempt_detail(attempt: &AttemptRow, json: &mut Vec<u8>) {
+    let detail = (
         attempt.status,
         attempt.provider_id.as_deref(),
         &*attempt.price,
         attempt.service_tier.as_deref(),
         attempt.first_token_ms,
         attempt.duration_ms,
-    ))
+    );
+    to_json(&detail, json);
+}
+
+/// The text that `write` writes.
+pub(super) fn text_of(write: impl FnOnce(&mut Vec<u8>)) -> String {
+    /// Longer than most details.
+    const USUAL: usize = 192;
+    let mut json = Vec::with_capacity(USUAL);
+    write(&mut json);
+    String::from_utf8(json).unwrap_or_default()
 }
 
 impl<'r, R: Row> FromRow<'r, R> for StoredCall
@@ -245,13 +256,10 @@ pub(super) fn usage_source(id: &str, word: &str) -> UsageSource {
 }
 
 /// These values are texts and numbers, which always have a JSON form.
-fn to_json(value: &impl Serialize) -> String {
-    /// Longer than most details, so that the text is put together where it stays.
-    const USUAL: usize = 192;
-    let mut json = Vec::with_capacity(USUAL);
-    match serde_json::to_writer(&mut json, value) {
-        Ok(()) => String::from_utf8(json).unwrap_or_default(),
-        Err(_) => String::new(),
+fn to_json(value: &impl Serialize, json: &mut Vec<u8>) {
+    let start = json.len();
+    if serde_json::to_writer(&mut *json, value).is_err() {
+        json.truncate(start);
     }
 }
 

@@ -78,6 +78,7 @@ impl Dimension {
             (Self::Provider, _) => "provider",
             (Self::Target, _) => "target",
             (Self::Tag, Rollup::ByTag) | (Self::EndUser, Rollup::ByUser) => "facet",
+            (Self::EndUser, Rollup::ByUserAndDay) => "end_user",
             (Self::Workflow, Rollup::ByWorkflow) => "workflow",
             (Self::Step, Rollup::ByWorkflow) => "step",
             (Self::Operation, Rollup::ByOutcome) => "operation",

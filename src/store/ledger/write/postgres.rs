@@ -10,7 +10,7 @@ use super::{
         AttemptRow, CallRow,
         partitions::{self, Month},
         rollup::{self, Group, Rollup},
-        stored::{ATTEMPT_COLUMNS, REQUEST_COLUMNS, attempt_detail, call_detail, is_last, tags_text},
+        stored::{ATTEMPT_COLUMNS, REQUEST_COLUMNS, attempt_detail, call_detail, is_last, tags_text, text_of},
         sums::{MEASURES, Sums},
     },
     only_new,
@@ -25,7 +25,8 @@ static ROLLUPS: LazyLock<[String; Rollup::EVERY.len()]> = LazyLock::new(|| {
 });
 
 /// The columns that hold a number; all others hold a text.
-const NUMBERS: [&str; 8] = ["at", "number", "is_last", "sent_at", "provider_key", "cost", "reported_cost", "hour"];
+const NUMBERS: [&str; 9] =
+    ["at", "number", "is_last", "sent_at", "provider_key", "cost", "reported_cost", "hour", "day"];
 
 /// Inserts a sorted batch, all or nothing, and says how many calls were new. Makes the partitions it needs.
 pub(super) async fn insert(connection: &mut PgConnection, batch: &[&CallRow]) -> Result<usize, sqlx::Error> {
@@ -94,7 +95,7 @@ fn bind_requests(sql: &'static str, calls: &[&CallRow]) -> Insert<'static> {
         .bind(optional(|call| call.who.workflow.as_deref()))
         .bind(optional(|call| call.who.session.as_deref()))
         .bind(optional(|call| call.who.step.as_deref()))
-        .bind(calls.iter().map(|call| call_detail(call)).collect::<Vec<_>>())
+        .bind(calls.iter().map(|call| text_of(|json| call_detail(call, json))).collect::<Vec<_>>())
 }
 
 /// In the order of [`ATTEMPT_COLUMNS`].
@@ -120,13 +121,13 @@ fn bind_attempts(attempts: &[(&CallRow, &AttemptRow)]) -> Insert<'static> {
     for bucket in 0..15 {
         query = query.bind(usages.iter().map(|usage| usage[bucket].1.cast_signed()).collect::<Vec<i64>>());
     }
-    query.bind(attempts.iter().map(|(_, row)| attempt_detail(row)).collect::<Vec<_>>())
+    query.bind(attempts.iter().map(|(_, row)| text_of(|json| attempt_detail(row, json))).collect::<Vec<_>>())
 }
 
 /// In the order of a roll-up's columns.
 fn bind_groups(sql: &'static str, rollup: Rollup, groups: &[(Group<'_>, Sums)]) -> Insert<'static> {
     let mut query =
-        sqlx::query(AssertSqlSafe(sql)).bind(groups.iter().map(|(group, _)| group.hour).collect::<Vec<i64>>());
+        sqlx::query(AssertSqlSafe(sql)).bind(groups.iter().map(|(group, _)| group.time).collect::<Vec<i64>>());
     for column in 0..rollup.key().len() - 1 {
         query = query.bind(groups.iter().map(|(group, _)| group.texts[column]).collect::<Vec<&str>>());
     }

@@ -103,12 +103,11 @@ async fn insert_requests(transaction: &mut Transaction<'_, Sqlite>, batch: &[&Ca
     let mut inserted = 0;
     for (sql, rows) in PLAIN_REQUESTS.over(&plain) {
         let columns = REQUEST_COLUMNS.len() - PLAIN.len();
-        inserted +=
-            execute(transaction, sql, arguments(rows, columns, |row, call| bind_plain_request(row, call))?).await?;
+        inserted += execute(transaction, sql, rows, columns, |row, call| bind_plain_request(row, call)).await?;
     }
     for (sql, rows) in REQUESTS.over(&others) {
         let columns = REQUEST_COLUMNS.len();
-        inserted += execute(transaction, sql, arguments(rows, columns, |row, call| bind_request(row, call))?).await?;
+        inserted += execute(transaction, sql, rows, columns, |row, call| bind_request(row, call)).await?;
     }
     Ok(inserted)
 }
@@ -119,7 +118,7 @@ async fn insert_new_requests<'a>(
 ) -> Result<Vec<&'a CallRow>, sqlx::Error> {
     let mut inserted: Vec<(i64, String)> = Vec::new();
     for (sql, rows) in NEW_REQUESTS.over(batch) {
-        let arguments = arguments(rows, REQUEST_COLUMNS.len(), |row, call| bind_request(row, call))?;
+        let (arguments, _kept) = arguments(rows, REQUEST_COLUMNS.len(), |row, call| bind_request(row, call))?;
         inserted.extend(sqlx::query_as_with(AssertSqlSafe(sql), arguments).fetch_all(&mut **transaction).await?);
     }
     Ok(only_new(batch, inserted))
@@ -131,40 +130,47 @@ async fn insert_rest(transaction: &mut Transaction<'_, Sqlite>, new: &[&CallRow]
     let (usual, others): (Vec<Attempt<'_>>, Vec<Attempt<'_>>) = attempts.partition(is_usual);
     for (sql, rows) in USUAL_ATTEMPTS.over(&usual) {
         let columns = ATTEMPT_COLUMNS.len() - USUAL.len();
-        execute(transaction, sql, arguments(rows, columns, |row, attempt| bind_usual(row, attempt))?).await?;
+        execute(transaction, sql, rows, columns, |row, attempt| bind_usual(row, attempt)).await?;
     }
     for (sql, rows) in ATTEMPTS.over(&others) {
         let columns = ATTEMPT_COLUMNS.len();
-        let arguments = arguments(rows, columns, |row, attempt| bind_attempt(row, attempt))?;
-        execute(transaction, sql, arguments).await?;
+        execute(transaction, sql, rows, columns, |row, attempt| bind_attempt(row, attempt)).await?;
     }
     for ((rollup, groups), statements) in rollup::of_calls(new).iter().zip(ROLLUPS.iter()) {
         let columns = rollup.key().len() + MEASURES.len();
         for (sql, rows) in statements.over(groups) {
-            let arguments = arguments(rows, columns, |row, group| bind_group(row, *rollup, group))?;
-            execute(transaction, sql, arguments).await?;
+            execute(transaction, sql, rows, columns, |row, group| bind_group(row, *rollup, group)).await?;
         }
     }
     Ok(())
 }
 
 /// Says how many rows were inserted or changed.
-async fn execute(
+async fn execute<T>(
     transaction: &mut Transaction<'_, Sqlite>,
     sql: &'static str,
-    arguments: SqliteArguments,
+    rows: &[T],
+    columns: usize,
+    bind: impl Fn(&mut Binder, &T),
 ) -> Result<usize, sqlx::Error> {
+    let (arguments, _kept) = arguments(rows, columns, bind)?;
     let done = sqlx::query_with(AssertSqlSafe(sql), arguments).execute(&mut **transaction).await?;
     Ok(usize::try_from(done.rows_affected()).unwrap_or(usize::MAX))
 }
 
-/// The parameters of a statement for these rows.
-fn arguments<T>(rows: &[T], columns: usize, bind: impl Fn(&mut Binder, &T)) -> Result<SqliteArguments, sqlx::Error> {
-    let mut binder = Binder { arguments: SqliteArguments::default(), error: None };
+/// The parameters of a statement for these rows, and the texts in them that nobody else holds. Whoever keeps those until
+/// SQLite's thread has let go of its own gives their memory back where it came from, and finds it warm the next time.
+fn arguments<T>(
+    rows: &[T],
+    columns: usize,
+    bind: impl Fn(&mut Binder, &T),
+) -> Result<(SqliteArguments, Vec<Arc<str>>), sqlx::Error> {
+    let mut binder =
+        Binder { arguments: SqliteArguments::default(), made: Vec::new(), scratch: Vec::new(), error: None };
     binder.arguments.reserve(rows.len() * columns, 0);
     rows.iter().for_each(|row| bind(&mut binder, row));
     match binder.error {
-        None => Ok(binder.arguments),
+        None => Ok((binder.arguments, binder.made)),
         Some(error) => Err(sqlx::Error::Encode(error)),
     }
 }
@@ -186,13 +192,13 @@ fn bind_request(row: &mut Binder, call: &CallRow) {
     row.add(who.workflow.clone());
     row.add(who.session.clone());
     row.add(who.step.clone());
-    row.add(call_detail(call));
+    row.made(|json| call_detail(call, json));
 }
 
 /// In the order of [`REQUEST_COLUMNS`], without those that are [`PLAIN`].
 fn bind_plain_request(row: &mut Binder, call: &CallRow) {
     bind_route(row, call);
-    row.add(call_detail(call));
+    row.made(|json| call_detail(call, json));
 }
 
 /// What of the columns comes before those that may be [`PLAIN`].
@@ -234,7 +240,7 @@ fn bind_attempt(row: &mut Binder, (call, attempt): &Attempt<'_>) {
     for (_, count) in attempt.usage.buckets() {
         row.number(count.cast_signed());
     }
-    row.add(attempt_detail(attempt));
+    row.made(|json| attempt_detail(attempt, json));
 }
 
 /// In the order of [`ATTEMPT_COLUMNS`], without those that are [`USUAL`].
@@ -252,12 +258,12 @@ fn bind_usual(row: &mut Binder, (call, attempt): &Attempt<'_>) {
     for count in [input, cache_read, output, reasoning] {
         row.number(count.cast_signed());
     }
-    row.add(attempt_detail(attempt));
+    row.made(|json| attempt_detail(attempt, json));
 }
 
 /// In the order of a roll-up's columns.
 fn bind_group(row: &mut Binder, rollup: Rollup, (group, sums): &(Group<'_>, Sums)) {
-    row.number(group.hour);
+    row.number(group.time);
     for text in rollup.texts(group) {
         row.text(text);
     }
@@ -269,6 +275,9 @@ fn bind_group(row: &mut Binder, rollup: Rollup, (group, sums): &(Group<'_>, Sums
 /// The parameters of a statement while they are put together.
 struct Binder {
     arguments: SqliteArguments,
+    /// Texts that were made for this statement.
+    made: Vec<Arc<str>>,
+    scratch: Vec<u8>,
     error: Option<BoxDynError>,
 }
 
@@ -287,7 +296,18 @@ impl Binder {
     }
 
     fn text(&mut self, text: &str) {
-        self.add(Arc::<str>::from(text));
+        let text = Arc::<str>::from(text);
+        self.made.push(text.clone());
+        self.add(text);
+    }
+
+    /// The text that `write` writes.
+    fn made(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        let mut scratch = std::mem::take(&mut self.scratch);
+        scratch.clear();
+        write(&mut scratch);
+        self.text(str::from_utf8(&scratch).unwrap_or_default());
+        self.scratch = scratch;
     }
 
     fn add<'t>(&mut self, value: impl Encode<'t, Sqlite> + Type<Sqlite>) {
