@@ -82,6 +82,8 @@ async fn open_file(data_dir: &Path, path: &Path) -> Result<SqlitePool, StoreErro
         .page_size(PAGE)
         .journal_mode(SqliteJournalMode::Wal)
         .pragma("wal_autocheckpoint", CHECKPOINT)
+        // What a long read made it grow to is given back.
+        .pragma("journal_size_limit", "67108864")
         .synchronous(SqliteSynchronous::Full)
         .busy_timeout(PATIENCE);
     connect(options).await.map_err(|source| StoreError::Open { path: path.to_path_buf(), source })

@@ -147,7 +147,7 @@ pub(super) fn of_calls<'a>(calls: &[&'a CallRow]) -> [(Rollup, Vec<(Group<'a>, S
                 Rollup::All | Rollup::ByOutcome => gathered.add(rollup, call, ""),
                 Rollup::ByTag => who.tags.iter().for_each(|tag| gathered.add(rollup, call, tag)),
                 Rollup::ByUser | Rollup::ByUserAndDay => {
-                    who.end_user.iter().for_each(|user| gathered.add(rollup, call, user))
+                    who.end_user.iter().for_each(|user| gathered.add(rollup, call, user));
                 }
                 Rollup::ByWorkflow if who.workflow.is_none() && who.step.is_none() => {}
                 Rollup::ByWorkflow => gathered.add(rollup, call, ""),

@@ -98,13 +98,16 @@ impl Summed<'_> {
         let cut_hours = cut(&cuts, HOUR);
         let rows = cut_hours.iter().map(|hour| Part::Rows(range.start.max(*hour)..range.end.min(hour + HOUR)));
         let mut parts: Vec<Part> = rows.collect();
-        let mut hours = vec![range.start / HOUR * HOUR..range.end];
-        if let (Some(daily), Some(cuts)) = (self.daily(rollup), self.buckets.long_cuts()) {
-            let cut_days = cut(&cuts, DAY);
-            hours = cut_days.iter().map(|day| range.start.max(*day) / HOUR * HOUR..range.end.min(day + DAY)).collect();
-            parts.push(Part::Rollup(daily, range.start / DAY * DAY..range.end, cut_days));
+        let by_hour = |hours| Part::Rollup(rollup, hours, cut_hours.clone());
+        match (self.daily(rollup), self.buckets.long_cuts()) {
+            (Some(daily), Some(cuts)) => {
+                let cut_days = cut(&cuts, DAY);
+                let hours = cut_days.iter().map(|day| range.start.max(*day) / HOUR * HOUR..range.end.min(day + DAY));
+                parts.extend(hours.map(by_hour));
+                parts.push(Part::Rollup(daily, range.start / DAY * DAY..range.end, cut_days));
+            }
+            _ => parts.push(by_hour(range.start / HOUR * HOUR..range.end)),
         }
-        parts.extend(hours.into_iter().map(|hours| Part::Rollup(rollup, hours, cut_hours.clone())));
         parts
     }
 

@@ -130,11 +130,11 @@ async fn insert_rest(transaction: &mut Transaction<'_, Sqlite>, new: &[&CallRow]
     let (usual, others): (Vec<Attempt<'_>>, Vec<Attempt<'_>>) = attempts.partition(is_usual);
     for (sql, rows) in USUAL_ATTEMPTS.over(&usual) {
         let columns = ATTEMPT_COLUMNS.len() - USUAL.len();
-        execute(transaction, sql, rows, columns, |row, attempt| bind_usual(row, attempt)).await?;
+        execute(transaction, sql, rows, columns, bind_usual).await?;
     }
     for (sql, rows) in ATTEMPTS.over(&others) {
         let columns = ATTEMPT_COLUMNS.len();
-        execute(transaction, sql, rows, columns, |row, attempt| bind_attempt(row, attempt)).await?;
+        execute(transaction, sql, rows, columns, bind_attempt).await?;
     }
     for ((rollup, groups), statements) in rollup::of_calls(new).iter().zip(ROLLUPS.iter()) {
         let columns = rollup.key().len() + MEASURES.len();
