@@ -7,10 +7,11 @@ use serde::Deserialize;
 
 use crate::{
     accounting::settings::Settings as LedgerSettings,
-    auth::settings::{AdminSettings, KeySettings, Settings as AuthSettings},
+    auth::settings::{AdminSettings, KeySettings, ProjectSettings, Settings as AuthSettings},
     catalog::PriceSettings,
     http::settings::{Settings as ServerSettings, Tls},
     providers::settings::{ProviderSettings, Timeout},
+    quotas::{Webhook, settings::QuotaSettings},
     routing::settings::{HealthSettings, ModelSettings, RetrySettings},
     shared::settings::RedisSettings,
     store::settings::DatabaseSettings,
@@ -58,8 +59,14 @@ pub struct Settings {
     pub aliases: BTreeMap<String, String>,
     /// Prices that differ from the built-in catalogue's, or are missing in it.
     pub prices: PriceSettings,
+    /// Projects declared here; more may be made with `switchboard projects create`.
+    pub projects: BTreeMap<String, ProjectSettings>,
     /// Keys declared here; more may be made with `switchboard keys create`.
     pub keys: Vec<KeySettings>,
+    /// How much may be used: rate limits and budgets, declared here; more may be made through the admin API.
+    pub quotas: Vec<QuotaSettings>,
+    /// Who is told when a quota fills up.
+    pub webhook: Option<Webhook>,
 }
 
 impl Settings {
@@ -92,7 +99,10 @@ impl Default for Settings {
             models: BTreeMap::new(),
             aliases: BTreeMap::new(),
             prices: PriceSettings::default(),
+            projects: BTreeMap::new(),
             keys: Vec::new(),
+            quotas: Vec::new(),
+            webhook: None,
         }
     }
 }
