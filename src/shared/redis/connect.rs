@@ -18,7 +18,7 @@ const OPENING: Duration = Duration::from_secs(2);
 /// Opens connections. It knows passwords, so it prints nothing.
 pub(super) enum Connector {
     Server(Client),
-    Cluster(ClusterClient),
+    Cluster(Box<ClusterClient>),
     Sentinel(Box<tokio::sync::Mutex<SentinelClient>>),
 }
 
@@ -57,7 +57,7 @@ impl Connector {
                 .response_timeout(OPENING / 2)
                 .build()
                 .map_err(wrong)?;
-            return Ok(Self::Cluster(client));
+            return Ok(Self::Cluster(Box::new(client)));
         }
         let Some(first) = servers.first().cloned() else {
             return Err(SharedError::Redis("has no address".to_owned()));
