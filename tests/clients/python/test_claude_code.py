@@ -87,8 +87,9 @@ def test_a_session_with_tools_and_interleaved_thinking(session, provider, upstre
     sends back is that again: signed thinking to its issuer, and to nobody else.
     """
     note = str(session.directory / "note.txt")
+    say = call("toolu_b", "Bash", command='echo "out of bash"', description="é")
     rounds = [
-        [call("toolu_a", "Read", file_path=note), call("toolu_b", "Bash", command='echo "out of bash"', description="é")],
+        [call("toolu_a", "Read", file_path=note), say],
         [call("toolu_c", "Bash", command="echo again", description="Again")],
     ]
     usage = {"prompt_tokens": 12_000, "cached_tokens": 9_000, "completion_tokens": 40, "reasoning_tokens": 25}
@@ -102,8 +103,8 @@ def test_a_session_with_tools_and_interleaved_thinking(session, provider, upstre
     assert result == "Done: 42."
     kinds = [block["type"] for block in blocks]
     assert kinds == [
-        *["thinking", "text", "tool_use", "tool_use", "tool_result", "tool_result"],
-        *["thinking", "text", "tool_use", "tool_result"],
+        *("thinking", "text", "tool_use", "tool_use", "tool_result", "tool_result"),
+        *("thinking", "text", "tool_use", "tool_result"),
         "text",
     ]
     made = [(block["id"], block["name"], block["input"]) for block in blocks if block["type"] == "tool_use"]
@@ -140,16 +141,20 @@ def test_what_only_anthropic_knows(session, provider, upstream):
         assert "cache_control" not in seen.text and "defer_loading" not in seen.text
         assert body["reasoning_effort"] == "high" and body["stream_options"] == {"include_usage": True}
         # The program's id of the user is longer than OpenAI takes one.
-        assert len(body.get("user", "")) <= 512
+        assert 0 < len(body["user"]) <= 64
 
 
-def test_a_search_for_tools(session, upstream):
-    upstream.enqueue({"tool_calls": [call("toolu_s", "ToolSearch", query="select:WebFetch", max_results=3)]}, {"text": "Found."})
+def test_a_search_for_tools(session, provider, upstream):
+    search = call("toolu_s", "ToolSearch", query="select:WebFetch", max_results=3)
+    upstream.enqueue({"tool_calls": [search]}, {"text": "Found."})
     assert session.run("Find a tool.")[0] == "Found."
     first, second = upstream.requests()
-    names = lambda request: {name for name, _ in witness(request)["tools"]}  # noqa: E731
-    assert names(second) - names(first) == {"WebFetch"}
-    assert "WebFetch" in json.dumps(second.body["messages"][-3:])
+    before, after = ({name for name, _ in witness(request)["tools"]} for request in (first, second))
+    assert after - before == {"WebFetch"}
+    if provider == "openai":
+        assert told(upstream)[1][0] == ("result", "toolu_s", [("text", "WebFetch")], False)
+    else:
+        assert '"tool_reference"' in second.text
 
 
 def test_tokens_are_counted(session, provider, upstream):
@@ -159,7 +164,9 @@ def test_tokens_are_counted(session, provider, upstream):
     assert set(asked) == ({"/v1/messages/count_tokens"} if provider == "anthropic" else set())
 
 
-@pytest.mark.parametrize("fault", [{"end_after_chunk": 3}, {"reset": {"after_chunk": 3}}, {"error_after_chunks": 3}], ids=str)
+@pytest.mark.parametrize(
+    "fault", [{"end_after_chunk": 3}, {"reset": {"after_chunk": 3}}, {"error_after_chunks": 3}], ids=str
+)
 def test_a_stream_that_breaks_is_asked_for_again(session, upstream, fault):
     """What is shown in the end is the whole answer of the second try, and nothing of the half one."""
     upstream.enqueue({"text": "one two three four five six", "chunk_delay": "10ms", **fault})

@@ -183,7 +183,8 @@ fn meaning(stream: &str, format: Format) -> (String, String, Vec<(String, String
             }
             Event::BlockDelta { delta: conversation::Delta::Text(said), .. } => text.push_str(&said.decode()),
             Event::BlockDelta { delta: conversation::Delta::Thinking(said), .. } => thinking.push_str(&said.decode()),
-            Event::Stop(stop) => reason = format!("{:?}", stop.reason),
+            // Some providers say `stop` although there are calls.
+            Event::Stop(stop) => reason = format!("{:?}", stop.reason.with_calls(!calls.is_empty())),
             _ => {}
         });
     }
