@@ -195,7 +195,9 @@ fn meaning(stream: &str, format: Format) -> (String, String, Vec<(String, String
 
 #[test]
 fn streams_mean_the_same_there_and_back() {
-    for (name, format, text) in STREAMS.iter().filter(|(name, ..)| ends_cleanly(name)) {
+    // A refusal is text in one format and not in the other.
+    let streams = STREAMS.iter().filter(|(name, ..)| ends_cleanly(name) && !name.contains("openai_refusal"));
+    for (name, format, text) in streams {
         let other = if *format == Format::OpenAiChat { Format::Anthropic } else { Format::OpenAiChat };
         let (there, _) = translate(text.as_bytes(), *format, other, usize::MAX, false);
         let (back, _) = translate(there.as_bytes(), other, *format, usize::MAX, false);
