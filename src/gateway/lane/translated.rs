@@ -49,7 +49,7 @@ pub(in crate::gateway) fn translated(
         let error = Error::gateway(StatusCode::INTERNAL_SERVER_ERROR, "internal_error", message);
         Failure::request(error.with_cause(malformed.to_string()))
     })?;
-    let body = params::adjusted(&envelope, candidate, lane).map_err(Failure::request)?;
+    let body = params::adjusted(&envelope, candidate, lane, call.principal.max_tokens).map_err(Failure::request)?;
     let beta = beta(lane, envelope.bytes());
     Ok(Prepared { body, losses: encoded.losses, undo: encoded.undo, beta })
 }
