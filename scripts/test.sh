@@ -95,6 +95,14 @@ if ! command -v initdb > /dev/null && ! ls /usr/lib/postgresql/*/bin/initdb > /d
         $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends postgresql"
 fi
 
+# And Redis servers.
+if ! command -v redis-server > /dev/null; then
+    sudo=
+    [ "$(id -u)" -eq 0 ] || sudo=sudo
+    step "Redis" sh -c "$sudo apt-get update -qq && \
+        $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends redis-server"
+fi
+
 step "format" cargo fmt --all --check
 step "clippy" cargo clippy --all-targets --locked -- -D warnings
 step "tests" cargo test --locked --no-fail-fast

@@ -4,6 +4,7 @@
 mod history;
 mod parts;
 mod reload;
+mod sharing;
 mod upkeep;
 mod webhook;
 
@@ -37,7 +38,7 @@ use crate::{
     quotas::Quotas,
     refresh,
     routing::RetryBudget,
-    shared::Shared,
+    shared::{Shared, SharedError},
     store::{self, Actor, Db, KeyHash, StoreError},
     telemetry::{
         self, CallLog, Lines, Metrics,
@@ -69,6 +70,8 @@ pub struct App {
     /// Where calls are written down.
     pub ledger: Ledger,
     pub gateway: Arc<Gateway>,
+    /// Counters, which replicas may share.
+    pub shared: Shared,
     pub metrics: Arc<Metrics>,
     pub shutdown: Shutdown,
     settings: Settings,
@@ -78,6 +81,8 @@ pub struct App {
     tasks: Tasks,
     /// Settling outlives serving: it ends when the last charge has.
     settling: Tasks,
+    /// Redis is told of the last settlements, so this ends after them.
+    sharing: Tasks,
     serving: Tasks,
     lines: Lines,
 }
@@ -93,6 +98,8 @@ pub enum StartError {
     Store(#[from] StoreError),
     #[error("{0}")]
     Ledger(#[from] LedgerError),
+    #[error("{0}")]
+    Shared(#[from] SharedError),
     #[error("{0}")]
     Tls(#[from] http::tls::TlsError),
     #[error("{0}")]
@@ -118,6 +125,7 @@ impl App {
         let sink = Sink::Store(db.clone());
         let ledger =
             Ledger::start(settings.ledger.clone(), &settings.data_dir, sink, clock.clone(), metrics.clone()).await?;
+        let (shared, sharing) = sharing::open(&settings, &clock, &metrics).await?;
         let keys = Keys::new(db.clone(), clock.clone(), &settings.auth);
         if !without_store {
             // From here on the watch follows it, as it does when the store answers later.
@@ -143,7 +151,7 @@ impl App {
         }
         metrics.config_in_force(&snapshot.hash);
 
-        let quotas = start_quotas(&settings, &metrics, &clock, &tasks);
+        let quotas = start_quotas(&settings, shared.clone(), &metrics, &clock, &tasks);
         quotas.declare(rules);
         tasks.spawn(history::keep(quotas.clone(), ledger.clone(), db.clone(), clock.clone(), tasks.stopping()));
         let places = settings.server.max_in_flight.saturating_add(UNSETTLED);
@@ -216,6 +224,7 @@ impl App {
             without_store,
             ledger,
             gateway,
+            shared,
             metrics,
             shutdown,
             settings,
@@ -223,6 +232,7 @@ impl App {
             clock,
             tasks,
             settling,
+            sharing,
             serving,
             lines,
         })
@@ -267,12 +277,13 @@ impl App {
         self.serving.shut_down(&self.clock, Duration::from_secs(2)).await;
         self.tasks.shut_down(&self.clock, Duration::from_secs(2)).await;
         // The last till goes with the gateway; settling then runs dry and ends.
-        let Self { db, ledger, gateway, reloads, settling, clock, lines, .. } = self;
+        let Self { db, ledger, gateway, reloads, settling, sharing, clock, lines, .. } = self;
         drop(reloads);
         drop(gateway);
         if !settling.shut_down(&clock, Duration::from_secs(5)).await {
             tracing::warn!("calls were still unsettled at the end");
         }
+        sharing.shut_down(&clock, sharing::LAST_WORDS).await;
         ledger.stop(LAST_ROWS).await;
         db.close().await;
         lines.flush(Duration::from_secs(1));
@@ -280,14 +291,14 @@ impl App {
 }
 
 /// The quotas, without rules yet, and who is told when one fills up.
-fn start_quotas(settings: &Settings, metrics: &Arc<Metrics>, clock: &Clock, tasks: &Tasks) -> Quotas {
+fn start_quotas(settings: &Settings, shared: Shared, metrics: &Arc<Metrics>, clock: &Clock, tasks: &Tasks) -> Quotas {
     let webhook = settings.webhook.clone().map(|webhook| {
         let (warnings, due) = mpsc::channel(webhook::WAITING);
         let connections = Connections::new(clock.clone(), tasks.clone());
         tasks.spawn(webhook::send_all(webhook, due, connections, clock.clone(), tasks.stopping()));
         warnings
     });
-    Quotas::new(Shared::memory_with(clock.clone(), metrics), clock.clone(), metrics.clone(), webhook)
+    Quotas::new(shared, clock.clone(), metrics.clone(), webhook)
 }
 
 /// The name of this gateway in its rows: that of the machine, or of the container.

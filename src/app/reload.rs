@@ -132,6 +132,7 @@ impl Reloads {
             ("listen", old.listen != new.listen),
             ("data_dir", old.data_dir != new.data_dir),
             ("database", old.database != new.database),
+            ("redis", old.redis != new.redis),
             ("prices.url", address(&old.prices) != address(&new.prices)),
             ("tls", old.tls != new.tls),
             ("server", old.server != server),

@@ -6,6 +6,7 @@ use std::{fmt::Write, io::Write as _, net::SocketAddr, sync::Arc, time::Duration
 use crate::{
     config::{Loaded, Source},
     routing::settings::ModelSettings,
+    shared::settings::RedisSettings,
     types::Secret,
 };
 
@@ -23,6 +24,8 @@ pub(super) struct Screen {
     /// Targets whose price is unknown.
     unpriced: Vec<String>,
     declared_keys: usize,
+    /// Where Redis is, if there is to be one.
+    redis: Option<String>,
     example_model: String,
     https: bool,
 }
@@ -38,12 +41,16 @@ pub(super) struct Made {
     pub(super) admin_key: Option<Secret>,
     /// `None`: the database does not answer.
     pub(super) stored_keys: Option<u64>,
+    /// Whether counters are shared in Redis, if they are to be.
+    pub(super) redis_is_up: bool,
     pub(super) ready_in: Duration,
 }
 
 impl Made {
     pub(super) fn new(address: SocketAddr, admin_address: Option<SocketAddr>) -> Self {
-        Self { address, admin_address, first_key: None, admin_key: None, stored_keys: None, ready_in: Duration::ZERO }
+        let (first_key, admin_key, stored_keys) = (None, None, None);
+        let (redis_is_up, ready_in) = (false, Duration::ZERO);
+        Self { address, admin_address, first_key, admin_key, stored_keys, redis_is_up, ready_in }
     }
 }
 
@@ -69,9 +76,16 @@ impl Screen {
             warnings: if loaded.warnings.0.is_empty() { String::new() } else { loaded.warnings.to_string() },
             unpriced: Vec::new(),
             declared_keys: settings.keys.len(),
+            redis: None,
             example_model: example(&settings.models.keys().map(String::as_str).collect::<Vec<_>>()),
             https: settings.tls.is_some(),
         }
+    }
+
+    /// With the Redis that counters are shared in.
+    #[must_use]
+    pub(super) fn with_redis(self, redis: Option<&RedisSettings>) -> Self {
+        Self { redis: redis.map(RedisSettings::place), ..self }
     }
 
     /// With the targets whose price is unknown, which only a running gateway knows.
@@ -88,7 +102,7 @@ impl Screen {
     }
 
     fn text(&self, made: &Made) -> String {
-        let Made { address, admin_address, first_key, admin_key, stored_keys, ready_in } = made;
+        let Made { address, admin_address, first_key, admin_key, stored_keys, redis_is_up, ready_in } = made;
         let mut out = String::new();
         let url = self.url(*address);
         // Writing to a String cannot fail.
@@ -101,6 +115,14 @@ impl Screen {
             None => "stored ones unknown, the database does not answer".to_owned(),
         };
         let _ = writeln!(out, "  keys       {stored}, {} declared in the file", self.declared_keys);
+        if let Some(redis) = &self.redis {
+            let state = if *redis_is_up {
+                "counters are shared with other gateways"
+            } else {
+                "it does not count yet: until it does, this gateway counts alone; the log tells more"
+            };
+            let _ = writeln!(out, "  redis      {redis}: {state}");
+        }
         list(&mut out, "notes", &self.notes);
         if !self.unpriced.is_empty() {
             let _ = writeln!(out, "\nNo price is known for these targets, so what their calls cost will be unknown:\n");

@@ -14,7 +14,7 @@ use crate::{
     auth::ManageError,
     config::{self, Environment, Flags},
     http::Phase,
-    types::Clock,
+    types::{Clock, Secret},
 };
 
 /// Run the gateway.
@@ -30,6 +30,11 @@ pub(super) struct Args {
     listen: Option<SocketAddr>,
     #[command(flatten)]
     place: PlaceArgs,
+    /// The URL of a Redis that gateways share counters in, in place of the configuration's `redis`. It holds a password:
+    /// better in the environment than here, where other users of the machine see it.
+    #[arg(long, value_name = "URL", env = "SWITCHBOARD_REDIS", hide_env_values = true)]
+    #[arg(value_parser = |url: &str| Ok::<_, std::convert::Infallible>(Secret::new(url)))]
+    redis: Option<Secret>,
 }
 
 pub(super) fn run(args: Args) -> Result<(), Failed> {
@@ -37,12 +42,15 @@ pub(super) fn run(args: Args) -> Result<(), Failed> {
     let started = clock.now();
     let env = Environment::process();
     let mut loaded = config::load(args.config.config.as_deref(), &env).map_err(Failed::misconfigured)?;
-    loaded.flags = Flags { listen: args.listen, ..args.place.flags() };
+    // An empty variable is how compose files say "unset".
+    let redis = args.redis.filter(|url| !url.expose().is_empty());
+    loaded.flags = Flags { listen: args.listen, redis, ..args.place.flags() };
     raise_open_files();
     runtime()?.block_on(async move {
         // Before anything can be asked of the gateway: without a handler a signal would end the process on the spot.
         let signals = Signals::listen().map_err(Failed::wrong)?;
         let screen = screen::Screen::of(&loaded);
+        let screen = screen.with_redis(loaded.redis().as_ref());
         let app = App::start(loaded, env, clock.clone()).await.map_err(failed)?;
         announce(&app, screen, &clock, started).await;
         run_until_stopped(app, signals).await
@@ -80,6 +88,7 @@ async fn announce(app: &App, screen: screen::Screen, clock: &Clock, started: Ins
     {
         tracing::error!("the database is asked for keys, and a first one is made, at the next start only: {error}");
     }
+    made.redis_is_up = app.shared.is_up();
     made.ready_in = clock.now() - started;
     let screen = screen.with_unpriced(&app.gateway.snapshot.load().unpriced());
     screen.show(&made);
@@ -129,7 +138,9 @@ async fn run_until_stopped(app: App, signals: Signals) -> Result<(), Failed> {
 
 fn failed(error: StartError) -> Failed {
     match error {
-        StartError::Config(_) | StartError::Tls(_) | StartError::Log(_) => Failed::misconfigured(error),
+        StartError::Config(_) | StartError::Tls(_) | StartError::Log(_) | StartError::Shared(_) => {
+            Failed::misconfigured(error)
+        }
         StartError::Listen { .. } | StartError::Store(_) | StartError::Ledger(_) => Failed::wrong(error),
     }
 }

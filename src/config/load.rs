@@ -28,6 +28,7 @@ use super::{
 };
 use crate::{
     catalog::{Book, Catalog},
+    shared::settings::RedisSettings,
     store::settings::DatabaseSettings,
     types::{Secret, Size},
 };
@@ -68,6 +69,8 @@ pub struct Flags {
     pub data_dir: Option<PathBuf>,
     /// The URL of the database; the file's other settings of it stay.
     pub database: Option<Secret>,
+    /// The URL of Redis; the file's other settings of it stay.
+    pub redis: Option<Secret>,
 }
 
 impl Flags {
@@ -81,6 +84,10 @@ impl Flags {
         if let Some(url) = &self.database {
             let database = settings.database.get_or_insert_with(|| DatabaseSettings::at(url.clone()));
             database.url.clone_from(url);
+        }
+        if let Some(url) = &self.redis {
+            let redis = settings.redis.get_or_insert_with(|| RedisSettings::at(url.clone()));
+            redis.urls = vec![url.clone()];
         }
     }
 }
@@ -151,6 +158,13 @@ pub fn parse(text: &str, file: Option<&Path>, env: &Environment) -> Result<Setti
 }
 
 impl Loaded {
+    /// Which Redis is meant, with what was typed on the command line.
+    pub fn redis(&self) -> Option<RedisSettings> {
+        let mut settings = self.settings.clone();
+        self.flags.apply(&mut settings);
+        settings.redis
+    }
+
     /// A complaint by a later stage about the setting at `path` (`["models", "gpt", "targets", "0", "model"]`), or
     /// about the nearest one above it that is written in the file.
     pub fn complain(&self, path: &[String], message: impl Into<String>, help: Option<String>) -> Complaint {

@@ -13,6 +13,7 @@ use crate::{
     providers::settings::{ProviderSettings, Timeout},
     quotas::{Webhook, settings::QuotaSettings},
     routing::settings::{HealthSettings, ModelSettings, RetrySettings},
+    shared::settings::RedisSettings,
     store::settings::DatabaseSettings,
     telemetry::settings::Settings as LogSettings,
     types::Period,
@@ -30,6 +31,8 @@ pub struct Settings {
     pub data_dir: PathBuf,
     /// A PostgreSQL server in place of the database file in `data_dir`, for several gateways to share.
     pub database: Option<DatabaseSettings>,
+    /// A Redis for several gateways to share the counters of quotas in; without it each gateway counts in its memory.
+    pub redis: Option<RedisSettings>,
     /// A certificate for HTTPS; without it the listener speaks plain HTTP.
     pub tls: Option<Tls>,
     /// Limits of the listening side, and shutdown.
@@ -82,6 +85,7 @@ impl Default for Settings {
             listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
             data_dir: PathBuf::from("data"),
             database: None,
+            redis: None,
             tls: None,
             server: ServerSettings::default(),
             log: LogSettings::default(),

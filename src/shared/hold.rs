@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::{
     CounterId, Level, Refusal, Take,
     memory::{Held, Memory},
+    redis::{Account, Redis},
 };
 
 /// What one call has taken. Dropped, it gives everything back.
@@ -17,11 +18,16 @@ pub struct Hold {
 #[derive(Debug)]
 enum Inner {
     Memory { memory: Arc<Memory>, held: Vec<Held> },
+    Redis { redis: Arc<Redis>, account: Arc<Account> },
 }
 
 impl Hold {
     pub(super) fn in_memory(memory: Arc<Memory>) -> Self {
         Self { inner: Inner::Memory { memory, held: Vec::new() }, levels: Vec::new() }
+    }
+
+    pub(super) fn in_redis(redis: Arc<Redis>, account: Arc<Account>) -> Self {
+        Self { inner: Inner::Redis { redis, account }, levels: Vec::new() }
     }
 
     /// Takes all of `takes` on top of what is held already, or nothing at all. A counter that is held already is held
@@ -35,6 +41,7 @@ impl Hold {
                 memory.ready(takes).await?;
                 memory.take(held, &mut self.levels, takes)
             }
+            Inner::Redis { redis, account } => redis.take(account, &mut self.levels, takes).await,
         }
     }
 
@@ -47,6 +54,7 @@ impl Hold {
     pub fn held(&self, counter: CounterId) -> u64 {
         match &self.inner {
             Inner::Memory { held, .. } => held.iter().find(|held| held.id == counter).map_or(0, Held::amount),
+            Inner::Redis { account, .. } => account.held(counter),
         }
     }
 
@@ -54,6 +62,7 @@ impl Hold {
     pub fn release(&mut self, counters: &[CounterId]) {
         match &mut self.inner {
             Inner::Memory { memory, held } => memory.end(held.extract_if(.., |held| counters.contains(&held.id)), &[]),
+            Inner::Redis { redis, account } => redis.release(account, counters),
         }
     }
 
@@ -70,6 +79,7 @@ impl Hold {
                     memory.end(held.drain(..), actual);
                 }
             }
+            Inner::Redis { redis, account } => redis.end(account, actual),
         }
     }
 }

@@ -7,6 +7,8 @@ mod counter;
 mod history;
 mod hold;
 mod memory;
+mod redis;
+pub mod settings;
 #[cfg(test)]
 mod tests;
 
@@ -18,8 +20,11 @@ pub use self::{
     counter::{CounterId, Full, Level, Refusal, SharedError, Spent, Take, WhenDown, Window},
     hold::Hold,
 };
-use self::{history::Past, memory::Memory};
-use crate::{telemetry::Metrics, types::Clock};
+use self::{history::Past, memory::Memory, redis::Redis, settings::RedisSettings};
+use crate::{
+    telemetry::Metrics,
+    types::{Clock, Tasks},
+};
 
 /// What replicas share; cheap to clone.
 #[derive(Clone, Debug)]
@@ -30,6 +35,7 @@ pub struct Shared {
 #[derive(Clone, Debug)]
 enum Inner {
     Memory(Arc<Memory>),
+    Redis(Arc<Redis>),
 }
 
 impl Shared {
@@ -44,6 +50,20 @@ impl Shared {
         Self { inner: Inner::Memory(Arc::new(memory)) }
     }
 
+    /// Counters in Redis, shared by all gateways that use the same prefix. `tasks` should end after the last hold has:
+    /// what must still be told is told then. A Redis that is absent is waited for a moment, and then looked for.
+    ///
+    /// # Errors
+    /// When the settings cannot be used.
+    pub async fn redis(
+        settings: &RedisSettings,
+        clock: Clock,
+        tasks: &Tasks,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, SharedError> {
+        Ok(Self { inner: Inner::Redis(Redis::start(settings, redis::LEASE, clock, tasks, metrics).await?) })
+    }
+
     /// Opens a hold, with a place in the queue of settlements: settling it later neither waits nor fails.
     ///
     /// # Errors
@@ -51,14 +71,15 @@ impl Shared {
     pub fn hold(&self) -> Result<Hold, Full> {
         match &self.inner {
             Inner::Memory(memory) => Ok(Hold::in_memory(memory.clone())),
+            Inner::Redis(redis) => Ok(Hold::in_redis(redis.clone(), redis.open()?)),
         }
     }
 
     /// How full counters are, for people and metrics.
-    #[expect(clippy::unused_async, reason = "Redis is asked")]
     pub async fn read(&self, counters: &[(CounterId, Window)]) -> Vec<Level> {
         match &self.inner {
             Inner::Memory(memory) => memory.read(counters),
+            Inner::Redis(redis) => redis.read(counters).await,
         }
     }
 
@@ -66,6 +87,7 @@ impl Shared {
     pub fn add(&self, amounts: &[(CounterId, Window, u64)]) {
         match &self.inner {
             Inner::Memory(memory) => memory.add(amounts),
+            Inner::Redis(redis) => redis.add(amounts),
         }
     }
 
@@ -73,24 +95,27 @@ impl Shared {
     pub async fn history_lost(&self) {
         match &self.inner {
             Inner::Memory(memory) => memory.history.lost().await,
+            Inner::Redis(redis) => redis.history.lost().await,
         }
     }
 
     /// The right to rebuild the counters. `None`: another has it, or there is nothing to rebuild.
-    #[expect(clippy::unused_async, reason = "Redis is asked")]
     pub async fn begin_rebuild(&self) -> Option<Rebuild> {
         match &self.inner {
             Inner::Memory(memory) => {
                 memory.history.begin().then(|| Rebuild { inner: Rebuilding::Memory(memory.clone()) })
             }
+            Inner::Redis(redis) => {
+                redis.begin_rebuild().await.map(|rebuilding| Rebuild { inner: Rebuilding::Redis(rebuilding) })
+            }
         }
     }
 
     /// Whether this is the first to say `name` among all replicas within `ttl`.
-    #[expect(clippy::unused_async, reason = "Redis is asked")]
     pub async fn once(&self, name: &str, ttl: Duration) -> bool {
         match &self.inner {
             Inner::Memory(memory) => memory.once(name, ttl),
+            Inner::Redis(redis) => redis.once(name, ttl).await,
         }
     }
 
@@ -98,17 +123,15 @@ impl Shared {
     pub fn remember(&self, key: &str, value: Bytes, ttl: Duration) {
         match &self.inner {
             Inner::Memory(_) => drop((key, value, ttl)),
+            Inner::Redis(redis) => redis.remember(key, value, ttl),
         }
     }
 
     /// What a replica has remembered; an answer comes within 20 ms.
-    #[expect(clippy::unused_async, reason = "Redis is asked")]
     pub async fn recall(&self, key: &str) -> Option<Bytes> {
         match &self.inner {
-            Inner::Memory(_) => {
-                let _ = key;
-                None
-            }
+            Inner::Memory(_) => None,
+            Inner::Redis(redis) => redis.recall(key).await,
         }
     }
 
@@ -116,6 +139,7 @@ impl Shared {
     pub fn is_up(&self) -> bool {
         match &self.inner {
             Inner::Memory(_) => true,
+            Inner::Redis(redis) => redis.standing() == redis::Standing::Up,
         }
     }
 
@@ -128,6 +152,7 @@ impl Shared {
     pub fn replicas(&self) -> u32 {
         match &self.inner {
             Inner::Memory(_) => 1,
+            Inner::Redis(redis) => redis.replicas(),
         }
     }
 
@@ -135,6 +160,7 @@ impl Shared {
     pub fn counters(&self) -> usize {
         match &self.inner {
             Inner::Memory(memory) => memory.len(),
+            Inner::Redis(redis) => redis.counters(),
         }
     }
 }
@@ -148,6 +174,7 @@ pub struct Rebuild {
 #[derive(Debug)]
 enum Rebuilding {
     Memory(Arc<Memory>),
+    Redis(redis::Rebuilding),
     Done,
 }
 
@@ -157,10 +184,10 @@ impl Rebuild {
     ///
     /// # Errors
     /// When Redis does not answer, or another replica has taken over.
-    #[expect(clippy::unused_async, reason = "Redis is asked")]
     pub async fn put(&mut self, spent: &[Spent]) -> Result<(), SharedError> {
         match &self.inner {
             Rebuilding::Memory(memory) => memory.put(spent),
+            Rebuilding::Redis(rebuilding) => rebuilding.put(spent).await?,
             Rebuilding::Done => {}
         }
         Ok(())
@@ -170,10 +197,11 @@ impl Rebuild {
     ///
     /// # Errors
     /// When Redis does not answer, or another replica has taken over.
-    #[expect(clippy::unused_async, reason = "Redis is asked")]
     pub async fn finish(mut self) -> Result<(), SharedError> {
-        if let Rebuilding::Memory(memory) = std::mem::replace(&mut self.inner, Rebuilding::Done) {
-            memory.history.set(Past::Known);
+        match std::mem::replace(&mut self.inner, Rebuilding::Done) {
+            Rebuilding::Memory(memory) => memory.history.set(Past::Known),
+            Rebuilding::Redis(rebuilding) => rebuilding.finish().await?,
+            Rebuilding::Done => {}
         }
         Ok(())
     }

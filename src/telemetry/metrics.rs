@@ -155,6 +155,18 @@ metrics! {
         pub quota_refusals: IntCounterVec = "quota_refusals_total" ["quota", "action"];
         /// Takes of a counter beyond the bound on counters in this process, which shared one with others of its rule.
         pub quota_counters_shared: IntCounter = "quota_counters_shared_total";
+        /// Whether Redis counts (1), or this gateway alone because Redis is away or has lost its counters (0).
+        pub redis_up: IntGauge = "redis_up";
+        /// Commands that Redis did not answer in time, or with an error.
+        pub redis_failures: IntCounter = "redis_failures_total";
+        /// Gateways that share the counters in Redis, this one included.
+        pub redis_replicas: IntGauge = "redis_replicas";
+        /// Takes decided by this gateway alone because Redis was away or had lost its counters.
+        pub quota_takes_alone: IntCounter = "quota_takes_alone_total";
+        /// Calls of which Redis has not been told what they consumed or gave back.
+        pub quota_settlements_waiting: IntGauge = "quota_settlements_waiting";
+        /// Holds of dead gateways that this one gave back.
+        pub quota_holds_returned: IntCounter = "quota_holds_returned_total";
         /// Log lines given up because whoever reads the log was too slow.
         pub log_lines_dropped: IntCounter = "log_lines_dropped_total";
     }

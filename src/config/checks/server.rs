@@ -48,6 +48,12 @@ fn listener(settings: &Settings, report: &mut Report<'_>) {
         }
         at_most_a_day(&["database", "statement_timeout"], timeout, report);
     }
+    if let Some(redis) = &settings.redis
+        && let Err((setting, message)) = redis.check()
+    {
+        // A bare URL has no members; the place is then the URL itself.
+        report.error_with_help(&["redis", setting], message, "redis://user:password@host:6379/0, or rediss:// for TLS");
+    }
     within(&["server", "max_body"], server.max_body, Size(1)..=Size::mib(4096), report);
     // Less than 8 KiB is less than what HTTP/1 is read into at once.
     within(&["server", "max_headers"], server.max_headers, Size::kib(8)..=Size::mib(16), report);

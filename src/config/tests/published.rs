@@ -42,6 +42,7 @@ fn the_examples_in_the_defaults_file_are_right_and_leave_nothing_out() {
     let env = Environment::of(variables.into_iter().chain([
         ("RESEARCH_KEY", "0123456789abcdef"),
         ("ADMIN_KEY", "fedcba9876543210"),
+        ("SENTINEL_PASSWORD", "four"),
         ("HOOK_TOKEN", "token"),
     ]));
     let settings = parse(&text, None, &env).unwrap_or_else(|complaints| panic!("{complaints}"));

@@ -8,7 +8,7 @@ mod table;
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering::Relaxed},
     time::{Duration, Instant},
 };
 
@@ -54,6 +54,14 @@ pub(super) struct Held {
 impl Held {
     pub(super) fn amount(&self) -> u64 {
         self.parts.iter().fold(0, |sum, part| sum.saturating_add(part.amount))
+    }
+
+    pub(super) fn window(&self) -> Window {
+        self.counter.pot().window()
+    }
+
+    pub(super) fn has_history(&self) -> bool {
+        self.counter.history.load(Relaxed)
     }
 }
 
@@ -116,6 +124,9 @@ impl Memory {
         }
         for ((index, counter), place) in wanted.iter().zip(&places) {
             let (take, pot) = (&takes[*index], &mut locks[*place]);
+            if take.needs_history {
+                counter.history.store(true, Relaxed);
+            }
             let part = pot.take(now, take.amount);
             note_level(levels, take.counter, level(pot, now));
             match held.iter_mut().find(|held| held.id == take.counter) {
@@ -168,6 +179,26 @@ impl Memory {
             let then = Now { steady: now.steady.saturating_sub(age), wall: now.wall };
             self.table.get(entry.counter, entry.window, now).pot().add(then, entry.amount);
         }
+    }
+
+    /// Takes out what was spent, with the moments by the steady clock: to be told to others.
+    pub(super) fn take_spent(&self) -> Vec<Spent> {
+        let (now, mut spent) = (self.now(), Vec::new());
+        self.table.each(|counter| {
+            let mut pot = counter.pot();
+            let (id, window) = (counter.id(), pot.window());
+            pot.take_spent(now, |amount, at| spent.push(Spent { counter: id, window, amount, at }));
+        });
+        spent
+    }
+
+    /// Forgets what was spent of counters that the ledger knows: they are being rebuilt from it.
+    pub(super) fn forget_what_the_ledger_knows(&self) {
+        self.table.each(|counter| {
+            if counter.history.load(Relaxed) {
+                counter.pot().forget_spent();
+            }
+        });
     }
 
     /// Whether nobody has said `name` within its time.

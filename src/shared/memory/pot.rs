@@ -134,6 +134,33 @@ impl Pot {
         self.end(now, &[], amount);
     }
 
+    /// What it counts over.
+    pub(in crate::shared) fn window(&self) -> Window {
+        match self {
+            Self::Rolling(rolling) => Window::Rolling { millis: rolling.millis },
+            Self::Period { ends, .. } => Window::Period { ends: *ends },
+            Self::Slots { .. } => Window::Slots,
+        }
+    }
+
+    /// Takes out what was spent, with the moments by the steady clock.
+    pub(in crate::shared) fn take_spent(&mut self, now: Now, mut each: impl FnMut(u64, u64)) {
+        match self {
+            Self::Rolling(rolling) => {
+                rolling.leave(now.steady);
+                for bucket in rolling.buckets.iter().filter(|bucket| bucket.spent > 0) {
+                    each(
+                        bucket.spent,
+                        (bucket.index.saturating_add(1).saturating_mul(rolling.width) - 1).min(now.steady),
+                    );
+                }
+            }
+            Self::Period { spent: 0, .. } | Self::Slots { .. } => {}
+            Self::Period { spent, .. } => each(*spent, now.steady),
+        }
+        self.forget_spent();
+    }
+
     /// Forgets what was spent; what is held stays.
     pub(in crate::shared) fn forget_spent(&mut self) {
         match self {

@@ -4,7 +4,7 @@
 use std::{
     collections::HashMap,
     hash::{BuildHasherDefault, Hasher},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicBool},
 };
 
 use prometheus::IntCounter;
@@ -27,6 +27,8 @@ const LOOK_EVERY: u64 = 1_000;
 pub(in crate::shared) struct Counter {
     id: CounterId,
     pot: Mutex<Pot>,
+    /// Whether the ledger knows what was spent.
+    pub(in crate::shared) history: AtomicBool,
 }
 
 impl Counter {
@@ -90,6 +92,15 @@ impl Table {
         })
     }
 
+    /// All counters, a shard at a time.
+    pub(in crate::shared) fn each(&self, mut each: impl FnMut(&Arc<Counter>)) {
+        for shard in &self.shards {
+            let counters: Vec<_> =
+                shard.lock().unwrap_or_else(PoisonError::into_inner).counters.values().cloned().collect();
+            counters.iter().for_each(&mut each);
+        }
+    }
+
     /// Counters there are.
     pub(in crate::shared) fn len(&self) -> usize {
         self.shards.iter().map(|shard| shard.lock().unwrap_or_else(PoisonError::into_inner).counters.len()).sum()
@@ -103,7 +114,7 @@ impl Table {
 
 impl Shard {
     fn make(&mut self, id: CounterId, window: Window) -> Arc<Counter> {
-        let counter = Arc::new(Counter { id, pot: Mutex::new(Pot::new(window)) });
+        let counter = Arc::new(Counter { id, pot: Mutex::new(Pot::new(window)), history: AtomicBool::new(false) });
         self.counters.insert(id, counter.clone());
         counter
     }

@@ -29,6 +29,7 @@ mod counts;
 mod gate;
 mod postgres;
 mod raw;
+pub mod redis;
 mod rows;
 
 pub use answer::{Answer, Live};

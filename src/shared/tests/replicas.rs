@@ -1,0 +1,156 @@
+//! Replicas that die, or only seem to; and many at once.
+
+use std::time::Duration;
+
+use super::{
+    HOUR, MINUTE, Window, holds, id,
+    servers::{PrivateRedis, replica, settings},
+    take,
+};
+use crate::types::Clock;
+
+const ALL: [(&str, Window); 3] = [("a", HOUR), ("m", MINUTE), ("s", Window::Slots)];
+
+#[test]
+fn a_dead_replica_gives_back_what_it_held() {
+    let server = PrivateRedis::start();
+    let settings = settings(&server.url(), 2_000);
+    let lease = Duration::from_millis(800);
+    // A process of its own: when its runtime is gone, nobody shows that it lives.
+    let its_runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (its_holds, session) = its_runtime.block_on(async {
+        let dying = replica(&settings, lease).await;
+        dying.begin_rebuild().await.unwrap().finish().await.unwrap();
+        dying.is_up(true).await;
+        let mut its_holds = Vec::new();
+        for _ in 0..500 {
+            let mut hold = dying.hold().unwrap();
+            hold.take(&ALL.map(|(name, window)| take(name, window, 1, 1_000))).await.unwrap();
+            its_holds.push(hold);
+        }
+        its_holds.pop().unwrap().settle(&[(id("a"), 1), (id("m"), 1)]);
+        holds(&dying, ALL, [500, 500, 499]).await;
+        (its_holds, dying.session())
+    });
+    runtime.block_on(async {
+        let other = replica(&settings, lease).await;
+        other.is_up(true).await;
+        holds(&other, ALL, [500, 500, 499]).await;
+        its_runtime.shutdown_background();
+        holds(&other, ALL, [1, 1, 0]).await;
+        assert_eq!(other.metrics.quota_holds_returned.get(), 499);
+        assert_eq!(server.command(&["EXISTS", &format!("{{switchboard}}:h:{session}")]), "0");
+        assert_eq!(other.replicas(), 1);
+    });
+    std::mem::forget(its_holds);
+}
+
+#[tokio::test]
+async fn a_replica_that_only_seemed_dead_counts_what_it_holds_again_and_settles_in_full() {
+    let server = PrivateRedis::start();
+    let settings = settings(&server.url(), 2_000);
+    let one = replica(&settings, Duration::from_secs(2)).await;
+    one.begin_rebuild().await.unwrap().finish().await.unwrap();
+    one.is_up(true).await;
+    let other = replica(&settings, Duration::from_millis(400)).await;
+    other.is_up(true).await;
+    for round in 0..3 {
+        let mut hold = one.hold().unwrap();
+        hold.take(&ALL.map(|(name, window)| take(name, window, 5, 1_000))).await.unwrap();
+        // As if it had been frozen for longer than its lease.
+        let returned = other.metrics.quota_holds_returned.get();
+        while other.metrics.quota_holds_returned.get() == returned {
+            // Its own sign of life may come first.
+            server.command(&["ZADD", "{switchboard}:replicas", "1", &one.session()]);
+            Clock::Real.sleep(Duration::from_millis(5)).await;
+        }
+        if round < 2 {
+            // It notices, and Redis counts what lives again.
+            holds(&one, ALL, [5 + round * 3, 5 + round * 3, 5]).await;
+        }
+        hold.settle(&[(id("a"), 3), (id("m"), 3)]);
+        holds(&one, ALL, [3 + round * 3, 3 + round * 3, 0]).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn five_hundred_calls_over_four_replicas_admit_exactly_the_limit() {
+    let server = PrivateRedis::start();
+    let settings = settings(&server.url(), 10_000);
+    let mut replicas = Vec::new();
+    for _ in 0..4 {
+        let one = replica(&settings, Duration::from_secs(20)).await;
+        if let Some(rebuild) = one.begin_rebuild().await {
+            rebuild.finish().await.unwrap();
+        }
+        one.is_up(true).await;
+        replicas.push(one);
+    }
+    let (sender, mut admitted) = tokio::sync::mpsc::channel(500);
+    for call in 0..500_usize {
+        let (shared, sender) = (replicas[call % 4].shared.clone(), sender.clone());
+        replicas[0].tasks.spawn(async move {
+            let mut hold = shared.hold().unwrap();
+            let ok = hold.take(&[take("a", HOUR, 7, 1_000), take("m", MINUTE, 1, 1_000)]).await.is_ok();
+            sender.send(ok.then_some(hold)).await.unwrap();
+        });
+    }
+    drop(sender);
+    let mut holding = Vec::new();
+    while let Some(hold) = admitted.recv().await {
+        holding.extend(hold);
+    }
+    assert_eq!(holding.len(), 142);
+    holds(&replicas[1], ALL, [994, 142, 0]).await;
+    for (index, hold) in holding.into_iter().enumerate() {
+        if index % 2 == 0 { hold.settle(&[(id("a"), 2), (id("m"), 1)]) } else { drop(hold) }
+    }
+    holds(&replicas[2], ALL, [142, 71, 0]).await;
+    for one in &replicas {
+        assert_eq!(one.metrics.quota_settlements_waiting.get(), 0);
+        assert_eq!(server.command(&["HLEN", &format!("{{switchboard}}:h:{}", one.session())]), "0");
+    }
+}
+
+#[tokio::test]
+async fn a_replica_that_stops_tells_what_is_left_and_takes_its_leave() {
+    let server = PrivateRedis::start();
+    let settings = settings(&server.url(), 2_000);
+    let one = replica(&settings, Duration::from_secs(20)).await;
+    one.begin_rebuild().await.unwrap().finish().await.unwrap();
+    one.is_up(true).await;
+    let other = replica(&settings, Duration::from_secs(20)).await;
+    other.is_up(true).await;
+    for _ in 0..200 {
+        let mut hold = one.hold().unwrap();
+        hold.take(&[take("a", HOUR, 5, u64::MAX)]).await.unwrap();
+        hold.settle(&[(id("a"), 2)]);
+    }
+    assert!(one.tasks.shut_down(&Clock::Real, Duration::from_secs(5)).await);
+    holds(&other, [("a", HOUR)], [400]).await;
+    assert_eq!(server.command(&["ZSCORE", "{switchboard}:replicas", &one.session()]), "");
+}
+
+#[tokio::test]
+async fn scripts_that_the_server_forgot_are_sent_again_and_notes_are_found() {
+    let server = PrivateRedis::start();
+    let settings = settings(&server.url(), 2_000);
+    let one = replica(&settings, Duration::from_secs(20)).await;
+    one.begin_rebuild().await.unwrap().finish().await.unwrap();
+    one.is_up(true).await;
+    server.command(&["SCRIPT", "FLUSH"]);
+    let mut hold = one.hold().unwrap();
+    hold.take(&[take("a", HOUR, 5, 10)]).await.unwrap();
+    assert_eq!(one.metrics.quota_takes_alone.get(), 0);
+    one.remember("note", bytes::Bytes::from_static(b"\xff text"), Duration::from_secs(60));
+    for _ in 0..500 {
+        if let Some(found) = one.recall("note").await {
+            assert_eq!(&found[..], b"\xff text");
+            assert_eq!(one.recall("another").await, None);
+            return;
+        }
+        Clock::Real.sleep(Duration::from_millis(10)).await;
+    }
+    panic!("the note was not written");
+}
