@@ -86,7 +86,7 @@ impl Keys {
             expires,
             created: self.now(),
         };
-        let row = keys::create(self.db(), row, &self.act(actor, "key.create")).await?;
+        let row = keys::create(self.db(), row, Vec::new(), &self.act(actor, "key.create")).await?;
         Ok((row, secret))
     }
 
@@ -176,7 +176,7 @@ impl Keys {
     ) -> Result<KeyRow, ManageError> {
         check_stored(id)?;
         self.check_edit(&edit).await?;
-        let changed = keys::update(self.db(), id, edit, expected, &self.act(actor, "key.update")).await?;
+        let changed = keys::update(self.db(), id, edit, Vec::new(), expected, &self.act(actor, "key.update")).await?;
         self.settled(id, changed).await
     }
 

@@ -51,7 +51,7 @@ impl Keys {
             Some(&row.tags),
             Lists { models: Some(&row.models), endpoints: Some(&row.endpoints), addresses: Some(&row.addresses) },
         )?;
-        let made = projects::create(self.db(), row, &self.act(actor, "project.create")).await?;
+        let made = projects::create(self.db(), row, Vec::new(), &self.act(actor, "project.create")).await?;
         self.refresh_after_write().await;
         made.ok_or(ManageError::Exists(id))
     }
@@ -121,7 +121,7 @@ impl Keys {
             Some(Some(_)) => "project.archive",
             Some(None) => "project.unarchive",
         };
-        match projects::update(self.db(), id, edit, expected, &self.act(actor, action)).await? {
+        match projects::update(self.db(), id, edit, Vec::new(), expected, &self.act(actor, action)).await? {
             Changed::Done(row) => {
                 self.refresh_after_write().await;
                 Ok(row)
