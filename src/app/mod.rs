@@ -1,9 +1,11 @@
 //! The composition root: from a configuration to a running gateway, in the order in which parts depend on each other;
 //! reloading it; and taking it down again without losing anything.
 
+mod history;
 mod parts;
 mod reload;
 mod upkeep;
+mod webhook;
 
 use std::{
     collections::BTreeMap,
@@ -15,12 +17,15 @@ use std::{
 use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::{
     net::TcpListener,
-    sync::{Notify, OnceCell, Semaphore},
+    sync::{Notify, OnceCell, Semaphore, mpsc},
 };
 use tokio_util::sync::CancellationToken;
 
 pub use self::parts::check;
-use self::{parts::Parts, reload::Reloads};
+use self::{
+    parts::{Assembled, Parts},
+    reload::Reloads,
+};
 use crate::{
     accounting::{Books, Ledger, LedgerError, Sink, Till, settle_all},
     auth::{Draft, Keys, ManageError},
@@ -29,8 +34,10 @@ use crate::{
     http::{self, Phase, Server, Shutdown, Surface, Tls},
     mock::{Behaviour, Mock},
     providers::MOCK,
+    quotas::{Quotas, Stored},
     refresh,
     routing::RetryBudget,
+    shared::Shared,
     store::{self, Actor, Db, KeyHash, StoreError},
     telemetry::{
         self, CallLog, Lines, Metrics,
@@ -127,7 +134,8 @@ impl App {
             None
         });
         let parts = Parts { connections: &connections, metrics: &metrics, mock: its_address, fetched: fetched.clone() };
-        let (snapshot, declared) = parts.assemble(&loaded, None).map_err(StartError::Config)?;
+        let Assembled { snapshot, keys: declared, quotas: rules } =
+            parts.assemble(&loaded, None).map_err(StartError::Config)?;
         keys.declare(declared);
         if !without_store {
             // What declared keys may do within their projects is known before the first call.
@@ -135,11 +143,20 @@ impl App {
         }
         metrics.config_in_force(&snapshot.hash);
 
+        let quotas = start_quotas(&settings, &metrics, &clock, &tasks);
+        quotas.declare(rules);
+        let stored_quotas = Stored::new(quotas.clone(), db.clone(), clock.clone());
+        if !without_store {
+            stored_quotas.refresh().await?;
+        }
+        tasks.spawn(stored_quotas.clone().watch(tasks.stopping()));
+        tasks.spawn(history::keep(quotas.clone(), ledger.clone(), db.clone(), clock.clone(), tasks.stopping()));
         let places = settings.server.max_in_flight.saturating_add(UNSETTLED);
         let books = Arc::new(Books {
             metrics: metrics.clone(),
             log: CallLog::new(&settings.log, &lines),
             ledger: ledger.clone(),
+            quotas: quotas.clone(),
             instance: instance(),
         });
         let (till, settlements) = Till::new(places, clock.clone(), books.clone());
@@ -147,6 +164,7 @@ impl App {
         let gateway = Arc::new(Gateway {
             snapshot: ArcSwap::from_pointee(snapshot),
             till,
+            quotas,
             retries: RetryBudget::new(settings.retries.max_share),
             memory: Arc::default(),
             metrics: metrics.clone(),
@@ -156,7 +174,7 @@ impl App {
         show_breakers(&metrics, &gateway);
 
         let shutdown = Shutdown::new();
-        let surface = surface(&gateway, &keys, &db, &settings.server, &shutdown);
+        let surface = surface(&gateway, &keys, stored_quotas, &db, &settings.server, &shutdown);
         let tls = settings.tls.as_ref().map(Tls::load).transpose()?;
         let server = Server {
             settings: settings.server.clone(),
@@ -266,6 +284,17 @@ impl App {
     }
 }
 
+/// The quotas, without rules yet, and who is told when one fills up.
+fn start_quotas(settings: &Settings, metrics: &Arc<Metrics>, clock: &Clock, tasks: &Tasks) -> Quotas {
+    let webhook = settings.webhook.clone().map(|webhook| {
+        let (warnings, due) = mpsc::channel(webhook::WAITING);
+        let connections = Connections::new(clock.clone(), tasks.clone());
+        tasks.spawn(webhook::send_all(webhook, due, connections, clock.clone(), tasks.stopping()));
+        warnings
+    });
+    Quotas::new(Shared::memory_with(clock.clone(), metrics), clock.clone(), metrics.clone(), webhook)
+}
+
 /// The name of this gateway in its rows: that of the machine, or of the container.
 fn instance() -> Arc<str> {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
@@ -293,6 +322,7 @@ fn too_few_descriptors(server: &http::settings::Settings, limit: Option<u64>) ->
 fn surface(
     gateway: &Arc<Gateway>,
     keys: &Keys,
+    stored_quotas: Stored,
     db: &Db,
     settings: &http::settings::Settings,
     shutdown: &Shutdown,
@@ -300,6 +330,7 @@ fn surface(
     Arc::new(Surface {
         gateway: gateway.clone(),
         keys: keys.clone(),
+        stored_quotas,
         db: db.clone(),
         metrics: gateway.metrics.clone(),
         clock: gateway.clock.clone(),

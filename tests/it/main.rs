@@ -17,4 +17,5 @@ mod http2;
 mod ledger;
 mod messages;
 mod pass_lane;
+mod quotas;
 mod settlement;
