@@ -1,7 +1,7 @@
 //! `switchboard quotas`: make, see, change and delete the quotas in the store. What is checked and what is written is
 //! `auth::manage`'s, as for the admin API.
 
-use std::io::Write;
+use std::{collections::BTreeMap, io::Write};
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
@@ -304,14 +304,11 @@ fn matched(names: Vec<String>) -> Value {
     if !names.iter().all(|name| name.contains('=')) {
         return short(names);
     }
-    let mut by: Map<String, Value> = Map::new();
+    let mut by: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for (dimension, name) in names.iter().filter_map(|name| name.split_once('=')) {
-        match by.entry(dimension).or_insert_with(|| json!([])) {
-            Value::Array(names) => names.push(name.into()),
-            _ => {}
-        }
+        by.entry(dimension).or_default().push(name.to_owned());
     }
-    Value::Object(by)
+    by.into_iter().map(|(dimension, names)| (dimension.to_owned(), short(names))).collect()
 }
 
 /// One word by itself, several as a list.
@@ -331,7 +328,7 @@ struct Single<T>(T);
 
 impl<'de, T: serde::Deserialize<'de>> serde::Deserialize<'de> for Single<T> {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let members = std::collections::BTreeMap::<String, T>::deserialize(deserializer)?;
+        let members = BTreeMap::<String, T>::deserialize(deserializer)?;
         members.into_values().next().map(Self).ok_or_else(|| serde::de::Error::custom("nothing is there"))
     }
 }

@@ -46,7 +46,15 @@ pub struct Place {
     pub data_dir: PathBuf,
     pub database: Option<DatabaseSettings>,
     /// Keys, projects and quotas that the file declares: they are not the store's to change.
-    pub declared: Arc<(Vec<KeySettings>, BTreeMap<String, ProjectSettings>, Vec<QuotaSettings>)>,
+    pub declared: Arc<InFile>,
+}
+
+/// What the file declares of what else is in the store.
+#[derive(Debug, Default)]
+pub struct InFile {
+    keys: Vec<KeySettings>,
+    projects: BTreeMap<String, ProjectSettings>,
+    quotas: Vec<QuotaSettings>,
 }
 
 impl StoreArgs {
@@ -56,7 +64,7 @@ impl StoreArgs {
         let loaded = config::load(self.config.config.as_deref(), &Environment::process());
         let mut settings = loaded.map_err(Failed::misconfigured)?.settings;
         self.place.flags().apply(&mut settings);
-        let declared = Arc::new((settings.keys, settings.projects, settings.quotas));
+        let declared = Arc::new(InFile { keys: settings.keys, projects: settings.projects, quotas: settings.quotas });
         Ok(Place { data_dir: settings.data_dir, database: settings.database, declared })
     }
 }
@@ -80,8 +88,8 @@ impl Place {
     /// then not known here.
     pub(super) fn keys(&self, db: &Db, clock: &Clock) -> Keys {
         let keys = Keys::new(db.clone(), clock.clone(), &Settings::default());
-        let (declared_keys, projects, quotas) = &*self.declared;
-        if let Ok(declared) = Declared::new(declared_keys, projects) {
+        let InFile { keys: own, projects, quotas } = &*self.declared;
+        if let Ok(declared) = Declared::new(own, projects) {
             keys.declare(declared.with_quotas(quotas));
         }
         keys
