@@ -99,6 +99,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "shared",
             "upstream",
             "providers",
+            "quotas",
             "accounting",
             "auth",
             "routing",

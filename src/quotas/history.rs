@@ -18,7 +18,7 @@ use super::{
 use crate::{
     shared::{CounterId, SharedError, Spent, Window},
     store::{
-        Db, KeyFilter, StoreError, keys,
+        Db, StoreError, keys,
         ledger::{self, SpentQuestion},
     },
     types::Nanos,
@@ -146,7 +146,7 @@ async fn key_names(db: &Db, rules: &[Arc<Rule>]) -> Result<KeyNames, StoreError>
     }
     let mut after: Option<String> = None;
     loop {
-        let page = keys::list(db, &KeyFilter::default(), after.as_deref(), PAGE).await?;
+        let page = keys::list(db, &keys::KeyFilter::default(), after.as_deref(), PAGE).await?;
         let Some(last) = page.last() else { return Ok(names) };
         after = Some(last.id.clone());
         names.extend(page.into_iter().map(|key| (key.id, key.name)));

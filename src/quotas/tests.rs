@@ -318,7 +318,7 @@ proptest! {
     /// held, and no call was let through that did not fit.
     #[test]
     fn what_is_left_is_what_was_consumed(
-        calls in prop::collection::vec((0_u8..3, 0_u64..40, 0_u64..40, 0_u64..80, 0_u8..4), 1..40),
+        calls in prop::collection::vec((0_u8..3, 1_u64..40, 1_u64..40, 0_u64..80, 0_u8..4), 1..40),
         limit in 50_u64..400,
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
