@@ -498,7 +498,7 @@ mod tests {
         let cases = [
             (with("--scope", "team"), "--scope: the scope must be one of"),
             (with("--measure", "dollars"), "--measure: unknown variant"),
-            (with("--limit", "-1"), "cannot be negative"),
+            (with("--limit", "0.5"), "whole numbers"),
             (with("--limit", "many"), "number"),
             (with("--window", "fortnight"), "--window: "),
             (with("--window", "month@Mars"), "--window: "),

@@ -102,7 +102,8 @@ async fn quotas_are_made_with_a_key_or_a_project_or_neither_is(db: &Db) {
     let edit = ProjectEdit { models: Some(all()), ..ProjectEdit::default() };
     projects::update(db, "p", edit, vec![quota(5, "project", "p")], None, &act("project.update")).await.unwrap();
     assert_eq!(count().await, 5);
-    assert_eq!(changes::markers(db).await.unwrap(), Markers { keys: 2, projects: 2, quotas: 5 });
+    // The change that left the key as it is took a number, and put it on no row.
+    assert_eq!(changes::markers(db).await.unwrap(), Markers { keys: 3, projects: 2, quotas: 5 });
 
     // One that cannot be stored, as its id is there: nothing of the rest is.
     let twice = || vec![quota(6, "", ""), quota(1, "", "")];

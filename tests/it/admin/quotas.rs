@@ -116,7 +116,7 @@ async fn what_makes_no_sense_is_refused_with_its_path_and_changes_nothing() {
         (with("measure", json!("dollars")), 400, "invalid_body", "measure"),
         (with("limit", json!(-1)), 400, "invalid_body", "limit"),
         (with("window", json!("fortnight")), 400, "invalid_body", "window"),
-        (with("window", json!({ "month": "Mars/Olympus" })), 400, "invalid_body", "window"),
+        (with("window", json!({ "month": "Mars/Olympus" })), 400, "invalid_body", "window.month"),
         (with("raise", json!({ "to": 3, "untl": "2099-01-01T00:00:00Z" })), 400, "unknown_field", "raise.untl"),
         (with("warn_at", json!([70])), 400, "invalid_body", "warn_at"),
         (patch(json!({ "window": null })), 400, "invalid_body", "window"),
