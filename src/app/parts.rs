@@ -49,7 +49,8 @@ impl Parts<'_> {
             Routes::build(&settings.models, &settings.aliases, &providers, &deadlines, &settings.health, previous)
                 .map_err(|errors| Complaints(errors.into_iter().map(|e| complain(&e.path, e.message)).collect()))?;
         let declared = Declared::new(&settings.keys, &settings.projects)
-            .map_err(|bad| Complaints(bad.into_iter().map(|bad| complain(&bad.path, bad.message)).collect()))?;
+            .map_err(|bad| Complaints(bad.into_iter().map(|bad| complain(&bad.path, bad.message)).collect()))?
+            .with_quotas(&settings.quotas);
         let quotas = Quotas::compile(&settings.quotas).map_err(|bad| {
             let at = |index: usize, path: Vec<String>| [vec!["quotas".to_owned(), index.to_string()], path].concat();
             Complaints(bad.into_iter().map(|(index, b)| complain(&at(index, b.path), b.message)).collect())
