@@ -47,14 +47,17 @@ const FORWARDED: [HeaderName; 4] = [
 
 /// Client headers that belong to a format, and pass where the provider speaks it.
 const OF_OPENAI: [HeaderName; 1] = [HeaderName::from_static("openai-beta")];
-const OF_ANTHROPIC: [HeaderName; 2] = [ANTHROPIC_VERSION, ANTHROPIC_BETA];
+const OF_ANTHROPIC: [HeaderName; 1] = [ANTHROPIC_VERSION];
 
 /// Names what is in the body that not every call may use.
 pub(super) const ANTHROPIC_BETA: HeaderName = HeaderName::from_static("anthropic-beta");
 
 const ANTHROPIC_VERSION: HeaderName = HeaderName::from_static("anthropic-version");
-/// The only one there has been since the messages format exists, and what a client that names none is taken to mean.
+/// What a client that names none is taken to mean, and what translated calls are written in: it has sampling parameters,
+/// which models before Claude Opus 4.7 take.
 const VERSION: HeaderValue = HeaderValue::from_static("2023-06-01");
+/// The first version that has no sampling parameters. Versions are dates.
+const WITHOUT_SAMPLING: &str = "2026-10-21";
 
 /// Answer headers that stay here: about the connection, the encoding (the body is decoded), or the client's state.
 const KEPT_BACK: [HeaderName; 18] = [
@@ -96,6 +99,10 @@ pub(super) fn for_upstream(call: &Call, candidate: &Candidate, key: &ProviderKey
         Format::Anthropic => &OF_ANTHROPIC,
     };
     for name in FORWARDED.iter().chain(of_format).chain(&provider.forward_headers) {
+        // Betas are governed with what they gate (`betas`).
+        if *name == ANTHROPIC_BETA && lane.upstream == Format::Anthropic {
+            continue;
+        }
         for value in call.headers.get_all(name) {
             headers.append(name.clone(), value.clone());
         }
@@ -110,6 +117,13 @@ pub(super) fn for_upstream(call: &Call, candidate: &Candidate, key: &ProviderKey
         headers.insert(name.clone(), value.clone());
     }
     headers
+}
+
+/// Whether a call is made in a version of Anthropic's API that refuses sampling parameters.
+pub(super) fn refuses_sampling(call: &Call, lane: Lane) -> bool {
+    let version = call.headers.get(&ANTHROPIC_VERSION).and_then(|version| version.to_str().ok());
+    let of_client = lane.is_pass() && lane.upstream == Format::Anthropic;
+    of_client && version.is_some_and(|version| version.len() == WITHOUT_SAMPLING.len() && version >= WITHOUT_SAMPLING)
 }
 
 /// The provider's answer headers as the client may see them: what stays here is taken out, in place.

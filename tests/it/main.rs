@@ -10,11 +10,14 @@
 
 mod admin;
 mod bad_input;
+mod betas;
 mod database;
 mod failover;
+mod fetch;
 mod harness;
 mod http2;
 mod ledger;
 mod messages;
 mod pass_lane;
+mod schemas;
 mod settlement;

@@ -103,13 +103,14 @@ const RULES: &[Rule] = &[
             "insufficient balance", // DeepSeek, MiniMax
             "insufficient credit",  // OpenRouter
             "insufficient funds",
-            "requires more credits",       // OpenRouter
-            "credit balance is too low",   // Anthropic
-            "credit limit exceeded",       // Together
-            "used all available credits",  // xAI
-            "monthly spending limit",      // xAI, Fireworks
-            "monthly included credits",    // Hugging Face
-            "account is in good standing", // DashScope
+            "requires more credits",                   // OpenRouter
+            "credit balance is too low",               // Anthropic
+            "reached your specified api usage limits", // Anthropic
+            "credit limit exceeded",                   // Together
+            "used all available credits",              // xAI
+            "monthly spending limit",                  // xAI, Fireworks
+            "monthly included credits",                // Hugging Face
+            "account is in good standing",             // DashScope
         ],
     },
     Rule {
