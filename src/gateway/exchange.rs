@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     providers::{Deadlines, ProviderKey},
-    routing::{Candidate, Permit, Reason, settings::Lossy},
+    routing::{Candidate, Permit, Reason},
     telemetry::Outcome,
     upstream::{Gathered, OutBody, UpstreamBody},
     wire::{
@@ -151,7 +151,7 @@ pub(super) async fn exchange(
 fn prepare(gateway: &Gateway, call: &Call, candidate: &Candidate, lane: Lane) -> Result<Translated, Failure> {
     if lane.is_pass() && !lane::holds_unsigned(call, lane) {
         let Sent { header, edits, losses } = betas::sent(call, &candidate.target.provider, lane, &call.envelope, None);
-        if candidate.target.lossy == Lossy::Strict && !losses.is_empty() {
+        if lane::is_strict(call, candidate) && !losses.is_empty() {
             return Err(lane::inexpressible(candidate, &losses));
         }
         let body = params::body_for(call, candidate, lane, edits).map_err(Failure::request)?;
@@ -405,7 +405,10 @@ impl Wait<'_> {
         }
         let raw = self.key.conceal(held.join());
         let status = parts.status.as_u16();
-        let retry_after = headers::retry_after(&parts.headers, self.gateway.clock.unix_millis());
+        let now = self.gateway.clock.unix_millis();
+        // Who is limited and not told for how long may be told when the limit ends.
+        let resets = || headers::limit_resets(&parts.headers, now).filter(|_| status == 429);
+        let retry_after = headers::retry_after(&parts.headers, now).or_else(resets);
         if !(400..600).contains(&status) {
             return Failure::malformed(self.provider, &format!("status {status}, which an API does not answer with"));
         }

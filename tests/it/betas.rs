@@ -94,6 +94,23 @@ async fn a_model_that_refuses_losses_refuses_a_beta_that_would_be_dropped() {
 }
 
 #[tokio::test]
+async fn a_client_may_refuse_losses_itself() {
+    let call = json!({ "model": MODEL, "messages": [{ "role": "user", "content": "Hi" }], "logit_bias": { "1": 2 } });
+    let gate = Gate::build().upstream_with("a", RawUpstream::closed(), "kind: anthropic").start().await;
+    let heard = gate.post("/chat/completions", call.to_string(), &[("x-switchboard-lossy", "Strict")]).await;
+    let error = &heard.json()["error"];
+    assert_eq!((heard.status, &error["code"]), (400, &json!("lossy_translation")), "{}", heard.text());
+    assert_eq!(error["param"], "logit_bias");
+    gate.unseen(1);
+    gate.finish().await;
+    // Without the header it is made, and what it lost is named: a sampling parameter as well.
+    let call = json!({ "model": MODEL, "messages": [{ "role": "user", "content": "Hi" }], "top_p": 0.5, "frequency_penalty": 1 });
+    let (_, request, heard) = called("kind: anthropic", "/chat/completions", None, call.to_string()).await;
+    assert_eq!((heard.status, heard.header("x-switchboard-lossy")), (200, "top_p, frequency_penalty"));
+    assert!(!request.contains("top_p") && !request.contains("penalty"), "{request}");
+}
+
+#[tokio::test]
 async fn what_has_no_counterpart_is_never_forwarded_in_translation() {
     let call = json!({ "model": MODEL, "messages": [{ "role": "user", "content": "Hi" }],
         "context_management": { "edits": [{ "type": "x" }] }, "mcp_servers": [{}], "speed": "fast", "container": "c" });

@@ -15,7 +15,7 @@ use crate::{
         betas::{self, Sent},
         failure::Failure,
         files::Missing,
-        params,
+        names, params,
     },
     routing::{Candidate, settings::Lossy},
     wire::{
@@ -80,11 +80,17 @@ pub(in crate::gateway) fn translated(
     let Sent { header, edits, losses } = betas::sent(call, &candidate.target.provider, lane, &envelope, own);
     let (mut all, undo) = (encoded.losses, encoded.undo);
     all.extend(losses);
-    if candidate.target.lossy == Lossy::Strict && !all.is_empty() {
+    if is_strict(call, candidate) && !all.is_empty() {
         return Err(inexpressible(candidate, &all));
     }
     let body = params::adjusted(&envelope, candidate, lane, edits).map_err(Failure::request)?;
     Ok(Translated::Request(Box::new(Prepared { body, losses: all, undo, tries_schema, beta: header })))
+}
+
+/// Whether a call is refused rather than made with losses: as its model says, or the client itself.
+pub(in crate::gateway) fn is_strict(call: &Call, candidate: &Candidate) -> bool {
+    let asked = call.headers.get(&names::LOSSY).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"strict"));
+    asked || candidate.target.lossy == Lossy::Strict
 }
 
 /// Whether a call that could pass holds thinking that nobody has signed: a model of another format thought it, earlier
@@ -150,11 +156,11 @@ fn unfetched(path: String, why: &str) -> Failure {
     Failure::elsewhere(error)
 }
 
-/// A call that this model refuses to have made with losses.
+/// A call that must not be made with losses.
 pub(in crate::gateway) fn inexpressible(candidate: &Candidate, losses: &Losses) -> Failure {
     let named: Vec<String> = losses.iter().map(|loss| format!("`{}` ({})", loss.path, loss.why)).collect();
     let message = format!(
-        "The request cannot be expressed in the format of `{}` without loss, and this model refuses losses: {}.",
+        "The request cannot be expressed in the format of `{}` without loss, and losses are refused here: {}.",
         candidate.target.provider.name,
         named.join(", ")
     );
