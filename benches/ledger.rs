@@ -21,7 +21,8 @@ use switchboard::{
     store::{
         DatabaseSettings, Db,
         ledger::{
-            AttemptRow, Bucket, CallRow, Dimension, RequestFilter, UsageQuery, Who, prepare, requests, usage, write,
+            AttemptRow, Bucket, CallRow, Dimension, RequestFilter, SpentQuestion, UsageQuery, Who, prepare, requests,
+            spent, usage, write,
         },
     },
     types::{Clock, Nanos, Outcome, RequestId, Secret, Usage, UsageSource},
@@ -187,13 +188,17 @@ async fn fill(db: &Db, count: i64) {
              {zeros}, '{{}}' from numbers",
         ),
     ];
+    const COLUMNS: &str = "hour, facet, project, key_id, model, provider, target, calls, attempts, errors, \
+                           failed_attempts, unpriced, estimated, cost, reported_cost, input, cache_read, cache_write, \
+                           cache_write_1h, audio_input, image_input, output, reasoning, audio_output, image_output, \
+                           searches, tool_calls, images, millis, characters";
     for (table, facet, only) in [
         ("usage_hours", "''", "true"),
         ("usage_hours_by_tag", "'tag-' || (n % 100 / 10)", "n % 10 = 0"),
         ("usage_hours_by_user", "'user-' || ((n * 104729) % 10000)", "n % 10 = 0"),
     ] {
         statements.push(format!(
-            "insert into {table} {numbers} select ({at}) / {HOUR} * {HOUR} as h, {facet} as f, {project} as p, {key} as k, \
+            "insert into {table} ({COLUMNS}) {numbers} select ({at}) / {HOUR} * {HOUR} as h, {facet} as f, {project} as p, {key} as k, \
              {model} as m, 'provider-' || ((n * 17) % 2) as v, {target} as t, count(*), count(*), \
              sum(case when n % 50 = 0 then 1 else 0 end), 0, 0, 0, sum(4000 + n % 1000), 0, sum(800), sum(1000), 0, 0, \
              0, 0, sum(200 + n % 100), sum(60 - n % 7), 0, 0, 0, 0, 0, 0, 0 from numbers where {only} \
@@ -254,6 +259,26 @@ async fn ask(db: &Db) {
                 Ok(page) => groups = page.groups.len(),
                 Err(error) => println!("{name}: {error}"),
             }
+            times.push(started.elapsed().as_millis());
+        }
+        times.sort_unstable();
+        println!("{name:<36} {groups:>6} groups {:>8} to {:>6} ms", times[0], times[2]);
+    }
+    let since = |by: &[Dimension]| SpentQuestion { since_ms: START + 1_234_567, by: by.to_vec(), ..Default::default() };
+    let one_user = SpentQuestion { filters: vec![(EndUser, "user-7".to_owned())], ..since(&[]) };
+    for (name, question) in [
+        ("spent since amid an hour", since(&[])),
+        ("spent by key", since(&[Key])),
+        ("spent by project, model and target", since(&[Project, Model, Target])),
+        ("spent by tag and key", since(&[Tag, Key])),
+        ("spent by end user", since(&[EndUser])),
+        ("spent by one end user", one_user),
+    ] {
+        let mut times = Vec::new();
+        let mut groups = 0;
+        for _ in 0..3 {
+            let started = Clock::Real.now();
+            groups = spent(db, &question).await.unwrap().len();
             times.push(started.elapsed().as_millis());
         }
         times.sort_unstable();

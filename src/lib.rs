@@ -6,6 +6,7 @@ pub mod types;
 pub mod wire;
 
 pub mod catalog;
+pub mod shared;
 pub mod store;
 pub mod telemetry;
 pub mod upstream;

@@ -150,6 +150,8 @@ metrics! {
         pub ledger_journal_up: IntGauge = "ledger_journal_up";
         /// Whether the store took the ledger's rows at the last attempt (1) or not (0).
         pub ledger_store_up: IntGauge = "ledger_store_up";
+        /// Takes of a counter beyond the bound on counters in this process, which shared one with others of its rule.
+        pub quota_counters_shared: IntCounter = "quota_counters_shared_total";
         /// Log lines given up because whoever reads the log was too slow.
         pub log_lines_dropped: IntCounter = "log_lines_dropped_total";
     }

@@ -180,6 +180,16 @@ impl Journal {
         self.segments.values().any(|segment| segment.spilled.is_some())
     }
 
+    /// Whether there are rows to be read back in this segment or one before it.
+    pub fn has_spilled_up_to(&self, number: u64) -> bool {
+        self.segments.range(..=number).any(|(_, segment)| segment.spilled.is_some())
+    }
+
+    /// The number of the last segment that was made; 0 before the first.
+    pub fn last_segment(&self) -> u64 {
+        self.last
+    }
+
     /// The first segment with rows to be read back, which is written to no more, and whether it is the last such.
     pub fn next_spilled(&mut self) -> Option<(u64, PathBuf, bool)> {
         let mut spilled =

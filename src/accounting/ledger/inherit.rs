@@ -29,6 +29,8 @@ pub(super) async fn inherit(ledger: Arc<Inner>, root: PathBuf) {
             Some(Err(error)) => tracing::warn!("cannot look for abandoned journals of the ledger: {error}"),
             None => return,
         }
+        ledger.lock().inherits = false;
+        ledger.progress.notify_waiters();
         tokio::select! {
             () = stop.cancelled() => return,
             () = ledger.closing.cancelled() => return,

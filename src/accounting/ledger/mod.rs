@@ -23,7 +23,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tokio::sync::Notify;
@@ -84,8 +84,10 @@ struct Inner {
     shipper: Shipper,
     /// There is something for the writer.
     work: Notify,
-    /// There is so much that it should not wait for more.
+    /// There is so much, or somebody waits for it, that it should not wait for more.
     enough: Notify,
+    /// Rows have come into the store, or what dead gateways left has.
+    progress: Notify,
     /// Nothing new comes; the writer ends when nothing is left.
     closing: CancellationToken,
     tasks: Tasks,
@@ -99,6 +101,8 @@ struct State {
     spilling: bool,
     /// Settled rows that are not in the store.
     unshipped: u64,
+    /// What dead gateways left behind at the start is not all in the store yet.
+    inherits: bool,
     /// Rows are being given up.
     dropping: bool,
 }
@@ -111,6 +115,18 @@ struct Queue {
     bytes: usize,
     /// When the oldest that the writer has in hand settled, in Unix milliseconds.
     in_hand_since: Option<u64>,
+    /// Rows that ever came in, and those of them that went to the store. They go in the order in which they came.
+    came: u64,
+    went: u64,
+}
+
+/// What was owed to the store at some moment.
+#[derive(Clone, Copy, Debug)]
+struct Owed {
+    /// As many rows had come into memory.
+    came: u64,
+    /// The last segment that rows may have been kept in alone.
+    segment: u64,
 }
 
 /// A row in memory that is not known to be in the store.
@@ -157,6 +173,7 @@ impl Ledger {
                 queue: Queue::default(),
                 spilling: false,
                 unshipped: 0,
+                inherits: true,
                 dropping: false,
             }),
             admits: AtomicBool::new(true),
@@ -165,6 +182,7 @@ impl Ledger {
             metrics,
             work: Notify::new(),
             enough: Notify::new(),
+            progress: Notify::new(),
             closing: CancellationToken::new(),
             tasks: Tasks::new(),
         });
@@ -217,6 +235,26 @@ impl Ledger {
     /// Whether a new call may be served: there is room to keep what it will cost.
     pub fn admits(&self) -> bool {
         self.0.as_ref().is_none_or(|inner| inner.admits.load(Relaxed))
+    }
+
+    /// Waits until every row that settled before this call is in the store, or set aside because the store refuses it,
+    /// and so is what dead gateways had left in the data directory at the start. `false`: the deadline passed first.
+    /// Calls that have ended are settled a moment later, in batches: what is counted here is what [`Ledger::settled`] was
+    /// given.
+    pub async fn flush(&self, deadline: Instant) -> bool {
+        let Some(inner) = &self.0 else { return true };
+        let owed = inner.lock().owed();
+        let paid = async {
+            loop {
+                let progress = inner.progress.notified();
+                if inner.lock().has_paid(owed) {
+                    return;
+                }
+                inner.enough.notify_one();
+                progress.await;
+            }
+        };
+        inner.clock.timeout_at(deadline, paid).await.is_ok()
     }
 
     /// Ships what is there for at most `grace`, ends, and says what was left. Call it when the last call has settled.
@@ -276,6 +314,7 @@ impl Inner {
                     self.metrics.ledger_unjournaled.inc();
                 }
                 state.queue.bytes = after;
+                state.queue.came += 1;
                 state.queue.rows.push_back(waiting);
             }
         }
@@ -331,8 +370,17 @@ impl State {
         self.journal.shipped(id, place.segment);
         self.queue.bytes = self.queue.bytes.saturating_sub(place.bytes);
         self.queue.in_hand_since = None;
+        self.queue.went += 1;
         self.unshipped = self.unshipped.saturating_sub(1);
         self.dropping = false;
+    }
+
+    fn owed(&self) -> Owed {
+        Owed { came: self.queue.came, segment: self.journal.last_segment() }
+    }
+
+    fn has_paid(&self, owed: Owed) -> bool {
+        !self.inherits && self.queue.went >= owed.came && !self.journal.has_spilled_up_to(owed.segment)
     }
 
     /// Leaves in the journal what was not shipped, and gives the segments that are not needed.

@@ -29,6 +29,7 @@ pub(super) async fn write_all(ledger: Arc<Inner>) {
         let finished = ledger.lock().journal.finished(false);
         remove(finished).await;
         ledger.observe();
+        ledger.progress.notify_waiters();
         if done.is_none() {
             return;
         }

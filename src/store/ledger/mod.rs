@@ -13,8 +13,8 @@ mod sums;
 mod write;
 
 pub use query::{
-    Bucket, DayUsage, Dimension, RequestFilter, UsageGroup, UsagePage, UsageQuery, cursor_after, day_model_key,
-    request, requests, usage,
+    Bucket, DayUsage, Dimension, RequestFilter, Spent, SpentQuestion, UsageGroup, UsagePage, UsageQuery, cursor_after,
+    day_model_key, request, requests, spent, usage,
 };
 pub use retain::{Retained, prepare, retain};
 pub use row::{AttemptRow, CallRow, Who};

@@ -6,12 +6,14 @@ use super::{AttemptRow, CallRow};
 use crate::types::{Nanos, Outcome, Usage, UsageSource};
 
 /// The columns of the measures, in the order in which [`Sums::values`] gives them.
-pub(super) const MEASURES: [&str; 23] = [
+pub(super) const MEASURES: [&str; 25] = [
     "calls",
     "attempts",
     "errors",
     "failed_attempts",
     "unpriced",
+    "unpriced_input",
+    "unpriced_output",
     "estimated",
     "cost",
     "reported_cost",
@@ -33,7 +35,7 @@ pub(super) const MEASURES: [&str; 23] = [
 ];
 
 /// The measures that come before the buckets of usage.
-const BEFORE_USAGE: usize = 8;
+const BEFORE_USAGE: usize = 10;
 
 /// Sums over some calls and their attempts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -48,6 +50,10 @@ pub struct Sums {
     pub failed_attempts: i64,
     /// Attempts whose price is not known. Their cost is missing from `cost`.
     pub unpriced: i64,
+    /// Input tokens of those attempts, in all buckets.
+    pub unpriced_input: i64,
+    /// Output tokens of those attempts, in all buckets.
+    pub unpriced_output: i64,
     /// Attempts whose usage was counted or estimated here, because the provider did not say.
     pub estimated: i64,
     /// What the attempts cost by the catalogue.
@@ -60,12 +66,15 @@ pub struct Sums {
 impl Sums {
     /// What `attempt` adds. `ends` is the call whose last attempt it is.
     pub(super) fn of_attempt(attempt: &AttemptRow, ends: Option<&CallRow>) -> Self {
+        let unpriced = |tokens: u64| if attempt.cost.is_none() { signed(tokens) } else { 0 };
         Self {
             calls: i64::from(ends.is_some()),
             attempts: 1,
             errors: i64::from(ends.is_some_and(|call| failed(call.outcome))),
             failed_attempts: i64::from(failed(attempt.outcome)),
             unpriced: i64::from(attempt.cost.is_none()),
+            unpriced_input: unpriced(attempt.usage.total_input()),
+            unpriced_output: unpriced(attempt.usage.total_output()),
             estimated: i64::from(matches!(attempt.usage_source, UsageSource::Counted | UsageSource::Estimated)),
             cost: attempt.cost.unwrap_or_default(),
             reported_cost: attempt.reported_cost.unwrap_or_default(),
@@ -87,11 +96,13 @@ impl Sums {
             self.errors,
             self.failed_attempts,
             self.unpriced,
+            self.unpriced_input,
+            self.unpriced_output,
             self.estimated,
             self.cost.0,
             self.reported_cost.0,
         ];
-        let usage = self.usage.buckets().map(|(_, count)| i64::try_from(count).unwrap_or(i64::MAX));
+        let usage = self.usage.buckets().map(|(_, count)| signed(count));
         for (value, measure) in values.iter_mut().zip(before.into_iter().chain(usage)) {
             *value = measure;
         }
@@ -110,6 +121,8 @@ impl Sums {
             errors: row.try_get("errors")?,
             failed_attempts: row.try_get("failed_attempts")?,
             unpriced: row.try_get("unpriced")?,
+            unpriced_input: row.try_get("unpriced_input")?,
+            unpriced_output: row.try_get("unpriced_output")?,
             estimated: row.try_get("estimated")?,
             cost: Nanos(row.try_get("cost")?),
             reported_cost: Nanos(row.try_get("reported_cost")?),
@@ -124,6 +137,8 @@ impl Sums {
         self.errors += other.errors;
         self.failed_attempts += other.failed_attempts;
         self.unpriced += other.unpriced;
+        self.unpriced_input += other.unpriced_input;
+        self.unpriced_output += other.unpriced_output;
         self.estimated += other.estimated;
         self.cost += other.cost;
         self.reported_cost += other.reported_cost;
@@ -155,6 +170,10 @@ where
         millis: read("millis")?,
         characters: read("characters")?,
     })
+}
+
+fn signed(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
 }
 
 /// Neither well nor by the client's own hanging up. The queries over rows say the same in SQL.

@@ -16,6 +16,7 @@ assert(GATEWAY && MOCK, 'CLIENTS_GATEWAY and CLIENTS_MOCK_ROOT are not set; run 
 /** Who answers in Anthropic's format: the mock itself is among them, so that it is known to be right. */
 export const MESSAGES_TARGETS = [
   { name: 'mock', baseURL: MOCK, apiKey: 'upstream-key-of-mock', model: 'upstream-assistant' },
+  { name: 'gateway', baseURL: GATEWAY, apiKey: KEY, model: 'claude/upstream-assistant' },
 ];
 
 export function client(options = {}) {
@@ -30,7 +31,13 @@ async function control(method, path, body) {
 
 /** The mock, through its control API. */
 export const upstream = {
-  clear: () => control('DELETE', ''),
+  async clear() {
+    await control('DELETE', '');
+    await this.say({});
+  },
+
+  /** Scripts every answer from now on, whatever becomes of the request on its way. */
+  say: (script) => control('PUT', '/default', script),
   enqueue: (...scripts) => control('PUT', '/script', scripts),
 
   /** What it was sent, with the bodies read. */

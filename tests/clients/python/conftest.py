@@ -25,6 +25,9 @@ HELLO = [{"role": "user", "content": "Hello"}]
 # known to be right before anything is held against it.
 MESSAGES_TARGETS = {
     "mock": (MOCK, "upstream-key-of-mock", "upstream-assistant"),
+    # Through the gateway: in the pass lane, and translated from OpenAI's format.
+    "gateway": (GATEWAY, KEY, "claude/upstream-assistant"),
+    "gateway over openai": (GATEWAY, KEY, "mock/upstream-assistant"),
 }
 
 
@@ -84,6 +87,11 @@ class Upstream:
 
     def clear(self):
         self.http.delete("/_mock").raise_for_status()
+        self.say()
+
+    def say(self, **behaviour):
+        """Scripts every answer from now on, whatever becomes of the request on its way."""
+        self.http.put("/_mock/default", json=behaviour).raise_for_status()
 
     def enqueue(self, *scripts):
         self.http.put("/_mock/script", json=list(scripts)).raise_for_status()
@@ -135,10 +143,22 @@ class Target:
     base_url: str
     key: str
     model: str
+    upstream: Upstream
 
     @property
     def is_mock(self):
         return self.name == "mock"
+
+    @property
+    def is_translated(self):
+        return self.name == "gateway over openai"
+
+    def script(self, **behaviour):
+        """Scripts the mock's answer to the next request. A translated request has no member for it."""
+        if self.is_translated:
+            self.upstream.say(**behaviour)
+            return {}
+        return script(**behaviour)
 
     def asked(self, **more):
         """What every request for a message has."""
@@ -149,8 +169,8 @@ class Target:
 
 
 @pytest.fixture(params=MESSAGES_TARGETS)
-def target(request):
-    return Target(request.param, *MESSAGES_TARGETS[request.param])
+def target(request, upstream):
+    return Target(request.param, *MESSAGES_TARGETS[request.param], upstream)
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import anthropic
 import pytest
 from pydantic import BaseModel
 
-from conftest import HELLO, script
+from conftest import HELLO
 
 FAMILY = "Grüße, 世界! 👩‍👩‍👧‍👦 🏳️‍🌈 "
 WEATHER = {
@@ -43,7 +43,7 @@ def test_a_whole_message(target, claude):
 
 
 async def test_a_whole_message_async(target, async_claude):
-    message = await async_claude.messages.create(**target.asked(), **script(text=FAMILY))
+    message = await async_claude.messages.create(**target.asked(), **target.script(text=FAMILY))
     assert message.content[0].text == FAMILY
 
 
@@ -54,32 +54,39 @@ def test_a_key_as_bearer(target, upstream):
 
 @pytest.mark.parametrize("transport", TRANSPORTS, ids=str)
 def test_a_streamed_message(target, claude, transport):
-    events = list(claude.messages.create(stream=True, **target.asked(), **script(text=FAMILY, usage=USAGE, **transport)))
+    events = list(claude.messages.create(stream=True, **target.asked(), **target.script(text=FAMILY, usage=USAGE, **transport)))
     kinds = [event.type for event in events]
     assert kinds[:2] == ["message_start", "content_block_start"]
     assert kinds[-3:] == ["content_block_stop", "message_delta", "message_stop"]
     assert "".join(event.delta.text for event in events if event.type == "content_block_delta") == FAMILY
     assert events[0].message.stop_reason is None and events[0].message.content == []
     assert (events[-2].delta.stop_reason, events[-2].usage.output_tokens) == ("end_turn", 40)
-    assert (events[0].message.usage.input_tokens, events[0].message.usage.cache_read_input_tokens) == (40, 60)
+    assert counts(events[-2].usage) == (40, 60, 40)
+    begun = events[0].message.usage
+    if target.is_translated:
+        assert begun.input_tokens > 0, "an estimate: OpenAI's streams tell it at their end"
+    else:
+        assert (begun.input_tokens, begun.cache_read_input_tokens) == (40, 60)
 
 
 def test_the_stream_helper_puts_the_message_together(target, claude):
-    with claude.messages.stream(**target.asked(), **script(text=FAMILY, usage=USAGE, answer_id="msg_1")) as stream:
+    with claude.messages.stream(**target.asked(), **target.script(text=FAMILY, usage=USAGE, answer_id="msg_1")) as stream:
         assert "".join(stream.text_stream) == FAMILY
         message = stream.get_final_message()
     assert (message.content[0].text, message.stop_reason, counts(message.usage)) == (FAMILY, "end_turn", (40, 60, 40))
-    whole = claude.messages.create(**target.asked(), **script(text=FAMILY, usage=USAGE, answer_id="msg_1"))
+    whole = claude.messages.create(**target.asked(), **target.script(text=FAMILY, usage=USAGE, answer_id="msg_1"))
     assert (whole.content[0].text, whole.stop_reason, counts(whole.usage)) == (FAMILY, "end_turn", (40, 60, 40))
 
 
 async def test_the_stream_helper_async(target, async_claude):
-    async with async_claude.messages.stream(**target.asked(), **script(text=FAMILY)) as stream:
+    async with async_claude.messages.stream(**target.asked(), **target.script(text=FAMILY)) as stream:
         assert await stream.get_final_text() == FAMILY
 
 
 def test_thinking_is_signed_and_comes_back_unchanged(target, claude, upstream):
-    answer = script(reasoning="Let me think.", signature="c2lnbmVk", redacted_reasoning="ZGF0YQ==", text="So.")
+    if target.is_translated:
+        pytest.skip("nobody signs it there; test_formats.py tells what becomes of it")
+    answer = target.script(reasoning="Let me think.", signature="c2lnbmVk", redacted_reasoning="ZGF0YQ==", text="So.")
     with claude.messages.stream(**target.asked(), **answer) as stream:
         events = [event.type for event in stream]
         streamed = stream.get_final_message()
@@ -99,10 +106,11 @@ def test_thinking_is_signed_and_comes_back_unchanged(target, claude, upstream):
 
 
 def test_a_tool_call_and_its_result(target, claude):
-    message = claude.messages.create(**target.asked(tools=[WEATHER]), **script(tool_calls=PARALLEL[:1]))
+    message = claude.messages.create(**target.asked(tools=[WEATHER]), **target.script(tool_calls=PARALLEL[:1]))
     (call,) = message.content
     assert (message.stop_reason, call.type, call.name) == ("tool_use", "tool_use", "get_weather")
     assert call.input == {"city": "Zürich 🏔️"}
+    target.upstream.say()
     result = {"type": "tool_result", "tool_use_id": call.id, "content": "21 degrees"}
     history = [*HELLO, {"role": "assistant", "content": message.content}, {"role": "user", "content": [result]}]
     answer = claude.messages.create(**target.asked(messages=history, tools=[WEATHER]))
@@ -111,7 +119,7 @@ def test_a_tool_call_and_its_result(target, claude):
 
 @pytest.mark.parametrize("transport", TRANSPORTS, ids=str)
 def test_parallel_tool_calls_in_a_stream(target, claude, transport):
-    answer = script(text="I look.", tool_calls=PARALLEL, **transport)
+    answer = target.script(text="I look.", tool_calls=PARALLEL, **transport)
     with claude.messages.stream(**target.asked(tools=[WEATHER]), **answer) as stream:
         message = stream.get_final_message()
     assert blocks(message) == ["text", "tool_use", "tool_use", "tool_use"]
@@ -133,14 +141,14 @@ def test_a_structured_output_is_parsed(target, claude):
 
 
 def test_a_refusal(target, claude):
-    message = claude.messages.create(**target.asked(), **script(refusal="I cannot help with that."))
+    message = claude.messages.create(**target.asked(), **target.script(refusal="I cannot help with that."))
     assert message.stop_reason == "refusal"
-    with claude.messages.stream(**target.asked(), **script(refusal="I cannot help with that.")) as stream:
+    with claude.messages.stream(**target.asked(), **target.script(refusal="I cannot help with that.")) as stream:
         assert stream.get_final_message().stop_reason == "refusal"
 
 
 def test_an_answer_that_is_too_long(target, claude):
-    message = claude.messages.create(**target.asked(), **script(finish_reason="length"))
+    message = claude.messages.create(**target.asked(), **target.script(finish_reason="length"))
     assert message.stop_reason == "max_tokens"
 
 
@@ -161,6 +169,8 @@ def test_the_beta_surface(target, claude, upstream):
 
 
 def test_limits_are_told(target, claude):
+    if target.is_translated:
+        pytest.skip("the provider's limits are told in its own headers")
     headers = claude.messages.with_raw_response.create(**target.asked()).headers
     for what in ("requests", "tokens", "input-tokens", "output-tokens"):
         limit = int(headers[f"anthropic-ratelimit-{what}-limit"])
@@ -177,6 +187,6 @@ def test_models_are_listed(target, claude):
 
 def test_arguments_that_are_not_json_pass_as_they_are(target, claude):
     broken = [{"name": "f", "arguments": '{"city": "Par'}]
-    stream = claude.messages.create(stream=True, **target.asked(), **script(tool_calls=broken))
+    stream = claude.messages.create(stream=True, **target.asked(), **target.script(tool_calls=broken))
     parts = [event.delta.partial_json for event in stream if event.type == "content_block_delta"]
     assert "".join(parts) == '{"city": "Par'

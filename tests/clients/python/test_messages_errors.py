@@ -5,8 +5,6 @@ import httpx
 import httpx2
 import pytest
 
-from conftest import script
-
 # A reset may cost what was sent just before it: with a pause between them, chunks are there when it strikes.
 TEN = {"text": "one two three four five six seven eight nine ten", "chunk_delay": "10ms"}
 STATUSES = [
@@ -30,7 +28,7 @@ def test_a_status_is_an_exception(target, claude, status, kind, name, stream):
     if not target.is_mock and status in (401, 403):
         pytest.skip("the gateway's key for the provider is not the client's affair")
     with pytest.raises(kind) as caught:
-        claude.messages.create(stream=stream, **target.asked(), **script(status=status, message="as scripted"))
+        claude.messages.create(stream=stream, **target.asked(), **target.script(status=status, message="as scripted"))
     error = caught.value
     assert (error.status_code, error.type, error.api_message) == (status, name, "as scripted")
     assert error.body["type"] == "error" and error.request_id
@@ -38,6 +36,8 @@ def test_a_status_is_an_exception(target, claude, status, kind, name, stream):
 
 
 def test_a_wrong_request(target, claude):
+    if target.is_translated:
+        pytest.skip("the mock's own words in this format")
     with pytest.raises(anthropic.BadRequestError) as caught:
         claude.messages.create(**target.asked(max_tokens=0))
     assert "max_tokens" in caught.value.api_message
@@ -59,6 +59,8 @@ def test_a_request_without_a_version(target):
 
 def test_what_the_latest_version_does_not_take(target, claude):
     """The SDK names the version 2026-10-21, which has no sampling parameters; the one before still has them."""
+    if target.is_translated:
+        pytest.skip("the mock's own words in this format")
     with pytest.raises(anthropic.BadRequestError, match="temperature: Extra inputs are not permitted"):
         claude.messages.create(**target.asked(), extra_body={"temperature": 1.0})
     before = {"anthropic-version": "2023-06-01"}
@@ -81,7 +83,7 @@ def test_the_sdk_retries_an_overload(target, upstream):
 
 @pytest.mark.parametrize("fault", BREAKS, ids=str)
 def test_a_stream_that_breaks_is_an_exception(target, claude, fault):
-    stream = claude.messages.create(stream=True, **target.asked(), **script(**TEN, **fault))
+    stream = claude.messages.create(stream=True, **target.asked(), **target.script(**TEN, **fault))
     text = ""
     with pytest.raises((anthropic.APIError, httpx2.HTTPError)):
         for event in stream:
@@ -92,9 +94,11 @@ def test_a_stream_that_breaks_is_an_exception(target, claude, fault):
 
 @pytest.mark.parametrize("fault", UNFINISHED, ids=str)
 def test_a_stream_that_is_not_finished_does_not_look_so(target, claude, fault):
+    if target.is_translated and "omit_done" in fault:
+        pytest.skip("complete with its finish reason: many servers send nothing after it")
     kinds = []
     try:
-        for event in claude.messages.create(stream=True, **target.asked(), **script(**TEN, **fault)):
+        for event in claude.messages.create(stream=True, **target.asked(), **target.script(**TEN, **fault)):
             kinds.append(event.type)
         assert target.is_mock, "the gateway says that the stream broke off"
     except anthropic.APIError:
@@ -104,7 +108,7 @@ def test_a_stream_that_is_not_finished_does_not_look_so(target, claude, fault):
 
 @pytest.mark.parametrize("helper", [False, True])
 def test_an_error_in_a_stream_is_an_exception(target, claude, helper):
-    fault = script(**TEN, error_after_chunks=3, error_type="overloaded_error", message="Overloaded")
+    fault = target.script(**TEN, error_after_chunks=3, error_type="overloaded_error", message="Overloaded")
     seen = 0
     with pytest.raises(anthropic.APIStatusError) as caught:
         if helper:
@@ -119,22 +123,22 @@ def test_an_error_in_a_stream_is_an_exception(target, claude, helper):
 
 def test_an_error_as_the_first_event_is_an_exception(target, claude):
     with pytest.raises(anthropic.APIStatusError):
-        list(claude.messages.create(stream=True, **target.asked(), **script(error_first=True)))
+        list(claude.messages.create(stream=True, **target.asked(), **target.script(error_first=True)))
 
 
 def test_a_reset_before_the_head_is_an_exception(target, claude):
     with pytest.raises(anthropic.APIError):
-        claude.messages.create(**target.asked(), **script(reset="before_head"))
+        claude.messages.create(**target.asked(), **target.script(reset="before_head"))
 
 
 @pytest.mark.parametrize("fault", [{"cut_at_byte": 100}, {"reset": {"at_byte": 100}}, {"content_length": "long"}], ids=str)
 def test_a_whole_message_that_breaks_off_is_an_exception(target, claude, fault):
     with pytest.raises((anthropic.APIError, httpx2.HTTPError)):
-        claude.messages.create(**target.asked(), **script(**fault))
+        claude.messages.create(**target.asked(), **target.script(**fault))
 
 
 def test_leaving_a_stream_ends_the_call(target, claude, upstream):
-    stream = claude.messages.create(stream=True, **target.asked(), **script(chunks=100_000, chunk_delay="10ms"))
+    stream = claude.messages.create(stream=True, **target.asked(), **target.script(chunks=100_000, chunk_delay="10ms"))
     for event in stream:
         if event.type == "content_block_delta":
             break

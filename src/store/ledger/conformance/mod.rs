@@ -1,6 +1,7 @@
 //! What the ledger must do on every database, as functions of an open one; each database runs them all.
 
 mod rows;
+mod spent;
 mod usage;
 mod writing;
 

@@ -22,7 +22,7 @@ conforms!(
 
 const ZONES: [&str; 5] = ["UTC", "Europe/Berlin", "Asia/Kolkata", "Australia/Lord_Howe", "America/St_Johns"];
 
-fn everything() -> UsageQuery {
+pub(super) fn everything() -> UsageQuery {
     UsageQuery {
         from: START,
         to: START + 3 * DAY,
@@ -56,7 +56,7 @@ async fn check(db: &Db, calls: &[CallRow], query: &UsageQuery) -> Vec<UsageGroup
 }
 
 /// The same sums, call by call.
-fn simply(calls: &[CallRow], query: &UsageQuery) -> BTreeMap<(i64, Vec<String>), Sums> {
+pub(super) fn simply(calls: &[CallRow], query: &UsageQuery) -> BTreeMap<(i64, Vec<String>), Sums> {
     let mut groups: BTreeMap<(i64, Vec<String>), Sums> = BTreeMap::new();
     for call in calls.iter().filter(|call| (query.from..query.to).contains(&call.at)) {
         let attempts: Vec<Option<&AttemptRow>> = match call.attempts.as_slice() {

@@ -1,5 +1,7 @@
 //! Every call that was sent is in the store once, whatever happens to the process, the store and the disk.
 
+mod flush;
+
 use std::{collections::BTreeMap, fs, sync::atomic::AtomicU64};
 
 use proptest::prelude::*;
@@ -523,6 +525,7 @@ fn nothing_is_kept_where_there_is_no_ledger() {
     ledger.open("a");
     ledger.settle(&["a".to_owned()]);
     assert!(ledger.admits());
+    assert!(runtime().block_on(ledger.flush(Clock::Real.now())));
     assert_eq!(runtime().block_on(ledger.stop(Duration::ZERO)), Remaining::default());
 }
 

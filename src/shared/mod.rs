@@ -1,0 +1,183 @@
+//! What replicas must agree on now: counters of what was taken within a window, by calls that end or die.
+//!
+//! A call opens a [`Hold`] and takes from many counters at once, all or nothing; at its end it says what it really
+//! consumed. What counters mean, and what their limits are, others know.
+
+mod counter;
+mod history;
+mod hold;
+mod memory;
+#[cfg(test)]
+mod tests;
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+
+pub use self::{
+    counter::{CounterId, Full, Level, Refusal, SharedError, Spent, Take, WhenDown, Window},
+    hold::Hold,
+};
+use self::{history::Past, memory::Memory};
+use crate::{telemetry::Metrics, types::Clock};
+
+/// What replicas share; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Shared {
+    inner: Inner,
+}
+
+#[derive(Clone, Debug)]
+enum Inner {
+    Memory(Arc<Memory>),
+}
+
+impl Shared {
+    /// Counters in this process, which has no replicas. Their history is lost: it has just begun.
+    pub fn memory(clock: Clock) -> Self {
+        Self::memory_with(clock, &Metrics::new())
+    }
+
+    /// The same, with its figures among `metrics`.
+    pub fn memory_with(clock: Clock, metrics: &Metrics) -> Self {
+        let memory = Memory::new(clock, memory::MAX_COUNTERS, metrics.quota_counters_shared.clone());
+        Self { inner: Inner::Memory(Arc::new(memory)) }
+    }
+
+    /// Opens a hold, with a place in the queue of settlements: settling it later neither waits nor fails.
+    ///
+    /// # Errors
+    /// [`Full`] when as many calls hold something, or have not been settled, as there are places.
+    pub fn hold(&self) -> Result<Hold, Full> {
+        match &self.inner {
+            Inner::Memory(memory) => Ok(Hold::in_memory(memory.clone())),
+        }
+    }
+
+    /// How full counters are, for people and metrics.
+    #[expect(clippy::unused_async, reason = "Redis is asked")]
+    pub async fn read(&self, counters: &[(CounterId, Window)]) -> Vec<Level> {
+        match &self.inner {
+            Inner::Memory(memory) => memory.read(counters),
+        }
+    }
+
+    /// What was spent without a hold, by a call of a gateway that died. Never waits.
+    pub fn add(&self, amounts: &[(CounterId, Window, u64)]) {
+        match &self.inner {
+            Inner::Memory(memory) => memory.add(amounts),
+        }
+    }
+
+    /// Ends when the counters have no history and nobody is rebuilding them.
+    pub async fn history_lost(&self) {
+        match &self.inner {
+            Inner::Memory(memory) => memory.history.lost().await,
+        }
+    }
+
+    /// The right to rebuild the counters. `None`: another has it, or there is nothing to rebuild.
+    #[expect(clippy::unused_async, reason = "Redis is asked")]
+    pub async fn begin_rebuild(&self) -> Option<Rebuild> {
+        match &self.inner {
+            Inner::Memory(memory) => {
+                memory.history.begin().then(|| Rebuild { inner: Rebuilding::Memory(memory.clone()) })
+            }
+        }
+    }
+
+    /// Whether this is the first to say `name` among all replicas within `ttl`.
+    #[expect(clippy::unused_async, reason = "Redis is asked")]
+    pub async fn once(&self, name: &str, ttl: Duration) -> bool {
+        match &self.inner {
+            Inner::Memory(memory) => memory.once(name, ttl),
+        }
+    }
+
+    /// Tells replicas something that they may forget. One process alone has better places to remember things.
+    pub fn remember(&self, key: &str, value: Bytes, ttl: Duration) {
+        match &self.inner {
+            Inner::Memory(_) => drop((key, value, ttl)),
+        }
+    }
+
+    /// What a replica has remembered; an answer comes within 20 ms.
+    #[expect(clippy::unused_async, reason = "Redis is asked")]
+    pub async fn recall(&self, key: &str) -> Option<Bytes> {
+        match &self.inner {
+            Inner::Memory(_) => {
+                let _ = key;
+                None
+            }
+        }
+    }
+
+    /// Whether replicas can be asked.
+    pub fn is_up(&self) -> bool {
+        match &self.inner {
+            Inner::Memory(_) => true,
+        }
+    }
+
+    /// How many replicas there are.
+    pub fn replicas(&self) -> u32 {
+        match &self.inner {
+            Inner::Memory(_) => 1,
+        }
+    }
+
+    /// How many counters this process keeps.
+    pub fn counters(&self) -> usize {
+        match &self.inner {
+            Inner::Memory(memory) => memory.len(),
+        }
+    }
+}
+
+/// The right to rebuild the counters from the ledger. Dropped before its end, it gives the right back.
+#[derive(Debug)]
+pub struct Rebuild {
+    inner: Rebuilding,
+}
+
+#[derive(Debug)]
+enum Rebuilding {
+    Memory(Arc<Memory>),
+    Done,
+}
+
+impl Rebuild {
+    /// Sets what was spent of each counter that `spent` names: all of a counter's entries belong in one call. What calls
+    /// hold stays.
+    ///
+    /// # Errors
+    /// When Redis does not answer, or another replica has taken over.
+    #[expect(clippy::unused_async, reason = "Redis is asked")]
+    pub async fn put(&mut self, spent: &[Spent]) -> Result<(), SharedError> {
+        match &self.inner {
+            Rebuilding::Memory(memory) => memory.put(spent),
+            Rebuilding::Done => {}
+        }
+        Ok(())
+    }
+
+    /// From now on takes that need history are answered.
+    ///
+    /// # Errors
+    /// When Redis does not answer, or another replica has taken over.
+    #[expect(clippy::unused_async, reason = "Redis is asked")]
+    pub async fn finish(mut self) -> Result<(), SharedError> {
+        if let Rebuilding::Memory(memory) = std::mem::replace(&mut self.inner, Rebuilding::Done) {
+            memory.history.set(Past::Known);
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Rebuild {
+    fn drop(&mut self) {
+        if let Rebuilding::Memory(memory) = &self.inner {
+            memory.history.set(Past::Lost);
+        }
+    }
+}
