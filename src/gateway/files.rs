@@ -22,10 +22,13 @@ const SMALL: usize = 128 * 1024;
 /// The files of one call: what came of each that was fetched.
 #[derive(Debug, Default)]
 pub(super) struct Files {
-    kept: Mutex<Vec<(Wanted, Result<Arc<Fetched>, String>)>>,
+    kept: Mutex<Vec<Kept>>,
     /// What the files may still have together.
     room: OnceLock<Room>,
 }
+
+/// What came of one: itself, or why not.
+type Kept = (Wanted, Result<Arc<Fetched>, String>);
 
 /// Why the files of a call are not there.
 #[derive(Debug)]
@@ -72,12 +75,7 @@ impl Files {
     }
 }
 
-async fn one(
-    fetcher: &Fetcher,
-    wanted: Wanted,
-    room: &Room,
-    deadline: Instant,
-) -> (Wanted, Result<Arc<Fetched>, String>) {
+async fn one(fetcher: &Fetcher, wanted: Wanted, room: &Room, deadline: Instant) -> Kept {
     let fetched = match fetcher.get(&wanted.url, room, deadline).await {
         Ok(file) => filled(&wanted, file).await,
         Err(error) => Err(error.to_string()),

@@ -1,6 +1,6 @@
 //! The request of the translate lane.
 
-use std::{borrow::Cow, sync::Arc};
+use std::borrow::Cow;
 
 use http::StatusCode;
 
@@ -21,7 +21,7 @@ use crate::{
     wire::{
         conversation::{
             BadField, Format, Losses, OutputFormat, UNSIGNED,
-            fetch::{self, Fetched, Wanted},
+            fetch::{self, Wanted},
             memory,
         },
         envelope::Envelope,
@@ -49,7 +49,6 @@ pub(in crate::gateway) fn translated(
     candidate: &Candidate,
     lane: Lane,
 ) -> Result<Translated, Failure> {
-    let files: Vec<Arc<Fetched>>;
     let outlet = call.snapshot.outlet(&candidate.target);
     let mut request = translate::decode_request(lane.client, call.envelope.bytes()).map_err(|bad| unread(&bad))?;
     let memos = gateway.memory.recall(&call.principal.id, &memory::missing(&request), gateway.clock.now());
@@ -60,7 +59,7 @@ pub(in crate::gateway) fn translated(
     let tries_schema = schemas && wants_schema && knows_schemas(lane.upstream, candidate).is_none();
     // In the pass lane the provider is sent what the client sent.
     let wanted = if lane.is_pass() { Vec::new() } else { fetch::pending(&request, follows(&target)) };
-    files = match call.files.of(&wanted) {
+    let files = match call.files.of(&wanted) {
         Ok(files) => files,
         Err(Missing::Unfetched(wanted)) => {
             may_fetch(call, candidate, &wanted)?;

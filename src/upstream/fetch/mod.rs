@@ -196,9 +196,8 @@ impl Fetcher {
             let now = self.clock.now();
             let left = u32::try_from(pinned.len() - tried).unwrap_or(1);
             let share = now + deadline.saturating_duration_since(now) / left;
-            match self.clock.timeout_at(share, self.open(to, *address)).await {
-                Ok(Ok(stream)) => return Ok(stream),
-                Ok(Err(())) | Err(_) => {}
+            if let Ok(Ok(stream)) = self.clock.timeout_at(share, self.open(to, *address)).await {
+                return Ok(stream);
             }
         }
         Err(FetchError::Unreachable)

@@ -233,7 +233,8 @@ mod tests {
     #[test]
     fn what_came_is_known_by_its_bytes_and_text_by_its_type() {
         const WEBP: &[u8] = b"RIFF\x01\x02\x03\x04WEBPVP8 ";
-        let cases: &[(What, &str, &[u8], Result<&str, &str>)] = &[
+        type Case<'c> = (What, &'c str, &'c [u8], Result<&'c str, &'c str>);
+        let cases: &[Case<'_>] = &[
             (What::Image, "image/png", b"\x89PNG\r\n\x1a\n...", Ok("image/png")),
             (What::Image, "application/octet-stream", b"\xff\xd8\xff\xe0", Ok("image/jpeg")),
             (What::Image, "image/png", b"GIF89a", Ok("image/gif")),
