@@ -29,6 +29,7 @@ struct Files {
 }
 
 impl Files {
+    #[expect(clippy::disallowed_methods, reason = "the other side of the gateway")]
     async fn start() -> Self {
         let listener = RawUpstream::listen().await;
         let origin = format!("http://{}", listener.address);
@@ -83,7 +84,7 @@ fn claude(blocks: &[Value]) -> String {
     .to_string()
 }
 
-fn block(kind: &str, url: String) -> Value {
+fn block(kind: &str, url: &str) -> Value {
     json!({ "type": kind, "source": { "type": "url", "url": url } })
 }
 
@@ -98,11 +99,11 @@ async fn what_a_provider_cannot_fetch_is_sent_as_bytes() {
     let gate = Gate::build().upstream_with("a", upstream.address, BYTES).config(OWN).start().await;
     let url = |name: &str| format!("{}/{name}", files.origin);
     let blocks = [
-        block("image", url("a.png")),
-        block("image", url("a.png")),
-        block("document", url("b.pdf")),
-        block("document", url("c.txt")),
-        block("image", url("large.png")),
+        block("image", &url("a.png")),
+        block("image", &url("a.png")),
+        block("document", &url("b.pdf")),
+        block("document", &url("c.txt")),
+        block("image", &url("large.png")),
     ];
     let (heard, request) = tokio::join!(gate.post("/messages", claude(&blocks), &[]), play(&upstream));
     assert_eq!(heard.status, 200, "{}", heard.text());
@@ -122,7 +123,7 @@ async fn what_a_provider_cannot_fetch_is_sent_as_bytes() {
 #[tokio::test]
 async fn nothing_is_fetched_for_a_provider_that_takes_urls_or_speaks_the_clients_format() {
     let files = Files::start().await;
-    let image = block("image", format!("{}/a.png", files.origin));
+    let image = block("image", &format!("{}/a.png", files.origin));
     for (kind, finds) in [
         ("", "/messages/2/content/1/image_url/url"),
         ("kind: anthropic, takes_urls: false", "/messages/2/content/1/source/url"),
@@ -154,8 +155,8 @@ async fn files_are_fetched_once_for_all_attempts() {
         .start()
         .await;
     let call = claude(&[
-        block("image", format!("{}/a.png", files.origin)),
-        block("document", format!("{}/b.pdf", files.origin)),
+        block("image", &format!("{}/a.png", files.origin)),
+        block("document", &format!("{}/b.pdf", files.origin)),
     ]);
     let both = async {
         let first = upstream.accept_and("HTTP/1.1 500 X\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").await;
@@ -188,7 +189,7 @@ async fn what_cannot_be_fetched_is_a_400_that_names_its_place() {
     ];
     for (config, kind, url, code, words) in cases {
         let gate = Gate::build().upstream_with("a", RawUpstream::closed(), BYTES).config(config).start().await;
-        let call = claude(&[block(kind, url.clone())]);
+        let call = claude(&[block(kind, &url)]);
         let heard = gate.post("/messages", call, &[]).await;
         let place = "messages[2].content[0].content[0].source.url";
         let error = &heard.json()["error"];
@@ -231,7 +232,7 @@ async fn a_target_that_takes_urls_stands_in_for_one_that_does_not() {
         .config("fetch: { enabled: false }\nmodels: { m: { targets: [a/up, b/up] } }")
         .start()
         .await;
-    let call = claude(&[block("image", "https://example.com/a.png".into())]);
+    let call = claude(&[block("image", "https://example.com/a.png")]);
     let (heard, request) = tokio::join!(gate.post("/messages", call, &[]), play(&upstream));
     assert_eq!((heard.status, heard.header("x-switchboard-target")), (200, "b/up"), "{}", heard.text());
     assert!(request.to_string().contains("https://example.com/a.png"), "{request}");

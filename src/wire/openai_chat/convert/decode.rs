@@ -47,6 +47,7 @@ pub fn decode_request(body: &[u8]) -> Result<Request<'_>, BadField> {
         stream_usage: options.and_then(|options| options.get("include_usage")?.as_bool()).unwrap_or(false),
         choices: fields.count("n", root)?.unwrap_or(1),
         size: body.len(),
+        unhoused: Vec::new(),
         rest: fields.rest(),
     })
 }

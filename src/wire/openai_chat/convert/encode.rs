@@ -244,6 +244,9 @@ fn note_unknown(request: &Request<'_>, options: &Options<'_>, losses: &mut Losse
     for (name, _) in request.rest.unknown().filter(|(_, value)| !value.is_empty()) {
         losses.note(name.decode(), "this provider has no such parameter");
     }
+    for path in &request.unhoused {
+        losses.note(path, "this provider has no such parameter");
+    }
     let cached = |blocks: &[crate::wire::conversation::Block<'_>]| blocks.iter().any(|block| block.cache.is_some());
     let marked = request.cache.is_some()
         || cached(&request.system.blocks)
@@ -261,6 +264,9 @@ fn note_unknown(request: &Request<'_>, options: &Options<'_>, losses: &mut Losse
     let reasons = request.reasoning.effort.is_some() || matches!(request.reasoning.thinking, Some(Thinking::Budget(_)));
     if reasons && !options.reasoning_effort {
         losses.note("thinking", "this model takes no effort");
+    }
+    if request.reasoning.effort.as_ref().is_some_and(|effort| *effort == "max") && !options.max_effort {
+        losses.note("output_config.effort", "the highest effort that this provider has is asked for");
     }
     if request.user.is_some() && !options.user {
         losses.note("metadata.user_id", "this provider has no such parameter");

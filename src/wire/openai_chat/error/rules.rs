@@ -206,7 +206,7 @@ const RULES: &[Rule] = &[
             "accessdeniedexception",
             "unsupported_country_region_territory",
         ],
-        phrases: &[],
+        phrases: &["this organization has been disabled"], // Anthropic
     },
     Rule {
         class: ErrorClass::Timeout,

@@ -169,6 +169,48 @@ fn urls_are_named_by_their_place_in_the_clients_own_format() {
 }
 
 #[test]
+fn a_file_of_one_provider_is_named_where_it_means_nothing_to_the_other() {
+    for (name, format, place) in [
+        ("request_openai_search.json", Format::Anthropic, "messages[0].content[1]"),
+        ("request_anthropic_effort.json", Format::OpenAiChat, "messages[0].content[1]"),
+    ] {
+        let client = if format == Format::Anthropic { Format::OpenAiChat } else { Format::Anthropic };
+        let request = decode_request(client, named(REQUESTS, name).as_bytes()).unwrap();
+        let encoded = encode_request(&request, &target(format));
+        assert!(encoded.losses.iter().any(|loss| loss.path == place), "{name}: {:?}", encoded.losses);
+        assert!(!String::from_utf8_lossy(&encoded.body).contains("file_id"), "{name}");
+    }
+}
+
+#[test]
+fn an_effort_that_a_model_does_not_know_becomes_the_next_lower_one() {
+    let effort = |word: &str, efforts: &'static [&'static str]| {
+        let text =
+            format!(r#"{{"model":"m","messages":[{{"role":"user","content":"a"}}],"reasoning_effort":"{word}"}}"#);
+        let request = decode_request(Format::OpenAiChat, text.as_bytes()).unwrap();
+        let options = anthropic::Options { efforts, ..anthropic::Options::default() };
+        let encoded = encode_request(&request, &Target::Anthropic(options));
+        let body: serde_json::Value = serde_json::from_slice(&encoded.body).unwrap();
+        let found = body.pointer("/output_config/effort").and_then(|effort| effort.as_str()).map(str::to_owned);
+        (found, encoded.losses.header())
+    };
+    const OLD: &[&str] = &["low", "medium", "high", "max"];
+    let cases: &[(&str, &'static [&'static str], Option<&str>, &str)] = &[
+        ("minimal", &anthropic::EVERY_EFFORT, Some("low"), ""),
+        ("xhigh", &anthropic::EVERY_EFFORT, Some("xhigh"), ""),
+        ("xhigh", OLD, Some("high"), "reasoning_effort"),
+        ("max", OLD, Some("max"), ""),
+        ("max", &OLD[..3], Some("high"), "reasoning_effort"),
+        ("newer", OLD, Some("newer"), ""),
+        ("high", &[], None, ""),
+    ];
+    for (word, efforts, expected, lost) in cases {
+        let found = effort(word, efforts);
+        assert_eq!((found.0.as_deref(), found.1.as_str()), (*expected, *lost), "{word}");
+    }
+}
+
+#[test]
 fn one_message_is_one_turn() {
     for (name, format, text) in REQUESTS {
         let value: serde_json::Value = serde_json::from_str(text).unwrap();
