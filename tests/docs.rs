@@ -22,11 +22,13 @@ const ERRORS_ARE_MADE_IN: [&str; 5] =
 const ERRORS_ARE_NOT_MADE_IN: [&str; 2] = ["src/accounting/reconcile", "src/accounting/report"];
 
 /// Words with an underscore in quotes in those places that are no codes: members of bodies, and OpenAI's error types.
-const NO_CODES: [&str; 11] = [
+const NO_CODES: [&str; 13] = [
     "api_error",
     "authentication_error",
+    "count_tokens",
     "include_usage",
     "invalid_request_error",
+    "max_tokens",
     "owned_by",
     "permission_error",
     "rate_limit_error",
@@ -64,7 +66,7 @@ fn every_error_code_is_documented_and_every_documented_code_exists() {
             if ERRORS_ARE_NOT_MADE_IN.iter().any(|place| file.starts_with(root().join(place))) {
                 continue;
             }
-            let tests = file.file_stem().is_some_and(|stem| stem == "tests");
+            let tests = file.with_extension("").components().any(|step| step.as_os_str() == "tests");
             let text = fs::read_to_string(&file).unwrap();
             let code = text.split("#[cfg(test)]").next().unwrap();
             made.extend(quoted(code).into_iter().filter(|word| !tests && word.contains('_')));

@@ -31,7 +31,7 @@ use crate::{
     providers::MOCK,
     refresh,
     routing::RetryBudget,
-    store::{self, Db, KeyHash, StoreError},
+    store::{self, Actor, Db, KeyHash, StoreError},
     telemetry::{
         self, CallLog, Lines, Metrics,
         metrics::{BreakerSample, BreakerState},
@@ -129,6 +129,10 @@ impl App {
         let parts = Parts { connections: &connections, metrics: &metrics, mock: its_address, fetched: fetched.clone() };
         let (snapshot, declared) = parts.assemble(&loaded, None).map_err(StartError::Config)?;
         keys.declare(declared);
+        if !without_store {
+            // What declared keys may do within their projects is known before the first call.
+            keys.refresh().await?;
+        }
         metrics.config_in_force(&snapshot.hash);
 
         let places = settings.server.max_in_flight.saturating_add(UNSETTLED);
@@ -233,7 +237,7 @@ impl App {
         if !store::secrets::put_first(&self.db, FIRST_KEY, &KeyHash::of(FIRST_KEY), now).await? {
             return Ok(None);
         }
-        let (_, secret) = self.keys.create(Draft::new("first", &["*".to_owned()], None)).await?;
+        let (_, secret) = self.keys.create(Draft::new("first", &["*".to_owned()], None), &Actor::GATEWAY).await?;
         Ok(Some(secret))
     }
 

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use crate::{
-    auth::DeclaredKeys,
+    auth::Declared,
     catalog::Book,
     config::{Complaint, Complaints, Loaded, Settings},
     gateway::{Outlet, Prices, Snapshot, Terms},
@@ -33,7 +33,7 @@ impl Parts<'_> {
         &self,
         loaded: &Loaded,
         previous: Option<&Routes>,
-    ) -> Result<(Snapshot, DeclaredKeys), Complaints> {
+    ) -> Result<(Snapshot, Declared), Complaints> {
         let settings = &loaded.settings;
         let providers = self.providers(loaded)?;
         let deadlines = |name: &str| {
@@ -44,10 +44,8 @@ impl Parts<'_> {
         let routes =
             Routes::build(&settings.models, &settings.aliases, &providers, &deadlines, &settings.health, previous)
                 .map_err(|errors| Complaints(errors.into_iter().map(|e| complain(&e.path, e.message)).collect()))?;
-        let declared = DeclaredKeys::new(&settings.keys).map_err(|bad| {
-            let at = |index: usize, field: &str| vec!["keys".to_owned(), index.to_string(), field.to_owned()];
-            Complaints(bad.into_iter().map(|b| complain(&at(b.index, b.field), b.message)).collect())
-        })?;
+        let declared = Declared::new(&settings.keys, &settings.projects)
+            .map_err(|bad| Complaints(bad.into_iter().map(|bad| complain(&bad.path, bad.message)).collect()))?;
         let snapshot = Snapshot::new(
             routes,
             |target| self.outlet(loaded, target),

@@ -15,6 +15,8 @@ pub struct ModelAccess {
 #[error("`{}` is not a model name or pattern: {why}", pattern.escape_debug())]
 pub struct BadPattern {
     pub pattern: String,
+    /// Its place in the list, from 0.
+    pub place: usize,
     pub why: &'static str,
 }
 
@@ -26,8 +28,8 @@ impl ModelAccess {
     /// A pattern that is empty or over-long, holds spaces or control characters, or more than one `*`.
     pub fn new(patterns: &[String]) -> Result<Self, BadPattern> {
         let mut access = Self::default();
-        for pattern in patterns {
-            check(pattern).map_err(|why| BadPattern { pattern: pattern.clone(), why })?;
+        for (place, pattern) in patterns.iter().enumerate() {
+            check(pattern).map_err(|why| BadPattern { pattern: pattern.clone(), place, why })?;
             match pattern.split_once('*') {
                 Some((before, after)) => access.patterns.push((before.into(), after.into())),
                 None => {

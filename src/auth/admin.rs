@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     error::Error,
-    store::{Db, KeyHash, StoreError, secrets},
+    store::{Actor, Db, KeyHash, StoreError, secrets},
     types::Secret,
 };
 
@@ -29,6 +29,16 @@ pub enum Permission {
     Requests,
     /// The description of the admin API.
     Contract,
+    /// Seeing keys, never their secrets.
+    ReadKeys,
+    /// Making and changing keys.
+    WriteKeys,
+    /// Seeing projects.
+    ReadProjects,
+    /// Making and changing projects.
+    WriteProjects,
+    /// What administrators did.
+    Audit,
 }
 
 /// Who calls an admin route.
@@ -52,7 +62,40 @@ impl Operator {
     /// Whether the operator may do this.
     pub fn may(self, permission: Permission) -> bool {
         match (self, permission) {
-            (Self::AdminKey, Permission::Usage | Permission::Requests | Permission::Contract) => true,
+            (
+                Self::AdminKey,
+                Permission::Usage
+                | Permission::Requests
+                | Permission::Contract
+                | Permission::ReadKeys
+                | Permission::WriteKeys
+                | Permission::ReadProjects
+                | Permission::WriteProjects
+                | Permission::Audit,
+            ) => true,
+        }
+    }
+
+    /// The operator as the audit log names it, at this address.
+    pub fn actor(self, address: IpAddr) -> Actor {
+        match self {
+            Self::AdminKey => Actor::admin_key(address),
+        }
+    }
+}
+
+impl Permission {
+    /// Its word in the OpenAPI document.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Usage => "usage",
+            Self::Requests => "requests",
+            Self::Contract => "contract",
+            Self::ReadKeys => "keys.read",
+            Self::WriteKeys => "keys.write",
+            Self::ReadProjects => "projects.read",
+            Self::WriteProjects => "projects.write",
+            Self::Audit => "audit",
         }
     }
 }
@@ -113,10 +156,10 @@ impl Keys {
     ///
     /// # Errors
     /// When the store cannot be written.
-    pub async fn rotate_admin_key(&self) -> Result<Secret, ManageError> {
+    pub async fn rotate_admin_key(&self, actor: &Actor) -> Result<Secret, ManageError> {
         let secret = random_admin_key()?;
-        secrets::put(self.db(), NAME, &KeyHash::of(secret.expose()), self.now().as_millisecond()).await?;
-        self.note("admin_key.rotate", NAME, &serde_json::Value::Null).await?;
+        let act = self.act(actor, "admin_key.rotate");
+        secrets::put(self.db(), NAME, &KeyHash::of(secret.expose()), &act).await?;
         self.load_admin_key().await?;
         Ok(secret)
     }

@@ -1,14 +1,20 @@
-//! Who is calling, and whether the key is in good standing.
+//! Who is calling, whether the key is in good standing, and what it may do.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
+use arc_swap::ArcSwapOption;
 use http::StatusCode;
 use jiff::Timestamp;
 
-use super::{access::ModelAccess, labels::sorted};
-use crate::{error::Error, store::KeyRow, types::Clock};
+use super::{endpoints::Endpoint, labels::sorted, projects::Project, rights::Rights};
+use crate::{
+    error::Error,
+    store::{KeyHash, KeyRow},
+    types::Clock,
+};
 
-/// The caller, as one key names it. Never changed: an edit of the key makes a new one, and calls in flight keep theirs.
+/// The caller, as one key and its project name it. Never changed: an edit makes a new one, and calls in flight keep
+/// theirs.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Principal {
     /// The id of a stored key, or `declared:NAME` for one declared in the file.
@@ -19,17 +25,75 @@ pub struct Principal {
     pub project: Arc<str>,
     /// The key's tags, in order, each once.
     pub tags: Arc<[Arc<str>]>,
-    /// The models it may use.
-    pub models: ModelAccess,
+    /// The most output tokens that one of its calls may ask for; what it asks for when it says nothing.
+    pub max_tokens: Option<u32>,
     /// When the key stops working.
     pub expires: Option<Timestamp>,
+    /// What the key may do, as far as its project allows it.
+    pub own: Arc<Rights>,
+    /// What all keys of the project may do.
+    pub within: Arc<Project>,
 }
 
-/// A key the gateway knows.
+impl Principal {
+    /// Whether it may use what goes by these names, as a call that names a model by an alias goes by several. Both the
+    /// key and its project must list one of them. Ask again for every model a call is led to, fallbacks included.
+    pub fn may_use(&self, names: &[&str]) -> bool {
+        self.levels().all(|rights| names.iter().any(|name| rights.models.allows(name)))
+    }
+
+    /// The names of models that the key or its project lists, without patterns: some of them it may use.
+    pub fn listed_names(&self) -> impl Iterator<Item = &str> {
+        self.levels().flat_map(|rights| rights.models.names())
+    }
+
+    fn levels(&self) -> impl Iterator<Item = &Rights> {
+        [&*self.own, &self.within.rights].into_iter()
+    }
+
+    /// # Errors
+    /// 403 when the project is archived, or the key or its project does not allow the address or the operation.
+    pub(super) fn check(&self, address: IpAddr, endpoint: Endpoint) -> Result<(), Error> {
+        if self.within.is_archived {
+            let message = format!("The project `{}` of this API key is archived. Use a key of another.", self.project);
+            return Err(forbidden("project_archived", message));
+        }
+        if !self.levels().all(|rights| rights.addresses.allows(address)) {
+            let message = format!(
+                "This API key may not be used from {}. Ask whoever runs this gateway to add it to the addresses of the \
+                 key and its project.",
+                address.to_canonical()
+            );
+            return Err(forbidden("address_not_allowed", message));
+        }
+        if !self.levels().all(|rights| rights.endpoints.allows(endpoint)) {
+            let message = format!(
+                "This API key may not use the endpoint `{}`. Ask whoever runs this gateway to add it to the endpoints of \
+                 the key and its project.",
+                endpoint.as_str()
+            );
+            return Err(forbidden("endpoint_not_allowed", message));
+        }
+        Ok(())
+    }
+}
+
+/// A key the gateway knows, by one of its secrets.
 #[derive(Debug)]
 pub(super) struct Known {
-    pub(super) principal: Arc<Principal>,
+    /// As [`Principal`] has them.
+    pub(super) id: Arc<str>,
+    pub(super) name: Arc<str>,
+    pub(super) project: Arc<str>,
+    pub(super) tags: Arc<[Arc<str>]>,
+    pub(super) max_tokens: Option<u32>,
+    pub(super) expires: Option<Timestamp>,
+    pub(super) own: Arc<Rights>,
     pub(super) standing: Standing,
+    /// When the secret stops working, if it has been replaced.
+    pub(super) replaced: Option<Timestamp>,
+    /// The key within its project as it was at the last call: nearly always what the next one needs.
+    pub(super) last: ArcSwapOption<Principal>,
 }
 
 /// What its owner made of a key. Expiry is not here: time passes without anybody doing anything.
@@ -41,55 +105,85 @@ pub(super) enum Standing {
 }
 
 impl Known {
-    /// A stored pattern that can mean nothing, because somebody edited the table by hand, takes the whole list with it:
-    /// the key may use no model.
-    pub(super) fn from_row(row: &KeyRow) -> Self {
-        let models = ModelAccess::new(&row.models).unwrap_or_else(|error| {
-            tracing::warn!(key = row.id, %error, "the models of a stored key cannot be used: it may use none");
-            ModelAccess::default()
-        });
+    /// The key as it is for whoever presents the secret of this hash. `None`: it is no secret of the key's any more.
+    pub(super) fn from_row(row: &KeyRow, hash: &KeyHash) -> Option<Self> {
+        let replaced = match &row.old {
+            _ if row.hash == *hash => None,
+            Some(old) if old.hash == *hash => Some(old.until),
+            _ => return None,
+        };
         let standing = match row {
             KeyRow { revoked: Some(_), .. } => Standing::Revoked,
             KeyRow { enabled: false, .. } => Standing::Disabled,
             _ => Standing::Good,
         };
-        let principal = Principal {
+        Some(Self {
             id: row.id.as_str().into(),
             name: row.name.as_str().into(),
             project: row.project.as_str().into(),
             tags: sorted(&row.tags),
-            models,
+            max_tokens: row.max_tokens,
             expires: row.expires,
-        };
-        Self { principal: Arc::new(principal), standing }
+            own: Arc::new(Rights::of_row(&row.id, &row.models, &row.endpoints, &row.addresses)),
+            standing,
+            replaced,
+            last: ArcSwapOption::empty(),
+        })
     }
 
-    /// The caller, unless the key may no longer be used.
-    ///
     /// # Errors
-    /// 401 with the reason.
-    pub(super) fn admit(&self, clock: &Clock) -> Result<Arc<Principal>, Error> {
+    /// 401 with the reason why the key may no longer be used.
+    pub(super) fn check_standing(&self, clock: &Clock) -> Result<(), Error> {
         match self.standing {
             Standing::Good => {}
             Standing::Disabled => return Err(refused("disabled_api_key", DISABLED)),
             Standing::Revoked => return Err(refused("revoked_api_key", REVOKED)),
         }
-        match self.principal.expires {
-            Some(at) if has_passed(at, clock) => Err(Error::client(
+        match (self.replaced, self.expires) {
+            (Some(at), _) if has_passed(at, clock) => Err(refused("rotated_api_key", ROTATED)),
+            (_, Some(at)) if has_passed(at, clock) => Err(Error::client(
                 StatusCode::UNAUTHORIZED,
                 "expired_api_key",
                 format!("This API key expired at {at}. Ask whoever runs this gateway to extend it, or use another."),
             )),
-            _ => Ok(self.principal.clone()),
+            _ => Ok(()),
         }
+    }
+
+    /// The caller, within its project as it is now.
+    pub(super) fn within(&self, project: &Arc<Project>) -> Arc<Principal> {
+        let last = self.last.load();
+        if let Some(principal) = &*last
+            && Arc::ptr_eq(&principal.within, project)
+        {
+            return principal.clone();
+        }
+        let principal = Arc::new(Principal {
+            id: self.id.clone(),
+            name: self.name.clone(),
+            project: self.project.clone(),
+            tags: self.tags.clone(),
+            max_tokens: self.max_tokens,
+            expires: self.expires,
+            own: self.own.clone(),
+            within: project.clone(),
+        });
+        self.last.store(Some(principal.clone()));
+        principal
     }
 }
 
 const DISABLED: &str = "This API key is disabled. Ask whoever runs this gateway to enable it, or use another.";
 const REVOKED: &str = "This API key was revoked. Use another one.";
+const ROTATED: &str =
+    "This API key was replaced by a new one, and the time in which both worked is over. Use the new one.";
 
 fn refused(code: &'static str, message: &'static str) -> Error {
     Error::client(StatusCode::UNAUTHORIZED, code, message)
+}
+
+fn forbidden(code: &'static str, message: String) -> Error {
+    Error::client(StatusCode::FORBIDDEN, code, message)
 }
 
 fn has_passed(at: Timestamp, clock: &Clock) -> bool {

@@ -35,6 +35,18 @@ pub struct KeySettings {
     /// The models it may use, by name or pattern (`gpt-5.5`, `openai/*`, `*`). An empty list means none.
     #[serde(default)]
     pub models: Vec<String>,
+    /// The operations it may use: `chat`, `completions`, `embeddings`, `messages`, `count_tokens`, `models`, or `*`. An
+    /// empty list means none.
+    #[serde(default = "all")]
+    pub endpoints: Vec<String>,
+    /// The addresses and ranges it may be used from (`192.0.2.7`, `10.0.0.0/8`, `2001:db8::/32`), or `*`. An empty list
+    /// means none.
+    #[serde(default = "all")]
+    pub addresses: Vec<String>,
+    /// The most output tokens that a call may ask for: more is lowered to it, and a call that says nothing asks for it.
+    #[serde(default)]
+    #[schemars(range(min = 1))]
+    pub max_tokens: Option<u32>,
     /// When it stops working, for example `2027-01-01T00:00:00Z`.
     #[serde(default)]
     #[schemars(with = "Option<String>", extend("format" = "date-time"))]
@@ -42,6 +54,30 @@ pub struct KeySettings {
     /// `false` refuses it without removing it.
     #[serde(default = "yes")]
     pub enabled: bool,
+}
+
+/// A project declared in the file, in place of a stored one of its id. The file is its only truth.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ProjectSettings {
+    /// A name for people. Left out: the id.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// For people to sort projects by; calls do not carry them.
+    #[serde(default)]
+    pub tags: Vec<String>,
+    /// The models that its keys may use, by name or pattern. An empty list means none.
+    #[serde(default)]
+    pub models: Vec<String>,
+    /// The operations that its keys may use, as for a key.
+    #[serde(default = "all")]
+    pub endpoints: Vec<String>,
+    /// The addresses and ranges that its keys may be used from, as for a key.
+    #[serde(default = "all")]
+    pub addresses: Vec<String>,
+    /// `true`: its keys may do nothing.
+    #[serde(default)]
+    pub archived: bool,
 }
 
 /// The admin API.
@@ -57,6 +93,10 @@ pub struct AdminSettings {
 
 fn project() -> String {
     DEFAULT_PROJECT.to_owned()
+}
+
+fn all() -> Vec<String> {
+    vec!["*".to_owned()]
 }
 
 fn yes() -> bool {

@@ -25,7 +25,7 @@ pub(super) fn run(args: Args) -> Result<(), Failed> {
     serve::runtime()?.block_on(migrate(&place, args.check))
 }
 
-async fn migrate(Place { data_dir, database }: &Place, only_check: bool) -> Result<(), Failed> {
+async fn migrate(Place { data_dir, database, .. }: &Place, only_check: bool) -> Result<(), Failed> {
     if only_check {
         let missing = Db::pending(data_dir, database.as_ref()).await.map_err(Failed::wrong)?;
         if missing.is_empty() {

@@ -1,5 +1,6 @@
 //! What can be typed: one file per command. Commands return what they have to say; `main` turns it into an exit code.
 
+pub mod audit;
 mod check;
 mod config;
 mod healthcheck;
@@ -57,6 +58,7 @@ enum Command {
     Config(config::Args),
     Keys(keys::KeysArgs),
     Projects(projects::ProjectsArgs),
+    Audit(audit::AuditArgs),
     Usage(usage::UsageArgs),
     Request(requests::RequestArgs),
     Reconcile(Box<reconcile::ReconcileArgs>),
@@ -132,6 +134,10 @@ impl Cli {
             Command::Projects(args) => {
                 let (place, mut out) = (args.store.place()?, std::io::stdout());
                 finish(projects::run(args.command, &place, &Clock::Real, &mut out))
+            }
+            Command::Audit(args) => {
+                let (place, mut out) = (args.store.place()?, std::io::stdout());
+                finish(audit::run(args.command, &place, &Clock::Real, &mut out))
             }
             Command::Usage(args) => {
                 let (place, mut out) = (args.store.clone().place()?, std::io::stdout());

@@ -1,26 +1,36 @@
-//! `switchboard projects`: make, list and archive projects.
+//! `switchboard projects`: make, see, change and archive projects. What is checked and what is written is
+//! `auth::manage`'s, as for the admin API.
 
 use std::io::Write;
 
-use anyhow::{Context, Result, bail};
-use clap::Subcommand;
-use jiff::Timestamp;
-use serde_json::{Value, json};
+use anyhow::Result;
+use clap::{Args, Subcommand};
 
 use super::{
     keys::date,
     store::{Place, StoreArgs},
+    table::{Rows, listed},
 };
 use crate::{
-    auth::labels::{check_project, check_tags},
-    store::{AuditRow, Db, ProjectRow, audit, projects},
+    auth::{Keys, ProjectDraft, manage::ProjectView},
+    store::{Actor, ProjectEdit},
     types::Clock,
 };
 
-/// Make, list and archive projects.
+/// Make, see, change and archive projects.
 ///
-/// Keys belong to projects, and calls are booked on them. A key that names none belongs to `default`.
-#[derive(Debug, clap::Args)]
+/// Keys belong to projects, and calls are booked on them. What a key may do is what it *and* its project allow, so a
+/// project is where a team's limits are. A key that names none belongs to `default`, which allows everything unless you
+/// change it. Running gateways follow a change within a second. Projects declared in the configuration file are changed
+/// there.
+///
+/// Examples:
+///   switchboard projects create search --name 'Search team' --models 'openai/*' --addresses 10.0.0.0/8
+///       Whatever its keys list, they may use OpenAI's models alone, and from this network alone.
+///   switchboard projects archive search
+///       None of its keys may do anything until `projects unarchive`.
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
 pub struct ProjectsArgs {
     #[command(subcommand)]
     pub command: ProjectsCommand,
@@ -33,26 +43,70 @@ pub struct ProjectsArgs {
 #[derive(Debug, Subcommand)]
 pub enum ProjectsCommand {
     /// Make a project.
-    Create {
-        /// Its id, by which keys and the ledger name it: lower-case letters, digits, `-`, `_`, `.`. It never changes.
-        id: String,
-        /// A name for people. Unset: the id.
-        #[arg(long)]
-        name: Option<String>,
-        /// A tag to sort projects by; may be given several times.
-        #[arg(long = "tag", value_name = "TAG")]
-        tags: Vec<String>,
-    },
+    Create(CreateArgs),
     /// List all projects, by id.
     List {
         /// Print a JSON array, for scripts.
         #[arg(long)]
         json: bool,
     },
-    /// Let no new keys belong to a project. Its keys go on working.
+    /// Show one project.
+    Show {
+        id: String,
+        /// Print one JSON object, for scripts.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Change what a project is and what its keys may do. What is not named stays as it is.
+    Edit(EditArgs),
+    /// Archive a project: its keys may do nothing, and none may come to belong to it.
     Archive { id: String },
-    /// Take a project out of the archive.
+    /// Take a project out of the archive: its keys work again.
     Unarchive { id: String },
+}
+
+/// A project that is wanted.
+#[derive(Debug, Args)]
+pub struct CreateArgs {
+    /// Its id, by which keys and the ledger name it: lower-case letters, digits, `-`, `_`, `.`. It never changes.
+    id: String,
+    /// A name for people. Unset: the id.
+    #[arg(long)]
+    name: Option<String>,
+    /// A tag to sort projects by; may be given several times.
+    #[arg(long = "tag", value_name = "TAG")]
+    tags: Vec<String>,
+    /// The models that its keys may use: names or patterns with one `*`; '*' for all.
+    #[arg(long, required = true, value_delimiter = ',')]
+    models: Vec<String>,
+    /// The endpoints that its keys may use: chat, completions, embeddings, messages, count_tokens, models; '*' for all.
+    #[arg(long, value_delimiter = ',', default_value = "*")]
+    endpoints: Vec<String>,
+    /// From where its keys may be used: addresses and ranges, for example `10.0.0.0/8`; '*' for everywhere.
+    #[arg(long, value_delimiter = ',', default_value = "*")]
+    addresses: Vec<String>,
+}
+
+/// What to change about a project.
+#[derive(Debug, Args)]
+#[command(group(clap::ArgGroup::new("change").required(true).multiple(true)))]
+pub struct EditArgs {
+    id: String,
+    /// Its new name.
+    #[arg(long, group = "change")]
+    name: Option<String>,
+    /// Its tags from now on, in place of those before; may be given several times.
+    #[arg(long = "tag", value_name = "TAG", group = "change")]
+    tags: Option<Vec<String>>,
+    /// The models that its keys may use from now on, in place of those before.
+    #[arg(long, value_delimiter = ',', group = "change")]
+    models: Option<Vec<String>>,
+    /// The endpoints that its keys may use from now on, in place of those before.
+    #[arg(long, value_delimiter = ',', group = "change")]
+    endpoints: Option<Vec<String>>,
+    /// From where its keys may be used from now on, in place of what was before.
+    #[arg(long, value_delimiter = ',', group = "change")]
+    addresses: Option<Vec<String>>,
 }
 
 /// Runs the command on the store at `place`, and writes what it has to say to `out`.
@@ -61,108 +115,152 @@ pub enum ProjectsCommand {
 /// What went wrong, in a sentence for the person at the terminal.
 pub async fn run(command: ProjectsCommand, place: &Place, clock: &Clock, out: &mut impl Write) -> Result<()> {
     let db = place.open().await?;
-    let outcome = execute(command, &db, clock, out).await;
+    let outcome = execute(command, &place.keys(&db, clock), out).await;
     db.close().await;
     outcome
 }
 
-async fn execute(command: ProjectsCommand, db: &Db, clock: &Clock, out: &mut impl Write) -> Result<()> {
-    let now = Timestamp::from_millisecond(i64::try_from(clock.unix_millis())?)
-        .context("the clock of this machine shows no possible date")?;
+async fn execute(command: ProjectsCommand, keys: &Keys, out: &mut impl Write) -> Result<()> {
     match command {
-        ProjectsCommand::Create { id, name, tags } => {
-            check_project(&id).map_err(anyhow::Error::msg)?;
-            check_tags(&tags).map_err(anyhow::Error::msg)?;
-            let name = name.unwrap_or_else(|| id.clone());
-            let project = ProjectRow { id, name, tags, created: now, archived: None };
-            if !projects::create(db, &project).await? {
-                bail!("there is a project `{}` already", project.id);
-            }
-            let detail = json!({ "name": project.name, "tags": project.tags });
-            audit::append(db, &AuditRow::of_command(clock, "project.create", &project.id, &detail)).await?;
-            writeln!(out, "Made the project {}. A key of it: `switchboard keys create --project {0} …`", project.id)?;
+        ProjectsCommand::Create(args) => {
+            let CreateArgs { id, name, tags, models, endpoints, addresses } = args;
+            let draft = ProjectDraft { id, name, tags, models, endpoints, addresses };
+            let row = keys.create_project(draft, &Actor::COMMAND).await?;
+            writeln!(out, "Made the project {}. A key of it: `switchboard keys create --project {0} …`", row.id)?;
+            describe(&ProjectView::of_row(&row), out)?;
         }
         ProjectsCommand::List { json } => {
-            let rows = all(db).await?;
+            let views = all(keys).await?;
             if json {
-                writeln!(out, "{}", Value::from(rows.iter().map(to_json).collect::<Vec<_>>()))?;
+                writeln!(out, "{}", serde_json::to_value(views)?)?;
             } else {
-                write_table(&rows, out)?;
+                write!(out, "{}", table(&views))?;
             }
         }
-        ProjectsCommand::Archive { id } => archive(db, &id, Some(now), clock, out).await?,
-        ProjectsCommand::Unarchive { id } => archive(db, &id, None, clock, out).await?,
-    }
-    Ok(())
-}
-
-async fn archive(db: &Db, id: &str, at: Option<Timestamp>, clock: &Clock, out: &mut impl Write) -> Result<()> {
-    let Some(project) = projects::archive(db, id, at).await? else {
-        bail!("there is no project `{}`", id.escape_debug());
-    };
-    let action = if at.is_some() { "project.archive" } else { "project.unarchive" };
-    audit::append(db, &AuditRow::of_command(clock, action, &project.id, &json!({}))).await?;
-    let state = if at.is_some() { "archived: no new key may belong to it" } else { "in use again" };
-    writeln!(out, "The project {} is {state}.", project.id)?;
-    Ok(())
-}
-
-async fn all(db: &Db) -> Result<Vec<ProjectRow>> {
-    const PAGE: u32 = 500;
-    let mut rows: Vec<ProjectRow> = Vec::new();
-    loop {
-        let page = projects::list(db, rows.last().map(|row| row.id.as_str()), PAGE).await?;
-        if page.is_empty() {
-            return Ok(rows);
+        ProjectsCommand::Show { id, json } => {
+            let view = keys.project(&id).await?;
+            if json {
+                writeln!(out, "{}", serde_json::to_value(view)?)?;
+            } else {
+                describe(&view, out)?;
+            }
         }
-        rows.extend(page);
-    }
-}
-
-fn write_table(rows: &[ProjectRow], out: &mut impl Write) -> Result<()> {
-    let width = rows.iter().map(|row| row.id.len()).max().unwrap_or(0).max("ID".len());
-    writeln!(out, "{:width$}  {:20}  {:20}  NAME", "ID", "CREATED", "ARCHIVED")?;
-    for row in rows {
-        let archived = row.archived.map_or_else(|| "-".to_owned(), |at| date(Some(at)));
-        writeln!(out, "{:width$}  {:20}  {archived:20}  {}", row.id, date(Some(row.created)), row.name)?;
+        ProjectsCommand::Edit(args) => {
+            let EditArgs { id, name, tags, models, endpoints, addresses } = args;
+            let edit = ProjectEdit { name, tags, models, endpoints, addresses, archived: None };
+            let row = keys.update_project(&id, edit, None, &Actor::COMMAND).await?;
+            describe(&ProjectView::of_row(&row), out)?;
+        }
+        ProjectsCommand::Archive { id } => {
+            let row = keys.archive_project(&id, true, None, &Actor::COMMAND).await?;
+            writeln!(out, "The project {} is archived: running gateways refuse its keys within a second.", row.id)?;
+        }
+        ProjectsCommand::Unarchive { id } => {
+            let row = keys.archive_project(&id, false, None, &Actor::COMMAND).await?;
+            writeln!(out, "The project {} is in use again.", row.id)?;
+        }
     }
     Ok(())
 }
 
-fn to_json(row: &ProjectRow) -> Value {
-    json!({ "id": row.id, "name": row.name, "tags": row.tags, "created": row.created, "archived": row.archived })
+async fn all(keys: &Keys) -> Result<Vec<ProjectView>> {
+    const PAGE: u32 = 500;
+    let mut views: Vec<ProjectView> = Vec::new();
+    loop {
+        let page = keys.list_projects(views.last().map(|view| view.id.as_str()), PAGE).await?;
+        views.extend(page.data);
+        if page.next_cursor.is_none() {
+            return Ok(views);
+        }
+    }
+}
+
+fn describe(view: &ProjectView, out: &mut impl Write) -> Result<()> {
+    let state = match (view.is_archived, view.archived) {
+        (false, _) => "in use".to_owned(),
+        (true, None) => "archived".to_owned(),
+        (true, at) => format!("archived at {}", date(at)),
+    };
+    let lines = [
+        ("id", view.id.clone()),
+        ("name", view.name.clone()),
+        ("tags", listed(&view.tags)),
+        ("models", listed(&view.models)),
+        ("endpoints", listed(&view.endpoints)),
+        ("addresses", listed(&view.addresses)),
+        ("state", state),
+        ("declared", if view.declared { "in the configuration file" } else { "no" }.to_owned()),
+    ];
+    for (name, value) in lines {
+        writeln!(out, "  {name:<9}  {value}")?;
+    }
+    Ok(())
+}
+
+fn table(views: &[ProjectView]) -> String {
+    let head = ["id", "name", "state", "created", "models", "endpoints", "addresses"];
+    let row = |view: &ProjectView| {
+        vec![
+            view.id.clone(),
+            view.name.clone(),
+            if view.is_archived { "archived" } else { "in use" }.to_owned(),
+            view.created.map_or_else(|| "in the file".to_owned(), |at| date(Some(at))),
+            listed(&view.models),
+            listed(&view.endpoints),
+            listed(&view.addresses),
+        ]
+    };
+    Rows { head: head.map(str::to_owned).to_vec(), numbers: head.len(), rows: views.iter().map(row).collect() }
+        .aligned()
 }
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+    use serde_json::{Value, json};
+
     use super::*;
 
+    #[derive(Debug, Parser)]
+    struct Cli {
+        #[command(flatten)]
+        projects: ProjectsArgs,
+    }
+
     #[tokio::test]
-    async fn a_project_is_made_once_listed_and_archived() {
+    async fn a_project_is_made_once_listed_changed_and_archived() {
         let dir = tempfile::tempdir().unwrap();
-        let place = Place { data_dir: dir.path().to_owned(), database: None };
-        let run = async |command: ProjectsCommand| {
+        let place = Place::folder(dir.path());
+        let run = async |args: &[&str]| {
+            let cli =
+                Cli::try_parse_from(std::iter::once(&"projects").chain(args)).map_err(|error| error.to_string())?;
             let mut out = Vec::new();
-            let outcome = run(command, &place, &Clock::Real, &mut out).await;
+            let outcome = run(cli.projects.command, &place, &Clock::Real, &mut out).await;
             outcome.map(|()| String::from_utf8(out).unwrap()).map_err(|error| error.to_string())
         };
-        let create = |id: &str| ProjectsCommand::Create {
-            id: id.to_owned(),
-            name: Some("Search team".to_owned()),
-            tags: vec!["eu".to_owned()],
-        };
-        run(create("search")).await.unwrap();
-        assert!(run(create("search")).await.unwrap_err().contains("already"));
-        assert!(run(create("Search Team")).await.unwrap_err().contains("lower-case"));
-        let listed: Value = serde_json::from_str(&run(ProjectsCommand::List { json: true }).await.unwrap()).unwrap();
+        let search = ["create", "search", "--name", "Search team", "--tag", "eu", "--models", "openai/*"];
+        run(&search).await.unwrap();
+        assert!(run(&search).await.unwrap_err().contains("already"));
+        assert!(run(&["create", "Search Team", "--models", "*"]).await.unwrap_err().contains("lower-case"));
+        assert!(run(&["create", "team"]).await.unwrap_err().contains("--models"));
+        assert!(run(&["create", "team", "--models", "*/*"]).await.unwrap_err().contains("more than one `*`"));
+        assert!(run(&["edit", "search"]).await.unwrap_err().contains("required"));
+        let listed: Value = serde_json::from_str(&run(&["list", "--json"]).await.unwrap()).unwrap();
         assert_eq!((&listed[0]["id"], &listed[1]["name"]), (&json!("default"), &json!("Search team")));
+        assert_eq!((&listed[0]["models"], &listed[1]["models"]), (&json!(["*"]), &json!(["openai/*"])));
         assert_eq!(listed[1]["tags"], json!(["eu"]));
 
-        run(ProjectsCommand::Archive { id: "search".to_owned() }).await.unwrap();
-        let table = run(ProjectsCommand::List { json: false }).await.unwrap();
+        run(&["edit", "search", "--models", "gpt", "--endpoints", "chat", "--addresses", "10.0.0.0/8"]).await.unwrap();
+        let shown: Value = serde_json::from_str(&run(&["show", "search", "--json"]).await.unwrap()).unwrap();
+        assert_eq!((&shown["models"], &shown["endpoints"]), (&json!(["gpt"]), &json!(["chat"])));
+        assert!(run(&["show", "search"]).await.unwrap().contains("10.0.0.0/8"));
+
+        run(&["archive", "search"]).await.unwrap();
+        let table = run(&["list"]).await.unwrap();
         assert_eq!(table.lines().count(), 3, "{table}");
-        assert!(!table.lines().last().unwrap().contains(" - "), "{table}");
-        run(ProjectsCommand::Unarchive { id: "search".to_owned() }).await.unwrap();
-        assert!(run(ProjectsCommand::Archive { id: "nobody".to_owned() }).await.unwrap_err().contains("no project"));
+        assert!(table.lines().last().unwrap().contains("archived"), "{table}");
+        run(&["unarchive", "search"]).await.unwrap();
+        assert!(run(&["show", "search"]).await.unwrap().contains("in use"));
+        assert!(run(&["archive", "nobody"]).await.unwrap_err().contains("no project"));
     }
 }

@@ -1,14 +1,18 @@
 //! Which store a command works on.
 
-use std::path::PathBuf;
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use clap::Args;
 
 use super::{ConfigFile, Failed};
 use crate::{
+    auth::{
+        Declared, Keys, Settings,
+        settings::{KeySettings, ProjectSettings},
+    },
     config::{self, Environment, Flags},
     store::{DatabaseSettings, Db, StoreError},
-    types::Secret,
+    types::{Clock, Secret},
 };
 
 /// The store of the configuration, unless the command line says otherwise.
@@ -40,6 +44,8 @@ pub struct PlaceArgs {
 pub struct Place {
     pub data_dir: PathBuf,
     pub database: Option<DatabaseSettings>,
+    /// Keys and projects that the file declares: they are not the store's to change.
+    pub declared: Arc<(Vec<KeySettings>, BTreeMap<String, ProjectSettings>)>,
 }
 
 impl StoreArgs {
@@ -49,7 +55,8 @@ impl StoreArgs {
         let loaded = config::load(self.config.config.as_deref(), &Environment::process());
         let mut settings = loaded.map_err(Failed::misconfigured)?.settings;
         self.place.flags().apply(&mut settings);
-        Ok(Place { data_dir: settings.data_dir, database: settings.database })
+        let declared = Arc::new((settings.keys, settings.projects));
+        Ok(Place { data_dir: settings.data_dir, database: settings.database, declared })
     }
 }
 
@@ -62,6 +69,23 @@ impl PlaceArgs {
 }
 
 impl Place {
+    /// A folder with a database in it, and no configuration.
+    #[cfg(test)]
+    pub(super) fn folder(data_dir: &std::path::Path) -> Self {
+        Self { data_dir: data_dir.to_owned(), database: None, declared: Arc::default() }
+    }
+
+    /// The keys of the store, with what the file declares. What is wrong with that is `switchboard check`'s to say; it is
+    /// then not known here.
+    pub(super) fn keys(&self, db: &Db, clock: &Clock) -> Keys {
+        let keys = Keys::new(db.clone(), clock.clone(), &Settings::default());
+        let (declared_keys, projects) = &*self.declared;
+        if let Ok(declared) = Declared::new(declared_keys, projects) {
+            keys.declare(declared);
+        }
+        keys
+    }
+
     /// # Errors
     /// As [`Db::open`].
     pub async fn open(&self) -> Result<Db, StoreError> {

@@ -38,6 +38,11 @@ impl Rows {
     }
 }
 
+/// A list in one cell. An empty one allows nothing, which is worth a word.
+pub(super) fn listed(texts: &[String]) -> String {
+    if texts.is_empty() { "none".to_owned() } else { texts.join(", ") }
+}
+
 /// What clients chose (names of users, tags) must not move the cursor or begin a line of its own.
 fn on_one_line(cell: &str) -> String {
     cell.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()

@@ -100,7 +100,7 @@ async fn booked() -> (tempfile::TempDir, Place) {
     let db = Db::open(dir.path(), None).await.unwrap();
     assert_eq!(ledger::write(&db, &calls).await.unwrap().inserted, 5);
     db.close().await;
-    let place = Place { data_dir: dir.path().to_owned(), database: None };
+    let place = Place::folder(dir.path());
     (dir, place)
 }
 
@@ -184,7 +184,7 @@ async fn a_wrong_question_is_refused_with_what_to_write() {
         let error = ask_usage(&place, args).await.unwrap_err();
         assert!(error.contains(words), "{args:?}: {error}");
     }
-    let nowhere = Place { data_dir: dir.path().join("nothing-here"), database: None };
+    let nowhere = Place::folder(&dir.path().join("nothing-here"));
     assert!(ask_usage(&nowhere, &[]).await.unwrap_err().contains("no database"));
     assert!(!nowhere.data_dir.exists(), "a wrong directory is not made");
 }

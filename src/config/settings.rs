@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use crate::{
     accounting::settings::Settings as LedgerSettings,
-    auth::settings::{AdminSettings, KeySettings, Settings as AuthSettings},
+    auth::settings::{AdminSettings, KeySettings, ProjectSettings, Settings as AuthSettings},
     catalog::PriceSettings,
     http::settings::{Settings as ServerSettings, Tls},
     providers::settings::{ProviderSettings, Timeout},
@@ -58,6 +58,8 @@ pub struct Settings {
     pub aliases: BTreeMap<String, String>,
     /// Prices that differ from the built-in catalogue's, or are missing in it.
     pub prices: PriceSettings,
+    /// Projects declared here; more may be made with `switchboard projects create`.
+    pub projects: BTreeMap<String, ProjectSettings>,
     /// Keys declared here; more may be made with `switchboard keys create`.
     pub keys: Vec<KeySettings>,
 }
@@ -92,6 +94,7 @@ impl Default for Settings {
             models: BTreeMap::new(),
             aliases: BTreeMap::new(),
             prices: PriceSettings::default(),
+            projects: BTreeMap::new(),
             keys: Vec::new(),
         }
     }

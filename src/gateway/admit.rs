@@ -60,15 +60,17 @@ fn asking(call: &Call) -> Who {
     who::asking(key, &call.headers, &call.envelope)
 }
 
-/// The one resolver decides what the name means; the key must list the name as written or as resolved.
+/// The one resolver decides what the name means; the key and its project must each list it as
+/// written or as resolved.
 fn resolve(call: &Call) -> Result<Resolved, Error> {
     let routes = &call.snapshot.routes;
     let Some(route) = routes.resolve(&call.model) else { return Err(unknown(call)) };
-    if route.permitted(&call.model, |name| call.principal.models.allows(name)) {
+    if route.permitted(&call.model, |names| call.principal.may_use(names)) {
         return Ok(route);
     }
     let message = format!(
-        "This key may not use the model `{}`. Ask whoever runs this gateway to add it to the key's models.",
+        "This key may not use the model `{}`. Ask whoever runs this gateway to add it to the models of the key and its \
+         project.",
         call.model
     );
     let mut error = Error::client(StatusCode::FORBIDDEN, "model_not_allowed", message);
@@ -78,7 +80,7 @@ fn resolve(call: &Call) -> Result<Resolved, Error> {
 
 /// A model that does not exist. The suggestion names only what the key may use: others are not its business.
 fn unknown(call: &Call) -> Error {
-    let nearest = call.snapshot.routes.nearest(&call.model, &|name| call.principal.models.allows(name));
+    let nearest = call.snapshot.routes.nearest(&call.model, &|names| call.principal.may_use(names));
     let hint =
         nearest.map_or_else(|| "GET /v1/models lists the models.".to_owned(), |name| format!("Did you mean `{name}`?"));
     let message = format!("The model `{}` does not exist here. {hint}", call.model);

@@ -175,7 +175,7 @@ impl<'a> Trail<'a> {
         let Some(reason) = reason.filter(|_| !self.followed_fallbacks) else { return false };
         self.followed_fallbacks = true;
         let principal = &self.call.principal;
-        let allowed = |name: &str| principal.models.allows(name);
+        let allowed = |names: &[&str]| principal.may_use(names);
         let routes = &self.call.snapshot.routes;
         let tried: Vec<Candidate> = [&self.spent, &self.tried, &self.fresh].into_iter().flatten().cloned().collect();
         let mut plan = routing::fallbacks(routes, self.route, reason, &tried, &allowed, &mut fastrand::f64);

@@ -44,12 +44,12 @@ pub(super) fn body_for<'c>(
     } else if call.stream && quirks.ask_usage && !call.asked_usage {
         edits.set("stream_options", ask_usage(&call.envelope));
     }
-    edits.apply_all(candidate, lane)?;
+    edits.apply_all(candidate, lane, call.principal.max_tokens)?;
     Ok(call.envelope.patch(&edits.list))
 }
 
 /// The body for one attempt in the translate lane, from what was written in the provider's format: the operator's
-/// parameters are in the provider's terms, and come after the edits `before`.
+/// parameters are in the provider's terms, and come after the edits `before`. `cap` is the key's ceiling of output tokens.
 ///
 /// # Errors
 /// 400 when a member with a ceiling is not a number.
@@ -58,12 +58,13 @@ pub(super) fn adjusted<'c>(
     candidate: &'c Candidate,
     lane: Lane,
     before: Vec<Edit<'c>>,
+    cap: Option<u32>,
 ) -> Result<Pieces, Error> {
     let mut edits = Edits { envelope: written, list: before, no_sampling: false };
     if lane.upstream == Format::OpenAiChat && !candidate.target.provider.quirks.ask_usage {
         edits.list.push(Edit::Remove { name: "stream_options" });
     }
-    edits.apply_all(candidate, lane)?;
+    edits.apply_all(candidate, lane, cap)?;
     Ok(written.patch(&edits.list))
 }
 
@@ -81,21 +82,27 @@ impl<'a> Edits<'a> {
         self.list.push(Edit::Set { name, value });
     }
 
-    /// The operator's parameters for the target, in the spelling of the endpoint that is called.
-    fn apply_all(&mut self, candidate: &'a Candidate, lane: Lane) -> Result<(), Error> {
+    /// The operator's parameters for the target and the key's ceiling, in the spelling of the endpoint that is called.
+    fn apply_all(&mut self, candidate: &'a Candidate, lane: Lane, cap: Option<u32>) -> Result<(), Error> {
         let target = &candidate.target;
         match lane.endpoint {
             // What is counted is the input alone.
             Operation::CountTokens => return Ok(()),
             Operation::Chat => {
                 self.apply(&target.params)?;
+                self.cap_output(cap)?;
                 self.spell_cap(target.provider.quirks.max_tokens);
             }
             Operation::Messages => {
                 self.apply(&target.params)?;
+                self.cap_output(cap)?;
                 self.spell_cap(MaxTokensField::MaxTokens);
             }
-            Operation::Completion | Operation::Embedding => self.apply(&target.params)?,
+            Operation::Completion => {
+                self.apply(&target.params)?;
+                self.cap_output(cap)?;
+            }
+            Operation::Embedding => self.apply(&target.params)?,
         }
         Ok(())
     }
@@ -110,14 +117,8 @@ impl<'a> Edits<'a> {
             }
         }
         for (name, ceiling, value) in &params.ceilings {
-            match self.spelled(name) {
-                None if !has_place(name) => {}
-                None => self.set(name, value.clone()),
-                Some(spelled) => {
-                    if self.number(spelled)?.is_none_or(|asked| asked > *ceiling) {
-                        self.set(spelled, value.clone());
-                    }
-                }
+            if !self.lower(name, value, |asked| asked > *ceiling)? && has_place(name) {
+                self.set(name, value.clone());
             }
         }
         for (name, value) in &params.overrides {
@@ -132,6 +133,40 @@ impl<'a> Edits<'a> {
         Ok(())
     }
 
+    /// The key's ceiling of output tokens: it holds for what the operator's parameters say of the model, too. Where they
+    /// take the member out, because the provider knows none, it stays out.
+    fn cap_output(&mut self, cap: Option<u32>) -> Result<(), Error> {
+        let Some(cap) = cap else { return Ok(()) };
+        let value = Bytes::from(cap.to_string());
+        // Some servers take less than 1 for "as many as you like".
+        let is_found = self.lower(MAX_TOKENS, &value, |asked| asked > f64::from(cap) || asked < 1.0)?;
+        if !is_found && !self.removes(MAX_TOKENS) {
+            self.set(MAX_TOKENS, value);
+        }
+        Ok(())
+    }
+
+    /// Sets `name` to `value` where it is beyond a ceiling, in whatever spelling it is there, or in both: which of them
+    /// the provider goes by is not ours to guess. Says whether it is there at all.
+    fn lower(&mut self, name: &'a str, value: &Bytes, is_beyond: impl Fn(f64) -> bool) -> Result<bool, Error> {
+        let mut is_found = false;
+        for spelling in [Some(name), other_spelling(name)].into_iter().flatten() {
+            if !self.has(spelling) {
+                continue;
+            }
+            is_found = true;
+            if self.number(spelling)?.is_none_or(&is_beyond) {
+                self.set(spelling, value.clone());
+            }
+        }
+        Ok(is_found)
+    }
+
+    /// Whether an edit takes the member out.
+    fn removes(&self, name: &str) -> bool {
+        self.list.iter().any(|edit| matches!(edit, Edit::Remove { name: removed } if *removed == name))
+    }
+
     /// The name under which the client, or an edit, has set the parameter `name`. An explicit null sets nothing.
     fn spelled(&self, name: &'a str) -> Option<&'a str> {
         [Some(name), other_spelling(name)].into_iter().flatten().find(|name| self.has(name))
@@ -139,7 +174,7 @@ impl<'a> Edits<'a> {
 
     fn has(&self, name: &str) -> bool {
         let edited = self.list.iter().any(|edit| matches!(edit, Edit::Set { name: set, .. } if *set == name));
-        edited || self.envelope.get(name).is_some_and(|value| !value.is_null())
+        edited || !self.removes(name) && self.envelope.get(name).is_some_and(|value| !value.is_null())
     }
 
     /// The number that `name` stands at after the edits so far.

@@ -13,19 +13,24 @@ use http_body_util::BodyExt;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::{PeerAddr, Surface};
-use crate::{auth::Principal, error::Error, types::Size, upstream::Gathered};
+use crate::{
+    auth::{Endpoint, Principal},
+    error::Error,
+    types::Size,
+    upstream::Gathered,
+};
 
 /// The address at the other end of the connection.
 pub(super) fn client(parts: &Parts) -> IpAddr {
     parts.extensions.get::<PeerAddr>().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.0.ip())
 }
 
-/// Who is calling.
+/// Who is calling, if it may use this endpoint from where it is.
 ///
 /// # Errors
 /// 401 and its kin; see [`crate::auth::Keys::authenticate`].
-pub(super) async fn principal(surface: &Surface, parts: &Parts) -> Result<Arc<Principal>, Error> {
-    surface.keys.authenticate(&parts.headers, client(parts)).await.inspect_err(|error| {
+pub(super) async fn principal(surface: &Surface, parts: &Parts, endpoint: Endpoint) -> Result<Arc<Principal>, Error> {
+    surface.keys.authenticate(&parts.headers, client(parts), endpoint).await.inspect_err(|error| {
         surface.metrics.auth_failure(error.code);
     })
 }
@@ -38,16 +43,37 @@ pub(super) fn place(surface: &Surface) -> Result<OwnedSemaphorePermit, Error> {
     surface.in_flight.clone().try_acquire_owned().map_err(|_| Error::full())
 }
 
-/// The whole body. A single piece, the usual case, is not copied.
+/// How large a body may be.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct BodyLimit {
+    pub(super) size: Size,
+    /// The setting that says so, if one does.
+    pub(super) setting: Option<&'static str>,
+}
+
+/// The whole body of a call. A single piece, the usual case, is not copied.
 ///
 /// # Errors
 /// 413 that names the limit; 408 when the client stops sending; 415 for a compressed body.
-pub(super) async fn body(surface: &Surface, headers: &HeaderMap, mut body: Body) -> Result<Bytes, Error> {
+pub(super) async fn body(surface: &Surface, headers: &HeaderMap, body: Body) -> Result<Bytes, Error> {
+    let limit = BodyLimit { size: surface.settings.max_body, setting: Some("server.max_body") };
+    body_within(surface, headers, body, &limit).await
+}
+
+/// The whole body of a request that has a limit of its own; see [`body`].
+///
+/// # Errors
+/// As [`body`].
+pub(super) async fn body_within(
+    surface: &Surface,
+    headers: &HeaderMap,
+    mut body: Body,
+    limit: &BodyLimit,
+) -> Result<Bytes, Error> {
     check_encoding(headers)?;
-    let limit = surface.settings.max_body;
     let declared =
         headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()).and_then(|v| v.parse::<u64>().ok());
-    if declared.is_some_and(|length| length > limit.0) {
+    if declared.is_some_and(|length| length > limit.size.0) {
         // A client that waits to be asked for its body is not asked.
         if !headers.contains_key(header::EXPECT) {
             discard(surface, body).await;
@@ -63,7 +89,7 @@ pub(super) async fn body(surface: &Surface, headers: &HeaderMap, mut body: Body)
             Error::client(StatusCode::BAD_REQUEST, "body_incomplete", "The request body broke off.").with_cause(error)
         })?;
         let Ok(piece) = frame.into_data() else { continue };
-        if (gathered.len() + piece.len()) as u64 > limit.0 {
+        if (gathered.len() + piece.len()) as u64 > limit.size.0 {
             drop(gathered);
             discard(surface, body).await;
             return Err(too_large(limit));
@@ -93,14 +119,14 @@ fn check_encoding(headers: &HeaderMap) -> Result<(), Error> {
     }
 }
 
-fn too_large(limit: Size) -> Error {
-    Error::client(
-        StatusCode::PAYLOAD_TOO_LARGE,
-        "body_too_large",
-        format!(
-            "The request body is larger than {limit}. The limit is `server.max_body` in the gateway's configuration."
-        ),
-    )
+fn too_large(limit: &BodyLimit) -> Error {
+    let BodyLimit { size, setting } = limit;
+    let why = setting.map_or_else(
+        || " That is the most that this route takes.".to_owned(),
+        |setting| format!(" The limit is `{setting}` in the gateway's configuration."),
+    );
+    let message = format!("The request body is larger than {size}.{why}");
+    Error::client(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", message)
 }
 
 fn too_slow() -> Error {

@@ -137,10 +137,15 @@ impl Resolved {
         }
     }
 
-    /// Whether a key that `allowed` names may use this, having `asked` for it by that name. This is the one rule for
-    /// calls, fallbacks and listings: the name asked for, the full name behind an alias, or the model itself.
-    pub fn permitted(&self, asked: &str, allowed: impl Fn(&str) -> bool) -> bool {
-        allowed(asked) || allowed(&self.name()) || self.star.is_some() && allowed(&self.model.name)
+    /// Whether a caller may use this, having `asked` for it by that name. This is the one rule for calls, fallbacks and
+    /// listings: `allowed` says whether something may be used that goes by any of some names, which are the one asked
+    /// for, the full name behind an alias, and that of the model itself.
+    pub fn permitted(&self, asked: &str, allowed: impl Fn(&[&str]) -> bool) -> bool {
+        let full = self.name();
+        match &self.star {
+            Some(_) => allowed(&[asked, &full, &self.model.name]),
+            None => allowed(&[asked, &full]),
+        }
     }
 
     /// Whether both lead to the same model under the same name.

@@ -87,7 +87,8 @@ pub fn plan(resolved: &Resolved, draw: &mut impl FnMut() -> f64) -> Plan {
 /// Where to turn when the targets of `resolved` have failed for `reason`: the targets of each fallback model in the
 /// order written, each model's in the order of its strategy.
 ///
-/// Each fallback is resolved and checked as if the client had asked for it: `allowed` is what the key may use. A model
+/// Each fallback is resolved and checked as if the client had asked for it: `allowed` is what the
+/// caller may use. A model
 /// that falls back to itself, and a place in `tried` with the same parameters, are left out. The fallbacks of a
 /// fallback are not followed, so the plan is as long as the settings say and cannot go round in a circle.
 pub fn fallbacks(
@@ -95,7 +96,7 @@ pub fn fallbacks(
     resolved: &Resolved,
     reason: Reason,
     tried: &[Candidate],
-    allowed: &dyn Fn(&str) -> bool,
+    allowed: &dyn Fn(&[&str]) -> bool,
     draw: &mut impl FnMut() -> f64,
 ) -> Plan {
     let mut plan = Plan::default();
@@ -275,7 +276,7 @@ mod tests {
             (&["gpt", "openai/x"], &["openai/*"], &["tiny", "long"]),
         ];
         for (allowed, used, rejected) in cases {
-            let allows = |name: &str| allowed.contains(&name);
+            let allows = |names: &[&str]| names.iter().any(|name| allowed.contains(name));
             let planned = fallbacks(&routes, &resolved, Reason::Default, &[], &allows, &mut no_draw);
             let models: Vec<&str> = planned.candidates.iter().map(|c| &*c.model.name).collect();
             assert_eq!(models, *used, "{allowed:?}");

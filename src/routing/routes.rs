@@ -68,9 +68,9 @@ impl Routes {
         })
     }
 
-    /// The models and aliases that a key which `allowed` names may use, in the order of their names. Patterns are not
-    /// among them: they are not names that a call could use.
-    pub fn listed(&self, allowed: &dyn Fn(&str) -> bool) -> Vec<&Arc<str>> {
+    /// The models and aliases that a caller may use, by what is `allowed` ([`Resolved::permitted`]), in the order of their
+    /// names. Patterns are not among them: they are not names that a call could use.
+    pub fn listed(&self, allowed: &dyn Fn(&[&str]) -> bool) -> Vec<&Arc<str>> {
         let names = self.models.iter().filter(|model| !model.is_pattern()).map(|model| &model.name);
         let mut listed: Vec<_> = names
             .chain(self.aliases.keys())
@@ -80,8 +80,8 @@ impl Routes {
         listed
     }
 
-    /// The callable name nearest to one that resolves to nothing, among those that the key may use.
-    pub fn nearest(&self, name: &str, allowed: &dyn Fn(&str) -> bool) -> Option<&str> {
+    /// The callable name nearest to one that resolves to nothing, among those that the caller may use.
+    pub fn nearest(&self, name: &str, allowed: &dyn Fn(&[&str]) -> bool) -> Option<&str> {
         pattern::nearest(name, self.listed(allowed).into_iter().map(|name| &**name))
     }
 
@@ -143,6 +143,11 @@ mod tests {
             .build()
     }
 
+    /// What a key with this one list may use.
+    fn any_of(access: &ModelAccess) -> impl Fn(&[&str]) -> bool {
+        |names| names.iter().any(|name| access.allows(name))
+    }
+
     #[test]
     fn names_resolve_exactly_then_by_alias_then_by_the_longest_pattern() {
         let cases = [
@@ -201,7 +206,7 @@ mod tests {
         let routes = routes();
         for (entries, name, expected) in cases {
             let access = ModelAccess::new(&entries.iter().map(ToString::to_string).collect::<Vec<_>>()).unwrap();
-            let permitted = routes.resolve(name).unwrap().permitted(name, |name| access.allows(name));
+            let permitted = routes.resolve(name).unwrap().permitted(name, any_of(&access));
             assert_eq!(permitted, *expected, "{entries:?} {name}");
         }
     }
@@ -209,12 +214,13 @@ mod tests {
     #[test]
     fn suggestions_and_listings_show_only_what_the_key_may_use() {
         let routes = routes();
-        let only = |entry: &'static str| move |name: &str| name == entry;
+        let only = |entry: &'static str| move |names: &[&str]| names.contains(&entry);
         assert_eq!(routes.nearest("gptt", &|_| true), Some("gpt"));
         assert_eq!(routes.nearest("gptt", &only("openai/exact")), None);
         assert_eq!(routes.nearest("bestt", &only("gpt")), Some("best"));
-        let listed =
-            |allowed: &dyn Fn(&str) -> bool| routes.listed(allowed).iter().map(ToString::to_string).collect::<Vec<_>>();
+        let listed = |allowed: &dyn Fn(&[&str]) -> bool| {
+            routes.listed(allowed).iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
         assert_eq!(listed(&|_| true), ["best", "fast", "gpt", "openai/aliased", "openai/exact"]);
         assert_eq!(listed(&only("gpt")), ["best", "gpt", "openai/aliased"]);
         assert_eq!(listed(&|_| false), [""; 0]);
@@ -251,14 +257,14 @@ mod tests {
             }
             let routes = setup.build();
             let access = ModelAccess::new(&entries).unwrap();
-            let allowed = |name: &str| access.allows(name);
+            let allowed = any_of(&access);
 
             let listed: Vec<&str> = routes.listed(&allowed).into_iter().map(|name| &**name).collect();
             prop_assert!(listed.is_sorted());
             let known = routes.exact.keys().chain(routes.aliases.keys()).map(ToString::to_string);
             for name in known.chain(names) {
                 let resolved = routes.resolve(&name);
-                let permitted = resolved.as_ref().is_some_and(|resolved| resolved.permitted(&name, allowed));
+                let permitted = resolved.as_ref().is_some_and(|resolved| resolved.permitted(&name, &allowed));
                 let is_listable = routes.exact.contains_key(&*name) || routes.aliases.contains_key(&*name);
                 prop_assert_eq!(listed.contains(&name.as_str()), permitted && is_listable, "{}", name);
                 if let Some(resolved) = resolved {
@@ -268,7 +274,7 @@ mod tests {
                         prop_assert!(full.is_some_and(|full| full.is_same(&resolved)));
                     }
                     // Whoever may use a whole pattern may use each of its names.
-                    prop_assert!(permitted || !allowed(&resolved.model.name));
+                    prop_assert!(permitted || !access.allows(&resolved.model.name));
                 } else {
                     prop_assert!(!models.contains(&name));
                 }

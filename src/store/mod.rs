@@ -3,6 +3,7 @@
 //! every value is bound, never spliced in.
 
 pub mod audit;
+pub mod changes;
 pub mod keys;
 pub mod ledger;
 mod postgres;
@@ -12,15 +13,17 @@ mod schema;
 pub mod secrets;
 pub mod settings;
 mod sqlite;
+mod values;
 mod waiting;
 
 use std::path::{Path, PathBuf};
 
 use sqlx::{PgPool, SqlitePool, migrate::MigrateError};
 
-pub use audit::{AuditFilter, AuditRow};
-pub use keys::{KeyEdit, KeyHash, KeyRow, NewKey};
-pub use projects::ProjectRow;
+pub use audit::{Act, Actor, AuditFilter, AuditRow};
+pub use changes::{Changed, Markers};
+pub use keys::{KeyEdit, KeyFilter, KeyHash, KeyRow, KeyState, NewKey, OldSecret, Rotation};
+pub use projects::{ProjectEdit, ProjectRow};
 pub use schema::Step;
 pub use settings::DatabaseSettings;
 pub use waiting::Waiting;

@@ -1,13 +1,15 @@
-//! The table of projects: whom keys belong to. Calls are booked on a project by its id, whether the table knows it or
-//! not: keys declared in a file name projects, too.
+//! The table of projects: whom keys belong to, and what all keys of a project together may do. How its changes are
+//! numbered, `changes` says.
 
 use jiff::Timestamp;
-use sqlx::FromRow;
+use serde_json::{Map, Value, json};
+use sqlx::{Connection, FromRow};
 
 use super::{
-    Db, StoreError,
-    keys::{from_json, timestamp, to_json},
+    Act, Changed, Db, StoreError, audit,
+    keys::set,
     run::on,
+    values::{from_json, timestamp, to_json},
 };
 
 /// A project as it is stored.
@@ -18,34 +20,72 @@ pub struct ProjectRow {
     pub name: String,
     /// For people to sort projects by; calls do not carry them.
     pub tags: Vec<String>,
+    /// Names and patterns of the models that its keys may use; empty means none.
+    pub models: Vec<String>,
+    /// The operations that its keys may use; empty means none.
+    pub endpoints: Vec<String>,
+    /// Addresses and ranges that its keys may be used from; empty means none.
+    pub addresses: Vec<String>,
     pub created: Timestamp,
-    /// Since when no new key may belong to it.
+    /// Since when its keys may do nothing.
     pub archived: Option<Timestamp>,
+    /// The number of the last change to this row.
+    pub version: i64,
+}
+
+/// What to change about a project; `None` leaves a member as it is.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ProjectEdit {
+    pub name: Option<String>,
+    pub tags: Option<Vec<String>>,
+    pub models: Option<Vec<String>>,
+    pub endpoints: Option<Vec<String>>,
+    pub addresses: Option<Vec<String>>,
+    /// `Some(None)` takes it out of the archive. One that is archived already keeps its time.
+    pub archived: Option<Option<Timestamp>>,
 }
 
 macro_rules! select {
     ($rest:literal) => {
-        concat!("select id, name, tags, created_at, archived_at from projects ", $rest)
+        concat!(
+            "select id, name, tags, models, endpoints, addresses, created_at, archived_at, version from projects ",
+            $rest
+        )
     };
 }
 
-/// Stores a new project. `false` when there is one with its id.
+/// Takes the next number of the counter, and with it the lock that makes writers go one after another.
+const NEXT_VERSION: &str = "update changes set version = version + 1 where topic = 'projects' returning version";
+
+/// Stores a new project; its version is given to it. `None` when there is one with its id.
 ///
 /// # Errors
 /// When the database cannot be written.
-pub async fn create(db: &Db, project: &ProjectRow) -> Result<bool, StoreError> {
-    const INSERT: &str = "insert into projects (id, name, tags, created_at, archived_at) values ($1, $2, $3, $4, $5) \
-                          on conflict (id) do nothing";
+pub async fn create(db: &Db, project: ProjectRow, act: &Act) -> Result<Option<ProjectRow>, StoreError> {
+    const INSERT: &str = "insert into projects (id, name, tags, created_at, archived_at, models, endpoints, addresses, \
+                          version) values ($1, $2, $3, $4, $5, $6, $7, $8, $9) on conflict (id) do nothing";
     on!(db, |connection| {
+        let mut transaction = connection.begin().await?;
+        let version: i64 = sqlx::query_scalar(NEXT_VERSION).fetch_one(&mut *transaction).await?;
+        let row = ProjectRow { version, created: timestamp(project.created.as_millisecond()), ..project };
         let inserted = sqlx::query(INSERT)
-            .bind(&project.id)
-            .bind(&project.name)
-            .bind(to_json(&project.tags))
-            .bind(project.created.as_millisecond())
-            .bind(project.archived.map(Timestamp::as_millisecond))
-            .execute(connection)
+            .bind(&row.id)
+            .bind(&row.name)
+            .bind(to_json(&row.tags))
+            .bind(row.created.as_millisecond())
+            .bind(row.archived.map(Timestamp::as_millisecond))
+            .bind(to_json(&row.models))
+            .bind(to_json(&row.endpoints))
+            .bind(to_json(&row.addresses))
+            .bind(row.version)
+            .execute(&mut *transaction)
             .await?;
-        Ok(inserted.rows_affected() == 1)
+        if inserted.rows_affected() == 0 {
+            return Ok(None);
+        }
+        audit::append!(&mut *transaction, act.row(&row.id, &Map::new(), &row.told()));
+        transaction.commit().await?;
+        Ok(Some(row))
     })
 }
 
@@ -70,17 +110,93 @@ pub async fn list(db: &Db, after: Option<&str>, limit: u32) -> Result<Vec<Projec
     })
 }
 
-/// Archives a project, or takes it out of the archive. `None` when there is none with this id.
+/// Changes a project. `expected` is the version that the change is meant for, if that matters.
 ///
 /// # Errors
 /// When the database cannot be written.
-pub async fn archive(db: &Db, id: &str, at: Option<Timestamp>) -> Result<Option<ProjectRow>, StoreError> {
-    const UPDATE: &str = "update projects set archived_at = $2 where id = $1 \
-                          returning id, name, tags, created_at, archived_at";
+pub async fn update(
+    db: &Db,
+    id: &str,
+    edit: ProjectEdit,
+    expected: Option<i64>,
+    act: &Act,
+) -> Result<Changed<ProjectRow>, StoreError> {
+    const BY_ID: &str = select!("where id = $1");
+    const UPDATE: &str = "update projects set name = $2, tags = $3, models = $4, endpoints = $5, addresses = $6, \
+                          archived_at = $7, version = $8 where id = $1";
     on!(db, |connection| {
-        let at = at.map(Timestamp::as_millisecond);
-        Ok(sqlx::query_as(UPDATE).bind(id).bind(at).fetch_optional(connection).await?)
+        let mut transaction = connection.begin().await?;
+        // First, because it takes the write lock: what is read below cannot change before it is written.
+        let version: i64 = sqlx::query_scalar(NEXT_VERSION).fetch_one(&mut *transaction).await?;
+        let found: Option<ProjectRow> = sqlx::query_as(BY_ID).bind(id).fetch_optional(&mut *transaction).await?;
+        let Some(found) = found else { return Ok(Changed::Missing) };
+        if expected.is_some_and(|expected| expected != found.version) {
+            return Ok(Changed::Stale(found));
+        }
+        let mut row = edit.apply(found.clone());
+        if row == found {
+            return Ok(Changed::Done(found));
+        }
+        row.version = version;
+        sqlx::query(UPDATE)
+            .bind(&row.id)
+            .bind(&row.name)
+            .bind(to_json(&row.tags))
+            .bind(to_json(&row.models))
+            .bind(to_json(&row.endpoints))
+            .bind(to_json(&row.addresses))
+            .bind(row.archived.map(Timestamp::as_millisecond))
+            .bind(row.version)
+            .execute(&mut *transaction)
+            .await?;
+        audit::append!(&mut *transaction, act.row(&row.id, &found.told(), &row.told()));
+        transaction.commit().await?;
+        Ok(Changed::Done(row))
     })
+}
+
+/// The rows changed after the change `seen`, in the order of their changes, at most `limit`.
+///
+/// # Errors
+/// When the database cannot be read.
+pub async fn changed_since(db: &Db, seen: i64, limit: u32) -> Result<Vec<ProjectRow>, StoreError> {
+    const CHANGED: &str = select!("where version > $1 order by version limit $2");
+    on!(db, |connection| { Ok(sqlx::query_as(CHANGED).bind(seen).bind(i64::from(limit)).fetch_all(connection).await?) })
+}
+
+impl ProjectEdit {
+    fn apply(self, mut row: ProjectRow) -> ProjectRow {
+        let Self { name, tags, models, endpoints, addresses, archived } = self;
+        set(&mut row.name, name);
+        set(&mut row.tags, tags);
+        set(&mut row.models, models);
+        set(&mut row.endpoints, endpoints);
+        set(&mut row.addresses, addresses);
+        row.archived = match archived {
+            Some(Some(at)) => row.archived.or(Some(timestamp(at.as_millisecond()))),
+            Some(None) => None,
+            None => row.archived,
+        };
+        row
+    }
+}
+
+impl ProjectRow {
+    /// What the audit log tells of.
+    fn told(&self) -> Map<String, Value> {
+        let members = json!({
+            "name": self.name,
+            "tags": self.tags,
+            "models": self.models,
+            "endpoints": self.endpoints,
+            "addresses": self.addresses,
+            "archived": self.archived,
+        });
+        match members {
+            Value::Object(members) => members,
+            _ => Map::new(),
+        }
+    }
 }
 
 impl<'r, R> FromRow<'r, R> for ProjectRow
@@ -91,13 +207,18 @@ where
     i64: sqlx::Decode<'r, R::Database> + sqlx::Type<R::Database>,
 {
     fn from_row(row: &'r R) -> Result<Self, sqlx::Error> {
-        let (id, tags): (String, String) = (row.try_get("id")?, row.try_get("tags")?);
+        let id: String = row.try_get("id")?;
+        let list = |name: &'static str| Ok::<_, sqlx::Error>(from_json(&id, &row.try_get::<String, _>(name)?));
         Ok(Self {
-            tags: from_json(&id, &tags),
-            id,
+            tags: list("tags")?,
+            models: list("models")?,
+            endpoints: list("endpoints")?,
+            addresses: list("addresses")?,
             name: row.try_get("name")?,
             created: timestamp(row.try_get("created_at")?),
             archived: row.try_get::<Option<i64>, _>("archived_at")?.map(timestamp),
+            version: row.try_get("version")?,
+            id,
         })
     }
 }

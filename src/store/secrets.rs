@@ -1,7 +1,10 @@
 //! Hashes of secrets that the gateway has made for itself, by what they are for: the admin key. The secrets themselves
 //! are never stored.
 
-use super::{Db, KeyHash, StoreError, run::on};
+use serde_json::Map;
+use sqlx::Connection;
+
+use super::{Act, Db, KeyHash, StoreError, audit, run::on};
 
 /// The hash of the secret that `name` stands for.
 ///
@@ -15,15 +18,18 @@ pub async fn get(db: &Db, name: &str) -> Result<Option<KeyHash>, StoreError> {
     })
 }
 
-/// Stores a hash in place of the one before. `at` is the time, in Unix milliseconds.
+/// Stores a hash in place of the one before. The audit log tells that it was done.
 ///
 /// # Errors
 /// When the database cannot be written.
-pub async fn put(db: &Db, name: &str, hash: &KeyHash, at: i64) -> Result<(), StoreError> {
+pub async fn put(db: &Db, name: &str, hash: &KeyHash, act: &Act) -> Result<(), StoreError> {
     const PUT: &str = "insert into secrets (name, hash, created_at) values ($1, $2, $3) \
                        on conflict (name) do update set hash = excluded.hash, created_at = excluded.created_at";
     on!(db, |connection| {
-        sqlx::query(PUT).bind(name).bind(hash.to_string()).bind(at).execute(connection).await?;
+        let mut transaction = connection.begin().await?;
+        sqlx::query(PUT).bind(name).bind(hash.to_string()).bind(act.at).execute(&mut *transaction).await?;
+        audit::append!(&mut *transaction, act.row(name, &Map::new(), &Map::new()));
+        transaction.commit().await?;
         Ok(())
     })
 }

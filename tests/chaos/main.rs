@@ -20,6 +20,8 @@
 mod compare;
 mod gateway;
 mod load;
+mod outages;
+mod replicas;
 
 #[path = "../it/harness/postgres.rs"]
 mod postgres;

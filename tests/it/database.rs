@@ -1,7 +1,7 @@
 //! A database server that goes away, hangs and comes back, seen by clients.
 
 use serde_json::json;
-use switchboard::{auth::Draft, types::Secret};
+use switchboard::{auth::Draft, store::Actor, types::Secret};
 
 use crate::harness::{Gate, KEY, PrivatePostgres, Rows, chat, millis, soon};
 
@@ -12,7 +12,7 @@ async fn gate(server: &PrivatePostgres) -> Gate {
 
 async fn new_key(gate: &Gate, name: &str) -> Secret {
     let draft = Draft::new(name, &["*".to_owned()], None);
-    gate.app.as_ref().unwrap().keys.create(draft).await.unwrap().1
+    gate.app.as_ref().unwrap().keys.create(draft, &Actor::COMMAND).await.unwrap().1
 }
 
 /// The status of a chat with this key, and the code if it is an error.
@@ -95,7 +95,8 @@ async fn what_one_gateway_changes_another_follows_within_a_second() {
     let (one, other) = (gate(&server).await, gate(&server).await);
     let key = new_key(&one, "shared").await;
     assert_eq!(ask(&other, key.expose()).await.0, 200);
-    one.app.as_ref().unwrap().keys.revoke("shared").await.unwrap();
+    let keys = &one.app.as_ref().unwrap().keys;
+    keys.revoke(&keys.find("shared").await.unwrap().id, None, &Actor::COMMAND).await.unwrap();
     let began = other.clock.now();
     let revoked = async {
         while ask(&other, key.expose()).await.0 == 200 {

@@ -82,7 +82,8 @@ pub(in crate::gateway) fn translated(
     if is_strict(call, candidate) && !all.is_empty() {
         return Err(inexpressible(candidate, &all));
     }
-    let body = params::adjusted(&envelope, candidate, lane, edits).map_err(Failure::request)?;
+    let body =
+        params::adjusted(&envelope, candidate, lane, edits, call.principal.max_tokens).map_err(Failure::request)?;
     Ok(Translated::Request(Box::new(Prepared { body, losses: all, undo, tries_schema, beta: header })))
 }
 

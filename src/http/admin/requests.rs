@@ -6,7 +6,7 @@ use http::StatusCode;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{ask, params::Limit, usage::utc};
+use super::{ask, endpoint::Answer, params::Limit, usage::utc};
 use crate::{
     accounting::report::{self, Filters, Receipt, ReceiptPage, RequestQuestion},
     error::Error,
@@ -48,6 +48,10 @@ pub(super) struct OneParams {
     /// The call's id, as `x-request-id` carried it.
     id: String,
 }
+
+impl Answer for ReceiptPage {}
+
+impl Answer for Receipt {}
 
 pub(super) async fn list(surface: Arc<Surface>, params: ListParams) -> Result<ReceiptPage, Error> {
     let ListParams { tz, from, to, cursor, limit, filters } = params;

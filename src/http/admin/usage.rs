@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{ask, params::Limit};
+use super::{ask, endpoint::Answer, params::Limit};
 use crate::{
     accounting::report::{self, By, Every, Filters, UsageQuestion, UsageReport},
     error::Error,
@@ -45,6 +45,8 @@ pub(super) struct Params {
     #[serde(flatten)]
     filters: Filters,
 }
+
+impl Answer for UsageReport {}
 
 pub(super) async fn usage(surface: Arc<Surface>, params: Params) -> Result<UsageReport, Error> {
     let Params { group_by, bucket, tz, from, to, cursor, limit, filters } = params;

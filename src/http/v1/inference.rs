@@ -10,6 +10,7 @@ use axum::{
 use futures_util::FutureExt;
 
 use crate::{
+    auth::Endpoint,
     error::Error,
     gateway::{self, Arrival, Refusal},
     http::{Surface, extract, respond},
@@ -38,6 +39,17 @@ pub(in crate::http) async fn count_tokens(State(surface): State<Arc<Surface>>, r
     serve(&surface, Operation::CountTokens, request).await
 }
 
+/// The word by which keys are let use the operation.
+fn endpoint(operation: Operation) -> Endpoint {
+    match operation {
+        Operation::Chat => Endpoint::Chat,
+        Operation::Completion => Endpoint::Completions,
+        Operation::Embedding => Endpoint::Embeddings,
+        Operation::Messages => Endpoint::Messages,
+        Operation::CountTokens => Endpoint::CountTokens,
+    }
+}
+
 /// Serves a call within the panic net: whatever goes wrong inside, the client gets an answer.
 async fn serve(surface: &Surface, operation: Operation, request: Request) -> Response {
     let id = RequestId::new(surface.clock.unix_millis());
@@ -60,7 +72,7 @@ async fn serve(surface: &Surface, operation: Operation, request: Request) -> Res
 async fn answer(surface: &Surface, operation: Operation, request: Request, id: RequestId) -> Result<Response, Refusal> {
     let arrived = surface.clock.now();
     let (parts, body) = request.into_parts();
-    let principal = extract::principal(surface, &parts).await?;
+    let principal = extract::principal(surface, &parts, endpoint(operation)).await?;
     let place = extract::place(surface)?;
     let body = extract::body(surface, &parts.headers, body).await?;
     let client = extract::client(&parts);

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::inference::plain;
 use crate::{
+    auth::Endpoint,
     error::Error,
     http::{Surface, extract, respond},
     routing::Model,
@@ -33,22 +34,24 @@ pub(in crate::http) async fn one(
     plain(single(&surface, &name, request).await, id)
 }
 
-/// Names and aliases, the names behind patterns that the key lists itself, and the patterns as they are written: what
+/// Names and aliases, the names behind patterns that the key or its project lists itself, and the patterns as they are written: what
 /// else they stand for is the provider's to say.
 async fn listing(surface: &Surface, request: Request) -> Result<Response, Error> {
     let (parts, _) = request.into_parts();
-    let principal = extract::principal(surface, &parts).await?;
+    let principal = extract::principal(surface, &parts, Endpoint::Models).await?;
     let snapshot = surface.gateway.snapshot.load();
     let routes = &snapshot.routes;
-    let allowed = |name: &str| principal.models.allows(name);
+    let allowed = |names: &[&str]| principal.may_use(names);
     let mut names: BTreeMap<&str, Arc<str>> = BTreeMap::new();
     let configured = routes.listed(&allowed).into_iter().map(|name| &**name);
-    for name in configured.chain(principal.models.names()) {
-        if let Some(found) = routes.resolve(name) {
+    for name in configured.chain(principal.listed_names()) {
+        if let Some(found) = routes.resolve(name)
+            && found.permitted(name, allowed)
+        {
             names.insert(name, owner(&found.model));
         }
     }
-    for model in routes.models().filter(|model| model.is_pattern() && allowed(&model.name)) {
+    for model in routes.models().filter(|model| model.is_pattern() && allowed(&[&model.name])) {
         names.insert(&model.name, owner(model));
     }
     let data: Vec<Value> = names.into_iter().map(|(name, owner)| object(name, &owner)).collect();
@@ -57,10 +60,10 @@ async fn listing(surface: &Surface, request: Request) -> Result<Response, Error>
 
 async fn single(surface: &Surface, name: &str, request: Request) -> Result<Response, Error> {
     let (parts, _) = request.into_parts();
-    let principal = extract::principal(surface, &parts).await?;
+    let principal = extract::principal(surface, &parts, Endpoint::Models).await?;
     let snapshot = surface.gateway.snapshot.load();
     let found = snapshot.routes.resolve(name);
-    let found = found.filter(|found| found.permitted(name, |name| principal.models.allows(name)));
+    let found = found.filter(|found| found.permitted(name, |names| principal.may_use(names)));
     let Some(found) = found else {
         let message = format!("The model `{name}` does not exist here, or this key may not use it.");
         let mut error = Error::client(StatusCode::NOT_FOUND, "model_not_found", message);

@@ -1,6 +1,7 @@
 //! Both kinds of keys, each on the right side and on the wrong one.
 
 use serde_json::json;
+use switchboard::store::Actor;
 
 use super::{ADMIN, gate};
 use crate::harness::{Gate, KEY, PrivatePostgres, Rows, chat, secs};
@@ -79,7 +80,7 @@ async fn the_key_is_made_once_kept_as_a_hash_and_replaced_at_once() {
     assert!(first.expose().starts_with("sk-sb-admin-") && first.expose().len() == 55);
     assert_eq!(gate.admin("/admin/v1/usage", Some(first.expose())).await.status, 200);
 
-    let second = app.keys.rotate_admin_key().await.unwrap();
+    let second = app.keys.rotate_admin_key(&Actor::COMMAND).await.unwrap();
     assert_eq!(gate.admin("/admin/v1/usage", Some(first.expose())).await.status, 401);
     assert_eq!(gate.admin("/admin/v1/usage", Some(second.expose())).await.status, 200);
 

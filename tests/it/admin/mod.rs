@@ -1,7 +1,11 @@
 //! The admin API from the outside: who may use it, what it says, what it refuses, and whether its document is true.
 
+mod audit;
+mod changes;
 mod contract;
 mod keys;
+mod projects;
+mod rights;
 mod usage;
 
 use switchboard::{
@@ -12,10 +16,7 @@ use switchboard::{
     types::{Nanos, Outcome, Usage, UsageSource},
 };
 
-use crate::harness::Gate;
-
-/// The admin key that tests declare.
-const ADMIN: &str = "it-admin-0123456789abcdef";
+use crate::harness::{ADMIN, Gate};
 
 /// 2026-11-01T12:00:00Z.
 const NOON: i64 = 1_793_534_400_000;

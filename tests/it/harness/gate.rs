@@ -30,17 +30,22 @@ use super::{Answer, Counts, Live, RawClient, books, chat, settle, soon};
 /// The key that tests present. It may use every model.
 pub const KEY: &str = "it-key-0123456789abcdef";
 
+/// The admin key of tests that declare one.
+pub const ADMIN: &str = "it-admin-0123456789abcdef";
+
 /// The model that tests ask for.
 pub const MODEL: &str = "m";
 
 /// Codes of errors that are given before a call is admitted: nothing is charged for them and nothing settles.
 const BEFORE_ADMISSION: &[&str] = &[
+    "address_not_allowed",
     "admin_key_not_allowed_here",
     "body_incomplete",
     "body_timeout",
     "body_too_large",
     "disabled_api_key",
     "duplicate_field",
+    "endpoint_not_allowed",
     "expired_api_key",
     "gateway_full",
     "headers_too_large",
@@ -57,7 +62,10 @@ const BEFORE_ADMISSION: &[&str] = &[
     "missing_model",
     "model_not_allowed",
     "model_not_found",
+    "project_archived",
+    "project_unknown",
     "revoked_api_key",
+    "rotated_api_key",
     "too_many_wrong_keys",
     "unknown_path",
     "unsupported_encoding",
@@ -296,6 +304,31 @@ impl Gate {
         let request = self.http.get(format!("http://{address}{path}"));
         let request = key.into_iter().fold(request, reqwest::RequestBuilder::bearer_auth);
         self.read(soon(request.send()).await.unwrap()).await
+    }
+
+    /// A change over the admin API, with the tests' admin key.
+    pub async fn manage(&self, method: &str, path: &str, body: Value) -> Answer {
+        let text = if body.is_null() { String::new() } else { body.to_string() };
+        self.manage_with(method, path, text, &[]).await
+    }
+
+    /// Any request to an admin route. A header named here takes the place of the usual one.
+    pub async fn manage_with(&self, method: &str, path: &str, body: String, headers: &[(&str, &str)]) -> Answer {
+        let address = self.app.as_ref().and_then(|app| app.admin_address).unwrap_or(self.address);
+        let mut map = HeaderMap::new();
+        map.insert("authorization", format!("Bearer {ADMIN}").parse().unwrap());
+        for (name, value) in headers {
+            map.insert(name.parse::<http::HeaderName>().unwrap(), value.parse().unwrap());
+        }
+        let request = self.http.request(method.parse().unwrap(), format!("http://{address}{path}"));
+        self.read(soon(request.headers(map).body(body).send()).await.unwrap()).await
+    }
+
+    /// A chat with this key, for this model.
+    pub async fn chat_as(&self, key: &str, model: &str) -> Answer {
+        let authorization = format!("Bearer {key}");
+        let body = chat(serde_json::json!({ "model": model }));
+        self.post("/v1/chat/completions", body.to_string(), &[("authorization", &authorization)]).await
     }
 
     /// Where the gateway's ledger is, for a test that writes into it; it is then not compared with the calls.

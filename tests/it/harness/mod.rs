@@ -33,7 +33,7 @@ mod rows;
 
 pub use answer::{Answer, Live};
 pub use counts::Counts;
-pub use gate::{Gate, KEY, MODEL};
+pub use gate::{ADMIN, Gate, KEY, MODEL};
 pub use postgres::PrivatePostgres;
 pub use raw::{RawClient, RawUpstream};
 pub use rows::Rows;
