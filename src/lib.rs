@@ -14,6 +14,7 @@ pub mod upstream;
 pub mod accounting;
 pub mod auth;
 pub mod providers;
+pub mod quotas;
 pub mod routing;
 
 pub mod gateway;

@@ -15,8 +15,8 @@ use switchboard::{
 };
 
 /// Where the gateway makes errors for clients.
-const ERRORS_ARE_MADE_IN: [&str; 5] =
-    ["src/gateway", "src/http", "src/auth", "src/accounting/charge.rs", "src/error.rs"];
+const ERRORS_ARE_MADE_IN: [&str; 6] =
+    ["src/gateway", "src/http", "src/auth", "src/accounting/charge.rs", "src/quotas/refused.rs", "src/error.rs"];
 
 /// Below those places, what reads and answers questions to the ledger: its words are columns and members.
 const ERRORS_ARE_NOT_MADE_IN: [&str; 2] = ["src/accounting/reconcile", "src/accounting/report"];

@@ -6,6 +6,7 @@ use std::{
 };
 
 use http::StatusCode;
+use smallvec::SmallVec;
 use tokio::sync::mpsc::{self, OwnedPermit};
 
 use super::{
@@ -15,7 +16,8 @@ use super::{
 };
 use crate::{
     error::Error,
-    store::ledger::CallRow,
+    quotas::{Account, Consumed},
+    store::ledger::{CallRow, Who},
     telemetry::{Metrics, ModelMetrics, Outcome, metrics::Counted},
     types::{Clock, Nanos},
     wire::openai_chat::{Said, Stated},
@@ -175,6 +177,27 @@ impl Charge {
         }
     }
 
+    /// The account of the call's quotas, where any concern it, and on whose behalf the call is made.
+    pub fn account(&mut self) -> Option<(&mut Account, &Who)> {
+        let record = self.record.as_mut()?;
+        Some((record.account.as_deref_mut()?, &record.who))
+    }
+
+    /// What each attempt so far has consumed, as far as is known by now.
+    pub fn consumed(&self) -> SmallVec<[Consumed; 2]> {
+        let Some(record) = &self.record else { return SmallVec::new() };
+        let of = |attempt: &AttemptRecord| {
+            let (usage, _) = attempt.consumed(&record.asked);
+            Consumed { input: usage.total_input(), output: usage.total_output(), cost: attempt.cost(&usage) }
+        };
+        record.attempts.iter().map(of).collect()
+    }
+
+    /// How many tokens of input the call may have, rather too many than too few.
+    pub fn input_at_most(&self) -> u64 {
+        self.record.as_ref().map_or(0, |record| record.asked.at_most())
+    }
+
     /// How many attempts were started.
     pub fn attempts(&self) -> usize {
         self.record.as_ref().map_or(0, |record| record.attempts.len())
@@ -210,6 +233,9 @@ impl Charge {
             record.overhead = now.saturating_duration_since(self.ready).saturating_sub(self.waited);
         }
         record.duration = now.saturating_duration_since(self.arrived);
+        if let Some(account) = &mut record.account {
+            account.ended();
+        }
         // What waits to be settled must not hold large requests.
         match record.attempts.iter().any(AttemptRecord::is_uncounted) {
             true => record.asked.keep(KEPT_TO_COUNT),

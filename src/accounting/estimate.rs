@@ -90,6 +90,14 @@ impl Asked {
         (self.content_bytes + self.tools_bytes).div_ceil(4) + MEDIA * self.media
     }
 
+    /// How many tokens of input it may be, rather too many than too few: what is set aside before the call. Where letters
+    /// take several bytes, two bytes may be a token.
+    pub fn at_most(&self) -> u64 {
+        let wide = |bytes: &Bytes| bytes.iter().filter(|byte| !byte.is_ascii()).count() as u64;
+        let wide = wide(&self.content) + wide(&self.tools) + wide(&self.system);
+        self.quick() + wide.div_ceil(4)
+    }
+
     /// Lets go of a request that is larger than `most`: only its beginning is kept.
     pub(super) fn keep(&mut self, most: usize) {
         if self.content.len() + self.tools.len() + self.system.len() > most {

@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use smallvec::SmallVec;
 use tokio::sync::mpsc;
 
 use super::{
@@ -16,6 +17,7 @@ use super::{
 };
 use crate::{
     providers::Operation,
+    quotas::{Account, Consumed, Quotas},
     store::ledger::{AttemptRow, CallRow, Who},
     telemetry::{
         CallLine, CallLog, Metrics, ModelMetrics, Outcome,
@@ -63,6 +65,8 @@ pub struct Settlement {
     pub bytes_out: u64,
     /// Counts it as unsettled until it has been observed and logged.
     pub pending: Option<Counted>,
+    /// What was set aside for it, where quotas concern it.
+    pub account: Option<Box<Account>>,
 }
 
 /// What settlements are spent on.
@@ -71,6 +75,7 @@ pub struct Books {
     pub metrics: Arc<Metrics>,
     pub log: CallLog,
     pub ledger: Ledger,
+    pub quotas: Quotas,
     /// The name of this gateway in its rows.
     pub instance: Arc<str>,
 }
@@ -90,6 +95,7 @@ pub async fn settle_all(mut settlements: mpsc::Receiver<Box<Settlement>>, books:
                 settlement.count().await;
             }
             let row = settlement.row(&books.instance);
+            settlement.spend(&books.quotas, &row);
             settlement.observe(&books.metrics, &row);
             settlement.log(&books.log, &row);
             rows.push(row);
@@ -122,6 +128,25 @@ impl Settlement {
             bytes_in: self.bytes_in,
             bytes_out: self.bytes_out,
             attempts: attempts.map(|(index, attempt)| attempt.row(index + 1, &self.asked)).collect(),
+        }
+    }
+
+    /// Turns what was set aside into what was consumed, and remembers how long answers are.
+    fn spend(&mut self, quotas: &Quotas, row: &CallRow) {
+        let consumed = |attempt: &AttemptRow| Consumed {
+            input: attempt.usage.total_input(),
+            output: attempt.usage.total_output(),
+            cost: attempt.cost,
+        };
+        if let Some(account) = self.account.take() {
+            let attempts: SmallVec<[Consumed; 4]> = row.attempts.iter().map(consumed).collect();
+            account.settle(quotas.shared(), &attempts);
+        }
+        let answered = row.attempts.last().filter(|attempt| attempt.outcome == Outcome::Ok);
+        if let (Some(answered), Some((model, _))) = (answered, &self.served)
+            && quotas.are_any()
+        {
+            quotas.note_output(model, answered.usage.total_output());
         }
     }
 

@@ -11,6 +11,8 @@ use crate::{
     catalog::{Catalog, Price, Terms},
     error::Error,
     providers::Operation,
+    quotas::Quotas,
+    shared::Shared,
     store::ledger::{CallRow, Who},
     telemetry::{CallLog, Metrics, Outcome},
     types::{Clock, Nanos, RequestId, Usage, UsageSource},
@@ -36,8 +38,14 @@ impl Bench {
     fn new() -> Self {
         let (clock, metrics) = (Clock::held(), Arc::new(Metrics::new()));
         let instance: Arc<str> = "test".into();
-        let books =
-            Books { metrics: metrics.clone(), log: CallLog::off(), ledger: Ledger::off(), instance: instance.clone() };
+        let quotas = Quotas::new(Shared::memory(clock.clone()), clock.clone(), metrics.clone(), None);
+        let books = Books {
+            metrics: metrics.clone(),
+            log: CallLog::off(),
+            ledger: Ledger::off(),
+            quotas,
+            instance: instance.clone(),
+        };
         let (till, settlements) = Till::new(4, clock.clone(), Arc::new(books));
         Self { till, settlements, clock, metrics, instance }
     }
@@ -67,6 +75,7 @@ impl Bench {
             bytes_in: 0,
             bytes_out: 0,
             pending: None,
+            account: None,
         };
         self.till.open(record, self.clock.now(), self.clock.now())
     }

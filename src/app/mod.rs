@@ -1,9 +1,11 @@
 //! The composition root: from a configuration to a running gateway, in the order in which parts depend on each other;
 //! reloading it; and taking it down again without losing anything.
 
+mod history;
 mod parts;
 mod reload;
 mod upkeep;
+mod webhook;
 
 use std::{
     collections::BTreeMap,
@@ -15,12 +17,15 @@ use std::{
 use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::{
     net::TcpListener,
-    sync::{Notify, OnceCell, Semaphore},
+    sync::{Notify, OnceCell, Semaphore, mpsc},
 };
 use tokio_util::sync::CancellationToken;
 
 pub use self::parts::check;
-use self::{parts::Parts, reload::Reloads};
+use self::{
+    parts::{Assembled, Parts},
+    reload::Reloads,
+};
 use crate::{
     accounting::{Books, Ledger, LedgerError, Sink, Till, settle_all},
     auth::{Draft, Keys, ManageError},
@@ -29,8 +34,10 @@ use crate::{
     http::{self, Phase, Server, Shutdown, Surface, Tls},
     mock::{Behaviour, Mock},
     providers::MOCK,
+    quotas::Quotas,
     refresh,
     routing::RetryBudget,
+    shared::Shared,
     store::{self, Actor, Db, KeyHash, StoreError},
     telemetry::{
         self, CallLog, Lines, Metrics,
@@ -127,7 +134,8 @@ impl App {
             None
         });
         let parts = Parts { connections: &connections, metrics: &metrics, mock: its_address, fetched: fetched.clone() };
-        let (snapshot, declared) = parts.assemble(&loaded, None).map_err(StartError::Config)?;
+        let Assembled { snapshot, keys: declared, quotas: rules } =
+            parts.assemble(&loaded, None).map_err(StartError::Config)?;
         keys.declare(declared);
         if !without_store {
             // What declared keys may do within their projects is known before the first call.
@@ -135,11 +143,15 @@ impl App {
         }
         metrics.config_in_force(&snapshot.hash);
 
+        let quotas = start_quotas(&settings, &metrics, &clock, &tasks);
+        quotas.declare(rules);
+        tasks.spawn(history::keep(quotas.clone(), ledger.clone(), db.clone(), clock.clone(), tasks.stopping()));
         let places = settings.server.max_in_flight.saturating_add(UNSETTLED);
         let books = Arc::new(Books {
             metrics: metrics.clone(),
             log: CallLog::new(&settings.log, &lines),
             ledger: ledger.clone(),
+            quotas: quotas.clone(),
             instance: instance(),
         });
         let (till, settlements) = Till::new(places, clock.clone(), books.clone());
@@ -147,6 +159,7 @@ impl App {
         let gateway = Arc::new(Gateway {
             snapshot: ArcSwap::from_pointee(snapshot),
             till,
+            quotas,
             retries: RetryBudget::new(settings.retries.max_share),
             memory: Arc::default(),
             schemas: Schemas::default(),
@@ -265,6 +278,17 @@ impl App {
         db.close().await;
         lines.flush(Duration::from_secs(1));
     }
+}
+
+/// The quotas, without rules yet, and who is told when one fills up.
+fn start_quotas(settings: &Settings, metrics: &Arc<Metrics>, clock: &Clock, tasks: &Tasks) -> Quotas {
+    let webhook = settings.webhook.clone().map(|webhook| {
+        let (warnings, due) = mpsc::channel(webhook::WAITING);
+        let connections = Connections::new(clock.clone(), tasks.clone());
+        tasks.spawn(webhook::send_all(webhook, due, connections, clock.clone(), tasks.stopping()));
+        warnings
+    });
+    Quotas::new(Shared::memory_with(clock.clone(), metrics), clock.clone(), metrics.clone(), webhook)
 }
 
 /// The name of this gateway in its rows: that of the machine, or of the container.

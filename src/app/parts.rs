@@ -11,6 +11,7 @@ use crate::{
         Deadlines, Operation, Provider,
         settings::{HttpVersion, Timeout},
     },
+    quotas::{Quotas, Rule},
     routing::{Routes, Target},
     telemetry::Metrics,
     types::{Clock, Period, Tasks},
@@ -27,13 +28,16 @@ pub(super) struct Parts<'a> {
     pub(super) fetched: Option<Arc<Book>>,
 }
 
+/// What a configuration comes to.
+pub(super) struct Assembled {
+    pub(super) snapshot: Snapshot,
+    pub(super) keys: Declared,
+    pub(super) quotas: Vec<Arc<Rule>>,
+}
+
 impl Parts<'_> {
     /// Builds everything that a configuration says, or nothing.
-    pub(super) fn assemble(
-        &self,
-        loaded: &Loaded,
-        previous: Option<&Routes>,
-    ) -> Result<(Snapshot, Declared), Complaints> {
+    pub(super) fn assemble(&self, loaded: &Loaded, previous: Option<&Routes>) -> Result<Assembled, Complaints> {
         let settings = &loaded.settings;
         let providers = self.providers(loaded)?;
         let deadlines = |name: &str| {
@@ -46,6 +50,10 @@ impl Parts<'_> {
                 .map_err(|errors| Complaints(errors.into_iter().map(|e| complain(&e.path, e.message)).collect()))?;
         let declared = Declared::new(&settings.keys, &settings.projects)
             .map_err(|bad| Complaints(bad.into_iter().map(|bad| complain(&bad.path, bad.message)).collect()))?;
+        let quotas = Quotas::compile(&settings.quotas).map_err(|bad| {
+            let at = |index: usize, path: Vec<String>| [vec!["quotas".to_owned(), index.to_string()], path].concat();
+            Complaints(bad.into_iter().map(|(index, b)| complain(&at(index, b.path), b.message)).collect())
+        })?;
         let snapshot = Snapshot::new(
             routes,
             |target| self.outlet(loaded, target),
@@ -59,7 +67,7 @@ impl Parts<'_> {
             self.metrics,
         )
         .map_err(|complaint| Complaints(vec![complaint]))?;
-        Ok((snapshot, declared))
+        Ok(Assembled { snapshot, keys: declared, quotas })
     }
 
     fn providers(&self, loaded: &Loaded) -> Result<BTreeMap<String, Arc<Provider>>, Complaints> {

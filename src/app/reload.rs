@@ -6,7 +6,10 @@ use arc_swap::ArcSwapOption;
 use tokio::sync::{Notify, OnceCell};
 use tokio_util::sync::CancellationToken;
 
-use super::{mock_address, parts::Parts};
+use super::{
+    mock_address,
+    parts::{Assembled, Parts},
+};
 use crate::{
     auth::Keys,
     catalog::{Book, PriceSettings},
@@ -78,12 +81,13 @@ impl Reloads {
         let previous = self.gateway.snapshot.load_full();
         match parts.assemble(&loaded, Some(&previous.routes)) {
             Err(complaints) => self.rejected(&complaints),
-            Ok((snapshot, declared)) => {
+            Ok(Assembled { snapshot, keys, quotas }) => {
                 self.note_fixed(&loaded.settings);
                 self.metrics.config_reload(Ok(&snapshot.hash));
                 tracing::info!(version = snapshot.hash, "configuration reloaded: {}", loaded.summary());
                 self.gateway.snapshot.store(Arc::new(snapshot));
-                self.keys.declare(declared);
+                self.keys.declare(keys);
+                self.gateway.quotas.declare(quotas);
                 self.keys.declare_admin_key(loaded.settings.admin.key.as_ref());
                 drop(previous);
                 self.connections.prune();
@@ -134,6 +138,7 @@ impl Reloads {
             ("log", old.log != new.log),
             ("ledger", old.ledger != new.ledger),
             ("auth", old.auth != new.auth),
+            ("webhook", old.webhook != new.webhook),
             ("admin.listen", old.admin.listen != new.admin.listen),
             ("retries.max_share", old.retries.max_share != new.retries.max_share),
         ];

@@ -11,6 +11,7 @@ use crate::{
     catalog::PriceSettings,
     http::settings::{Settings as ServerSettings, Tls},
     providers::settings::{ProviderSettings, Timeout},
+    quotas::{Webhook, settings::QuotaSettings},
     routing::settings::{HealthSettings, ModelSettings, RetrySettings},
     store::settings::DatabaseSettings,
     telemetry::settings::Settings as LogSettings,
@@ -62,6 +63,10 @@ pub struct Settings {
     pub projects: BTreeMap<String, ProjectSettings>,
     /// Keys declared here; more may be made with `switchboard keys create`.
     pub keys: Vec<KeySettings>,
+    /// How much may be used: rate limits and budgets, declared here; more may be made through the admin API.
+    pub quotas: Vec<QuotaSettings>,
+    /// Who is told when a quota fills up.
+    pub webhook: Option<Webhook>,
 }
 
 impl Settings {
@@ -96,6 +101,8 @@ impl Default for Settings {
             prices: PriceSettings::default(),
             projects: BTreeMap::new(),
             keys: Vec::new(),
+            quotas: Vec::new(),
+            webhook: None,
         }
     }
 }

@@ -6,6 +6,8 @@ use super::{Call, Gateway};
 use crate::{
     accounting::{Asked, Charge, Settlement, who},
     error::Error,
+    providers::Operation,
+    quotas::{Account, Subject},
     routing::Resolved,
     store::ledger::Who,
     telemetry::Outcome,
@@ -17,7 +19,7 @@ use crate::{
 /// 404 for a model that does not exist, 403 for one that the key may not use, 503 when the gateway is full.
 pub(super) fn admit(gateway: &Gateway, call: &Call) -> Result<(Resolved, Charge), Error> {
     let route = resolve(call)?;
-    let record = Settlement {
+    let mut record = Settlement {
         id: call.id,
         at: gateway.clock.unix_millis(),
         operation: call.operation,
@@ -40,12 +42,34 @@ pub(super) fn admit(gateway: &Gateway, call: &Call) -> Result<(Resolved, Charge)
         bytes_in: call.envelope.bytes().len() as u64,
         bytes_out: 0,
         pending: None,
+        account: None,
     };
+    record.account = account(gateway, call, &record.who)?;
     let mut charge = gateway.till.open(record, call.arrived, gateway.clock.now())?;
     let metrics = call.snapshot.model_metrics(call.operation, &route.model.name);
     charge.served_by(&route.model.name, route.star.as_deref(), metrics);
     gateway.retries.deposit();
     Ok((route, charge))
+}
+
+/// The account of the call's quotas. Counting tokens consumes none, so nothing holds it.
+fn account(gateway: &Gateway, call: &Call, who: &Who) -> Result<Option<Box<Account>>, Error> {
+    if call.operation == Operation::CountTokens {
+        return Ok(None);
+    }
+    gateway.quotas.open(&subject(who))
+}
+
+/// On whose behalf the call is made, in the words of quotas.
+pub(super) fn subject(who: &Who) -> Subject<'_> {
+    Subject {
+        project: &who.project,
+        key: &who.key_id,
+        key_name: &who.key_name,
+        end_user: who.end_user.as_deref(),
+        session: who.session.as_deref(),
+        tags: &who.tags,
+    }
 }
 
 /// On whose behalf the call is made: what its key says, and what it says itself.

@@ -19,12 +19,14 @@ use super::{
     exchange::{Answer, Until, exchange},
     failure::{Failed, Failure, Next},
     lane::Lane,
+    set_aside::set_aside,
 };
 use crate::{
     accounting::{Charge, Destination},
     error::Error,
+    quotas::{Refused, Why, settings::Action},
     routing::{self, Acquire, Candidate, Outcome as Health, Permit, Reason, Resolved, Rest},
-    telemetry::Outcome,
+    telemetry::{ModelMetrics, Outcome},
 };
 
 /// An answer that is ready for the client, and what it rests on.
@@ -37,7 +39,7 @@ pub(super) struct Committed {
     pub until: Instant,
 }
 
-/// Tries until there is an answer to commit.
+/// Tries until there is an answer to commit. A quota may lead the call to another model; it only counts from there on.
 ///
 /// # Errors
 /// [`Failed`] with the last failure, when there is nowhere left to go.
@@ -47,10 +49,54 @@ pub(super) async fn run(
     route: &Resolved,
     charge: &mut Charge,
 ) -> Result<Committed, Failed> {
+    /// A downgrade may meet another quota that downgrades; a circle ends here.
+    const MOST_DOWNGRADES: usize = 4;
+    let mut exempt: Vec<Arc<str>> = Vec::new();
+    let mut lower: Option<Resolved> = None;
+    loop {
+        match follow(gateway, call, lower.as_ref().unwrap_or(route), charge, &exempt).await {
+            Err(Stop::Failed(failed)) => return Err(*failed),
+            Err(Stop::Downgrade(refused, to)) if exempt.len() < MOST_DOWNGRADES => {
+                charge.served_by(&to.model.name, to.star.as_deref(), metrics_of(call, &to.model.name));
+                exempt.push(refused.rule.id.clone());
+                lower = Some(to);
+            }
+            Err(Stop::Downgrade(refused, _)) => return Err(refused_by(&refused)),
+            Ok(committed) => return Ok(committed),
+        }
+    }
+}
+
+/// Why a route is followed no further.
+enum Stop {
+    Failed(Box<Failed>),
+    /// A quota leads the call here instead.
+    Downgrade(Refused, Resolved),
+}
+
+impl From<Failed> for Stop {
+    fn from(failed: Failed) -> Self {
+        Self::Failed(Box::new(failed))
+    }
+}
+
+/// Tries the places of one route and of its fallbacks. The quotas in `exempt` only count.
+async fn follow(
+    gateway: &Gateway,
+    call: &Call,
+    route: &Resolved,
+    charge: &mut Charge,
+    exempt: &[Arc<str>],
+) -> Result<Committed, Stop> {
     let mut trail = Trail::new(gateway, call, route);
     loop {
         let (candidate, mut permit) = trail.next().await?;
         charge.slept(std::mem::take(&mut trail.slept));
+        if let Err(refused) = set_aside(gateway, call, route, &candidate, charge, exempt).await {
+            permit.report(Health::NoFault, gateway.clock.now());
+            trail.refused(candidate, refused)?;
+            continue;
+        }
         trail.enter(&candidate, &permit, charge);
         let (until, anew) = (trail.until(&candidate), trail.is_again(&candidate));
         if anew {
@@ -78,6 +124,14 @@ pub(super) async fn run(
     }
 }
 
+fn metrics_of<'c>(call: &'c Call, model: &str) -> &'c Arc<ModelMetrics> {
+    call.snapshot.model_metrics(call.operation, model)
+}
+
+fn refused_by(refused: &Refused) -> Failed {
+    Failed { failure: Failure::quota(refused), target: None }
+}
+
 /// Where a call has been and where it may still go.
 struct Trail<'a> {
     gateway: &'a Gateway,
@@ -97,6 +151,8 @@ struct Trail<'a> {
     slept: Duration,
     /// The last failure, and the place it came from by [`Candidate::name`].
     last: Option<(Failure, Arc<str>)>,
+    /// The last quota that had no room for a place.
+    refusal: Option<Refused>,
 }
 
 impl<'a> Trail<'a> {
@@ -115,6 +171,7 @@ impl<'a> Trail<'a> {
             retries: 0,
             slept: Duration::ZERO,
             last: None,
+            refusal: None,
         }
     }
 
@@ -133,6 +190,9 @@ impl<'a> Trail<'a> {
             }
             if let Some(go) = self.again().await {
                 return Ok(go);
+            }
+            if self.fresh.is_empty() && self.refusal.is_some() {
+                return Err(self.give_up());
             }
             if self.last.is_some() {
                 return match self.probe() {
@@ -170,6 +230,7 @@ impl<'a> Trail<'a> {
     fn follow_fallbacks(&mut self) -> bool {
         let reason = match &self.last {
             Some((failure, _)) => failure.next.reason(),
+            None if self.refusal.is_some() => Some(Reason::RateLimit),
             None => Some(self.why_resting()),
         };
         let Some(reason) = reason.filter(|_| !self.followed_fallbacks) else { return false };
@@ -183,8 +244,7 @@ impl<'a> Trail<'a> {
         let found = !plan.candidates.is_empty();
         self.fresh.extend(plan.candidates);
         if found {
-            let metrics = self.call.snapshot.model_metrics(self.call.operation, &self.route.model.name);
-            metrics.fell_back(reason.as_str());
+            metrics_of(self.call, &self.route.model.name).fell_back(reason.as_str());
         }
         found
     }
@@ -278,8 +338,7 @@ impl<'a> Trail<'a> {
         self.attempts += 1;
         let snapshot = &self.call.snapshot;
         if candidate.model.name != self.route.model.name {
-            let metrics = snapshot.model_metrics(self.call.operation, &candidate.model.name);
-            charge.served_by(&candidate.model.name, None, metrics);
+            charge.served_by(&candidate.model.name, None, metrics_of(self.call, &candidate.model.name));
         }
         let outlet = snapshot.outlet(&candidate.target);
         charge.attempt_started(Destination {
@@ -345,10 +404,34 @@ impl<'a> Trail<'a> {
         candidate.target.provider.keys.len() > 1 && candidate.target.ready_at(self.now()).is_none()
     }
 
+    /// Notes that a quota has no room for a place. `Err` when none of the others could do better, or when the quota says
+    /// where to go instead.
+    fn refused(&mut self, candidate: Candidate, refused: Refused) -> Result<(), Stop> {
+        if let Action::Downgrade(to) = &refused.rule.action
+            && matches!(refused.why, Why::Short { .. })
+            && let Some(to) = self.lower(to)
+        {
+            return Err(Stop::Downgrade(refused, to));
+        }
+        if !refused.depends_on_place() {
+            return Err(refused_by(&refused).into());
+        }
+        self.spent.push(candidate);
+        self.refusal = Some(refused);
+        Ok(())
+    }
+
+    /// The model that a quota leads to, if the key may use it. It is checked as if the client had asked for it.
+    fn lower(&self, name: &str) -> Option<Resolved> {
+        let to = self.call.snapshot.routes.resolve(name)?;
+        to.permitted(name, |names| self.call.principal.may_use(names)).then_some(to)
+    }
+
     fn give_up(&mut self) -> Failed {
-        match self.last.take() {
-            Some((failure, target)) => Failed { failure, target: Some(target) },
-            None => self.all_resting(),
+        match (self.last.take(), &self.refusal) {
+            (Some((failure, target)), _) => Failed { failure, target: Some(target) },
+            (None, Some(refused)) => refused_by(refused),
+            (None, None) => self.all_resting(),
         }
     }
 

@@ -6,10 +6,11 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 
-use super::Refusal;
+use super::{Call, Gateway, Refusal, headers};
 use crate::{
     accounting::Charge,
     error::Error,
+    quotas::Refused,
     routing::{Outcome as Health, Reason},
     telemetry::Outcome,
     upstream::SendError,
@@ -86,12 +87,14 @@ impl Failed {
     }
 
     /// Settles the charge and turns the failure into the answer for the client.
-    pub(super) fn refuse(self, charge: Charge) -> Refusal {
+    pub(super) fn refuse(self, gateway: &Gateway, call: &Call, mut charge: Charge) -> Refusal {
         let Failure { outcome, provider, error, .. } = self.failure;
+        let mut limits = HeaderMap::new();
+        headers::show_limits(&mut limits, &mut charge, call.operation.format(), gateway.clock.unix_millis());
         let attempts = charge.attempts();
         let status = provider.as_ref().map_or(error.status, |answer| answer.status);
         charge.settle_error(outcome, error.code, status.as_u16());
-        Refusal { error, provider, target: self.target, attempts, settled: true }
+        Refusal { error, provider, target: self.target, attempts, limits, settled: true }
     }
 }
 
@@ -162,6 +165,12 @@ impl Failure {
     /// The request cannot be made into one for this provider, but perhaps into one for another.
     pub(super) fn elsewhere(error: Error) -> Self {
         Self { next: Next::Past(Reason::Default), ..Self::request(error) }
+    }
+
+    /// A quota let it not through.
+    pub(super) fn quota(refused: &Refused) -> Self {
+        let (outcome, health) = (Outcome::RefusedByGateway, Health::NoFault);
+        Self { outcome, health, next: Next::Nowhere, provider: None, heard: None, error: refused.error() }
     }
 
     /// The provider refused, by status or by an error inside a 200.

@@ -8,7 +8,9 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use super::{Call, lane::Lane};
 use crate::{
+    accounting::Charge,
     providers::ProviderKey,
+    quotas::RateLimits,
     routing::Candidate,
     types::Nanos,
     wire::{conversation::Format, openai_chat},
@@ -151,6 +153,57 @@ pub(super) fn for_client(headers: &mut HeaderMap) {
     }
 }
 
+/// What is left of the client's quotas, in the headers that the format's SDKs know. A provider's limits under the same
+/// names are those of the operator's account: where the client has limits of its own, these are what it should heed.
+pub(super) fn show_limits(headers: &mut HeaderMap, charge: &mut Charge, format: Format, unix_millis: u64) {
+    if let Some((account, _)) = charge.account() {
+        write_limits(headers, &account.rate_limits(unix_millis), format, unix_millis);
+    }
+}
+
+fn write_limits(headers: &mut HeaderMap, limits: &RateLimits, format: Format, unix_millis: u64) {
+    for (kind, limit) in limits.iter() {
+        let (names, reset) = match format {
+            Format::Anthropic => {
+                let names = ["limit", "remaining", "reset"].map(|what| format!("anthropic-ratelimit-{kind}-{what}"));
+                (names, moment(unix_millis, limit.resets_in))
+            }
+            Format::OpenAiChat => {
+                let names = ["limit", "remaining", "reset"].map(|what| format!("x-ratelimit-{what}-{kind}"));
+                (names, span(limit.resets_in))
+            }
+        };
+        let values = [limit.limit.to_string(), limit.remaining.to_string(), reset];
+        for (name, value) in names.into_iter().zip(values) {
+            if let (Ok(name), Ok(value)) = (HeaderName::try_from(name), HeaderValue::try_from(value)) {
+                headers.insert(name, value);
+            }
+        }
+    }
+}
+
+/// A moment as RFC 3339 has it, in whole seconds: Anthropic's way.
+fn moment(unix_millis: u64, after: Duration) -> String {
+    let at = Duration::from_millis(unix_millis).saturating_add(after).as_millis().div_ceil(1_000);
+    let at = i64::try_from(at).ok().and_then(|seconds| jiff::Timestamp::from_second(seconds).ok());
+    at.unwrap_or(jiff::Timestamp::MAX).to_string()
+}
+
+/// A span of time as Go writes it: OpenAI's way (`12ms`, `1.5s`, `6m0s`, `1h0m0s`).
+fn span(span: Duration) -> String {
+    let millis = span.as_millis();
+    if millis < 1_000 {
+        return format!("{millis}ms");
+    }
+    let (hours, minutes) = (millis / 3_600_000, millis / 60_000 % 60);
+    let seconds = (millis % 60_000) as f64 / 1e3;
+    match (hours, minutes) {
+        (0, 0) => format!("{seconds}s"),
+        (0, minutes) => format!("{minutes}m{seconds}s"),
+        (hours, minutes) => format!("{hours}h{minutes}m{seconds}s"),
+    }
+}
+
 /// What the provider says the answer cost: LiteLLM says it in a header.
 pub(super) fn cost(headers: &HeaderMap) -> Option<Nanos> {
     openai_chat::read_dollars(headers.get("x-litellm-response-cost")?.to_str().ok()?)
@@ -240,6 +293,7 @@ fn span(text: &str) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::quotas::RateLimit;
 
     #[test]
     fn retry_after_is_read_in_all_its_forms() {
@@ -301,6 +355,43 @@ mod tests {
             let named =
                 headers.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
             assert_eq!(limit_resets(&named.collect(), NOW), millis.map(Duration::from_millis), "{headers:?}");
+        }
+    }
+
+    #[test]
+    fn limits_are_shown_as_each_formats_sdks_know_them() {
+        // 1994-11-06 08:49:37 UTC.
+        const NOW: u64 = 784_111_777_000;
+        let limit =
+            |limit, remaining, millis| Some(RateLimit { limit, remaining, resets_in: Duration::from_millis(millis) });
+        let limits = RateLimits {
+            requests: limit(600, 599, 100),
+            tokens: limit(150_000, 149_000, 360_000),
+            output_tokens: limit(10, 0, 3_723_500),
+            ..RateLimits::default()
+        };
+        let mut headers = HeaderMap::new();
+        headers.insert("x-ratelimit-remaining-tokens", HeaderValue::from_static("7"));
+        write_limits(&mut headers, &limits, Format::OpenAiChat, NOW);
+        for (name, value) in [
+            ("x-ratelimit-limit-requests", "600"),
+            ("x-ratelimit-remaining-requests", "599"),
+            ("x-ratelimit-reset-requests", "100ms"),
+            ("x-ratelimit-remaining-tokens", "149000"),
+            ("x-ratelimit-reset-tokens", "6m0s"),
+            ("x-ratelimit-reset-output-tokens", "1h2m3.5s"),
+        ] {
+            assert_eq!(headers.get(name).unwrap(), value, "{name}");
+        }
+        let mut headers = HeaderMap::new();
+        write_limits(&mut headers, &limits, Format::Anthropic, NOW);
+        for (name, value) in [
+            ("anthropic-ratelimit-requests-limit", "600"),
+            ("anthropic-ratelimit-tokens-remaining", "149000"),
+            ("anthropic-ratelimit-tokens-reset", "1994-11-06T08:55:37Z"),
+            ("anthropic-ratelimit-requests-reset", "1994-11-06T08:49:38Z"),
+        ] {
+            assert_eq!(headers.get(name).unwrap(), value, "{name}");
         }
     }
 

@@ -26,11 +26,13 @@ mod params;
 mod prices;
 mod reply;
 mod schemas;
+mod set_aside;
 mod snapshot;
 
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use http::HeaderMap;
 use tokio_util::sync::CancellationToken;
 
 pub use call::{Arrival, Call};
@@ -41,13 +43,14 @@ pub use reply::{BrokenOff, Reply, ReplyBody};
 pub use schemas::Schemas;
 pub use snapshot::{Outlet, Snapshot, Terms};
 
-use crate::{accounting::Till, error::Error, routing::RetryBudget, telemetry::Metrics, types::Clock};
+use crate::{accounting::Till, error::Error, quotas::Quotas, routing::RetryBudget, telemetry::Metrics, types::Clock};
 
 /// What every call needs and no call owns.
 #[derive(Debug)]
 pub struct Gateway {
     pub snapshot: ArcSwap<Snapshot>,
     pub till: Till,
+    pub quotas: Quotas,
     pub retries: RetryBudget,
     /// Reasoning that clients cannot send back.
     pub memory: Arc<Memory>,
@@ -68,6 +71,8 @@ pub struct Refusal {
     /// The last target tried.
     pub target: Option<Arc<str>>,
     pub attempts: usize,
+    /// Headers that say what is left of the quotas that the call counts in.
+    pub limits: HeaderMap,
     /// Whether a settlement has counted and logged it. What fails earlier is the surface's to count.
     pub settled: bool,
 }
@@ -90,12 +95,12 @@ pub async fn handle(gateway: &Arc<Gateway>, arrival: Arrival) -> Result<Reply, R
     match outcome {
         Ok(committed) => Ok(reply::commit(gateway, &call, committed, charge)),
         Err(failed) if count::is_unanswered(&call, &failed) => Ok(count::estimated(&call, charge)),
-        Err(failed) => Err(failed.refuse(charge)),
+        Err(failed) => Err(failed.refuse(gateway, &call, charge)),
     }
 }
 
 impl From<Error> for Refusal {
     fn from(error: Error) -> Self {
-        Self { error, provider: None, target: None, attempts: 0, settled: false }
+        Self { error, provider: None, target: None, attempts: 0, limits: HeaderMap::new(), settled: false }
     }
 }

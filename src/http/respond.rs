@@ -37,7 +37,7 @@ pub(super) fn reply(reply: Reply, id: RequestId, format: Format, place: OwnedSem
 
 /// A call that failed.
 pub(super) fn refusal(refusal: Refusal, id: RequestId, format: Format) -> Response {
-    let Refusal { error, provider, target, attempts, settled } = refusal;
+    let Refusal { error, provider, target, attempts, limits, settled } = refusal;
     log(&error, id, settled);
     let mut response = match provider {
         Some(answer) => {
@@ -48,6 +48,7 @@ pub(super) fn refusal(refusal: Refusal, id: RequestId, format: Format) -> Respon
         }
         None => of_call_error(&error, id, format),
     };
+    response.headers_mut().extend(limits);
     advise(response.headers_mut(), &error);
     if let Some(target) = target.as_deref().and_then(|target| HeaderValue::from_str(target).ok()) {
         response.headers_mut().insert(names::TARGET, target);

@@ -30,6 +30,23 @@ impl Params {
         self.defaults.is_empty() && self.ceilings.is_empty() && self.overrides.is_empty()
     }
 
+    /// The most output tokens that the provider is told, when the client asks for so many at most: as the changes leave it.
+    /// `None`: it is told nothing.
+    pub fn output_cap(&self, asked: Option<u64>) -> Option<u64> {
+        let is_cap = |name: &str| OUTPUT_CAP.contains(&name);
+        let read = |value: &Bytes| std::str::from_utf8(value).ok()?.parse::<f64>().ok().map(|cap| cap.max(0.0) as u64);
+        if let Some((_, value)) = self.overrides.iter().find(|(name, _)| is_cap(name)) {
+            return value.as_ref().and_then(read);
+        }
+        let default = || self.defaults.iter().find(|(name, _)| is_cap(name)).and_then(|(_, value)| read(value));
+        let ceiling =
+            self.ceilings.iter().find(|(name, ..)| is_cap(name)).map(|(_, ceiling, _)| ceiling.max(0.0) as u64);
+        match (asked.or_else(default), ceiling) {
+            (Some(cap), Some(ceiling)) => Some(cap.min(ceiling)),
+            (cap, ceiling) => cap.or(ceiling),
+        }
+    }
+
     /// Merges the settings of a model and of one of its targets, both valid.
     pub(super) fn merge(model: &settings::Params, target: &settings::Params) -> Self {
         let overrides = overlay(&model.overrides, &target.overrides);
@@ -109,6 +126,26 @@ mod tests {
     fn params(defaults: Value, ceilings: Value, overrides: Value) -> settings::Params {
         let map = |value: Value| value.as_object().unwrap().clone();
         settings::Params { defaults: map(defaults), ceilings: map(ceilings), overrides: map(overrides) }
+    }
+
+    #[test]
+    fn the_output_cap_is_what_the_provider_will_be_told() {
+        let nothing = json!({});
+        let cases = [
+            (nothing.clone(), nothing.clone(), nothing.clone(), Some(7), Some(7)),
+            (nothing.clone(), nothing.clone(), nothing.clone(), None, None),
+            (json!({ "max_tokens": 100 }), nothing.clone(), nothing.clone(), None, Some(100)),
+            (json!({ "max_tokens": 100 }), nothing.clone(), nothing.clone(), Some(7), Some(7)),
+            (nothing.clone(), json!({ "max_tokens": 50 }), nothing.clone(), None, Some(50)),
+            (nothing.clone(), json!({ "max_completion_tokens": 50 }), nothing.clone(), Some(70), Some(50)),
+            (json!({ "max_tokens": 20 }), json!({ "max_tokens": 50 }), nothing.clone(), None, Some(20)),
+            (nothing.clone(), nothing.clone(), json!({ "max_tokens": 9 }), Some(70), Some(9)),
+            (nothing.clone(), nothing.clone(), json!({ "max_tokens": null }), Some(70), None),
+        ];
+        for (defaults, ceilings, overrides, asked, told) in cases {
+            let merged = Params::merge(&params(defaults, ceilings, overrides), &settings::Params::default());
+            assert_eq!(merged.output_cap(asked), told, "{merged:?} {asked:?}");
+        }
     }
 
     /// The merged lists as text, for comparing.

@@ -29,6 +29,13 @@ const CONNECTIONS: u32 = 5;
 /// How long a writer waits for another process's write, and a query for a free connection.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// The size of a page of a new file, in bytes. Four times the usual one: rows of calls are long and come in order, and each
+/// page that is written is two system calls and a checksum. A file that is there keeps its own.
+const PAGE: u32 = 16_384;
+
+/// How many pages gather in the write-ahead log before they are brought into the file: 8 MiB.
+const CHECKPOINT: &str = "512";
+
 static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
 
 pub(super) async fn open(data_dir: &Path) -> Result<SqlitePool, StoreError> {
@@ -72,7 +79,11 @@ async fn open_file(data_dir: &Path, path: &Path) -> Result<SqlitePool, StoreErro
     // survive a power cut.
     let options = SqliteConnectOptions::new()
         .filename(path)
+        .page_size(PAGE)
         .journal_mode(SqliteJournalMode::Wal)
+        .pragma("wal_autocheckpoint", CHECKPOINT)
+        // What a long read made it grow to is given back.
+        .pragma("journal_size_limit", "67108864")
         .synchronous(SqliteSynchronous::Full)
         .busy_timeout(PATIENCE);
     connect(options).await.map_err(|source| StoreError::Open { path: path.to_path_buf(), source })

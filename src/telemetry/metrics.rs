@@ -150,6 +150,9 @@ metrics! {
         pub ledger_journal_up: IntGauge = "ledger_journal_up";
         /// Whether the store took the ledger's rows at the last attempt (1) or not (0).
         pub ledger_store_up: IntGauge = "ledger_store_up";
+        /// Calls that did not fit a quota, by what became of them (reject, downgrade, warn, shadow). Stored quotas share one
+        /// name.
+        pub quota_refusals: IntCounterVec = "quota_refusals_total" ["quota", "action"];
         /// Takes of a counter beyond the bound on counters in this process, which shared one with others of its rule.
         pub quota_counters_shared: IntCounter = "quota_counters_shared_total";
         /// Log lines given up because whoever reads the log was too slow.

@@ -19,5 +19,6 @@ mod http2;
 mod ledger;
 mod messages;
 mod pass_lane;
+mod quotas;
 mod schemas;
 mod settlement;

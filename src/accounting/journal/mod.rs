@@ -28,6 +28,7 @@ use std::{
     io,
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -54,7 +55,7 @@ pub struct Journal {
     active: Option<Active>,
     segments: BTreeMap<u64, Segment>,
     /// Calls whose last `opened` is in the journal and that have not settled, and in which segment it is.
-    opens: HashMap<Box<str>, u64>,
+    opens: HashMap<Arc<str>, u64>,
     last: u64,
     bytes: u64,
     /// What folders taken over from dead gateways hold. They count against the bound.
@@ -210,7 +211,7 @@ impl Journal {
 
     /// A segment that takes much more than the calls under way in it are worth, and their ids, when the journal is half
     /// full. The caller reads their `opened` from the file and hands it to [`Journal::carry`].
-    pub fn sparse(&self) -> Option<(u64, PathBuf, HashSet<Box<str>>)> {
+    pub fn sparse(&self) -> Option<(u64, PathBuf, HashSet<Arc<str>>)> {
         /// A record is seldom longer.
         const EACH: u64 = 512;
         if self.bytes() <= self.max_bytes / 2 || !self.is_writable() {

@@ -5,6 +5,7 @@ use std::{
     fs::{self, File},
     io::{self, Read},
     path::Path,
+    sync::Arc,
 };
 
 use super::{
@@ -130,7 +131,7 @@ impl SegmentRows {
     }
 
     /// The last `opened` of each of these calls.
-    pub fn opened(&mut self, ids: &HashSet<Box<str>>) -> Vec<CallRow> {
+    pub fn opened(&mut self, ids: &HashSet<Arc<str>>) -> Vec<CallRow> {
         let mut last = HashMap::new();
         while let Some(found) = self.cursor.next(&self.bytes) {
             if let Found::Record(record) = found

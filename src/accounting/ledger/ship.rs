@@ -95,10 +95,10 @@ impl Shipper {
         let root = self.root.clone();
         match blocking(move || keep_refused(&root, &line)).await {
             Some(Ok(file)) => {
-                tracing::error!(id, file = %file.display(), "the database refused a row of the ledger: {reason}");
+                tracing::error!(%id, file = %file.display(), "the database refused a row of the ledger: {reason}");
             }
             Some(Err(error)) => {
-                tracing::error!(id, "the database refused a row of the ledger ({reason}); keeping it failed: {error}");
+                tracing::error!(%id, "the database refused a row of the ledger ({reason}); keeping it failed: {error}");
             }
             None => {}
         }

@@ -4,6 +4,7 @@ mod admin;
 mod keys;
 mod prices;
 mod providers;
+mod quotas;
 pub(super) mod routes;
 mod server;
 
@@ -17,6 +18,7 @@ pub(super) fn check(settings: &Settings, document: &Document) -> Vec<Flaw> {
     prices::check(settings, &mut report);
     keys::check(settings, &mut report);
     admin::check(settings, &mut report);
+    quotas::check(settings, &mut report);
     report.flaws
 }
 

@@ -39,9 +39,11 @@ fn the_examples_in_the_defaults_file_are_right_and_leave_nothing_out() {
     }
     let text = with_examples(DEFAULTS).replace("/etc/switchboard", folder.path().to_str().unwrap());
     let variables = [("MISTRAL_KEY_1", "one"), ("MISTRAL_KEY_2", "two"), ("OPENAI_API_KEY", "three")];
-    let env = Environment::of(
-        variables.into_iter().chain([("RESEARCH_KEY", "0123456789abcdef"), ("ADMIN_KEY", "fedcba9876543210")]),
-    );
+    let env = Environment::of(variables.into_iter().chain([
+        ("RESEARCH_KEY", "0123456789abcdef"),
+        ("ADMIN_KEY", "fedcba9876543210"),
+        ("HOOK_TOKEN", "token"),
+    ]));
     let settings = parse(&text, None, &env).unwrap_or_else(|complaints| panic!("{complaints}"));
     assert_eq!(settings.models.len(), 3);
 

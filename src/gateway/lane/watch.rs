@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 
 use super::{
     Lane,
@@ -16,7 +17,7 @@ use crate::{
     types::Clock,
     wire::{
         anthropic,
-        conversation::{Delta, Event, Format, Losses, StopReason, StreamBlock, Text, Undo, memory::Recorder},
+        conversation::{Delta, Event, Format, Losses, Stop, StopReason, StreamBlock, Text, Undo, memory::Recorder},
         openai_chat::{ProviderError, Said, Seen, Stated, StreamObserver},
         sse::Frame,
         translate::StreamTranslator,
@@ -80,6 +81,8 @@ pub(super) struct Heard {
     pub has_output: bool,
     pub finish_reason: Option<&'static str>,
     ended: bool,
+    /// Blocks that have begun and not ended.
+    open: SmallVec<[usize; 2]>,
     /// What the frame at hand was.
     frame: Kind,
     error: Option<ProviderError>,
@@ -199,6 +202,22 @@ impl Watch {
         }
     }
 
+    /// How much was said so far, in bytes as they are spelt in JSON.
+    pub fn spoken(&self) -> u64 {
+        match self {
+            Self::Plain(observer) => observer.spoken(),
+            Self::Events(events) => events.heard.said.bytes(),
+        }
+    }
+
+    /// Ends the answer here, as a model does that has reached its output limit: what the client gets for it.
+    pub fn cut(&mut self) -> Bytes {
+        match self {
+            Self::Plain(observer) => observer.cut(),
+            Self::Events(events) => events.cut(),
+        }
+    }
+
     pub fn finish_reason(&self) -> Option<&str> {
         match self {
             Self::Plain(observer) => observer.finish_reason(),
@@ -263,6 +282,25 @@ impl Events {
         Closed::Complete
     }
 
+    fn cut(&mut self) -> Bytes {
+        let open = std::mem::take(&mut self.heard.open);
+        let stop = Stop { reason: StopReason::MaxTokens, sequence: None };
+        let (heard, upstream) = (&mut self.heard, self.upstream);
+        heard.stop(upstream, stop.reason);
+        match &mut self.flow {
+            Flow::Pass(_) => anthropic::cut_short(&open, heard.said.bytes().div_ceil(4)),
+            Flow::Translated(translated) => {
+                let Translated { translator, out, .. } = &mut **translated;
+                for index in open {
+                    translator.inject(Event::BlockStop { index }, out);
+                }
+                translator.inject(Event::Stop(stop), out);
+                translator.inject(Event::End, out);
+                std::mem::take(out).into()
+            }
+        }
+    }
+
     /// Keeps the thinking that led to calls, once.
     fn remember(&mut self) {
         let Flow::Translated(translated) = &mut self.flow else { return };
@@ -278,7 +316,10 @@ impl Heard {
                 self.begin(id.as_ref());
                 Kind::Preamble
             }
-            Event::BlockStart { kind, .. } => self.block(kind),
+            Event::BlockStart { index, kind } => {
+                self.open.push(*index);
+                self.block(kind)
+            }
             Event::BlockDelta { delta, .. } => self.delta(delta),
             Event::Usage(usage) => {
                 self.stated.usage = Some(*usage);
@@ -296,7 +337,11 @@ impl Heard {
                 self.error = Some(error.clone());
                 Kind::Silent
             }
-            Event::BlockStop { .. } | Event::Extension { .. } => Kind::Preamble,
+            Event::BlockStop { index } => {
+                self.open.retain(|open| open != index);
+                Kind::Preamble
+            }
+            Event::Extension { .. } => Kind::Preamble,
             Event::Ping => Kind::Silent,
         };
         self.frame = self.frame.max(kind);

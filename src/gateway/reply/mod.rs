@@ -1,6 +1,7 @@
 //! The commit: from here on the client sees a 200. A whole answer settles now; a stream becomes a body that carries
 //! the charge and settles when it ends, however it ends.
 
+mod allowance;
 mod large;
 mod stream;
 mod turn;
@@ -60,6 +61,7 @@ pub(super) fn commit(gateway: &Arc<Gateway>, call: &Call, committed: Committed, 
         put(&mut headers, names::LOSSY, &places);
         charge.lossy(&places);
     }
+    headers::show_limits(&mut headers, &mut charge, lane.client, gateway.clock.unix_millis());
     let body = match answer.content {
         Content::Whole { body, reply } => {
             let stated = Stated { cost: reply.stated.cost.or(told_cost), ..reply.stated };

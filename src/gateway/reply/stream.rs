@@ -16,7 +16,10 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
-use super::turn::Turn;
+use super::{
+    allowance::{Allowance, Verdict},
+    turn::Turn,
+};
 use crate::{
     accounting::Charge,
     gateway::{
@@ -65,6 +68,8 @@ pub struct StreamBody {
     /// `[DONE]` has passed with half of its last CRLF.
     owes_line_feed: bool,
     charge: Option<Charge>,
+    /// What it may still say, where a quota cares.
+    allowance: Option<Box<Allowance>>,
     permit: Permit,
     metrics: Arc<TargetMetrics>,
     _open: Counted,
@@ -114,9 +119,10 @@ impl StreamBody {
         lane: Lane,
         live: LiveStream,
         total: Instant,
-        charge: Charge,
+        mut charge: Charge,
         permit: Permit,
     ) -> Self {
+        let allowance = Allowance::of(gateway, call, candidate, &mut charge).map(Box::new);
         let now = gateway.clock.now();
         let LiveStream { held, frames, watch, rest } = live;
         let mut body = Self {
@@ -132,6 +138,7 @@ impl StreamBody {
             show_cost: call.asked_cost,
             owes_line_feed: false,
             charge: Some(charge),
+            allowance,
             permit,
             metrics: call.snapshot.outlet(&candidate.target).metrics.clone(),
             _open: Metrics::count(&gateway.metrics.streams_open),
@@ -160,6 +167,9 @@ impl StreamBody {
         loop {
             if self.state == State::Relaying {
                 self.relay_frames();
+                if self.heed_allowance(cx) {
+                    continue;
+                }
             }
             if self.out.len() >= FLUSH && self.state == State::Relaying && self.cut.as_mut().poll(cx).is_ready() {
                 self.fail(Outcome::RefusedByGateway, SHUTTING_DOWN);
@@ -221,7 +231,30 @@ impl StreamBody {
                 self.deadlines.waiting_since = None;
             }
             self.relay(frame, &seen);
+            if self.allowance.as_ref().is_some_and(|allowance| allowance.is_used(self.watch.spoken())) {
+                return;
+            }
         }
+    }
+
+    /// Ends a stream that has used up what was set aside for it, where its quota wants that. Says whether frames were held
+    /// back until this was known, and may go on.
+    fn heed_allowance(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(allowance) = self.allowance.as_mut().filter(|_| self.state == State::Relaying) else { return false };
+        let spoken = self.watch.spoken();
+        let is_used = allowance.is_used(spoken);
+        let Some(charge) = self.charge.as_mut().filter(|_| is_used || allowance.is_asking()) else { return false };
+        match allowance.poll(cx, spoken, charge) {
+            Verdict::GoOn => return is_used,
+            Verdict::Free => self.allowance = None,
+            Verdict::Cut => {
+                let last = self.watch.cut();
+                self.out.put(last);
+                self.settle(Outcome::RefusedByGateway);
+                self.state = State::Ended;
+            }
+        }
+        is_used
     }
 
     fn relay(&mut self, frame: Frame, seen: &Seen) {

@@ -23,8 +23,8 @@ const MAX_COST: i64 = 1_000_000_000_000_000;
 /// The latest time of a row: the last millisecond of the year 2999, so that there is a month after it.
 pub(super) const MAX_TIME: i64 = 32_503_679_999_999;
 
-/// The call as it is stored. Differs from `call` only where that could not be: a NUL becomes U+FFFD, texts are cut at
-/// 256 bytes and tags after the 32nd, times lie between 1970 and 2999, counts and amounts are at most absurd, and the
+/// The call as it is stored. Differs from `call` only where that could not be: a NUL becomes U+FFFD, what names nobody with
+/// an empty text names nobody, texts are cut at 256 bytes and tags after the 32nd, times lie between 1970 and 2999, counts and amounts are at most absurd, and the
 /// numbers of attempts ascend.
 pub(super) fn clean(call: &CallRow) -> Cow<'_, CallRow> {
     if is_clean(call) {
@@ -41,6 +41,10 @@ pub(super) fn clean(call: &CallRow) -> Cow<'_, CallRow> {
     call.requested = fit(&call.requested).into();
     let who = &mut call.who;
     let optional = [&mut who.end_user, &mut who.workflow, &mut who.session, &mut who.step];
+    let optional = optional.map(|text| {
+        text.take_if(|text| text.is_empty());
+        text
+    });
     for text in optional.into_iter().chain([&mut call.client, &mut call.error_code, &mut call.finish_reason]) {
         *text = text.as_deref().map(|text| fit(text).into());
     }
@@ -81,7 +85,9 @@ fn is_clean(call: &CallRow) -> bool {
     let amount_fits = |cost: Option<Nanos>| cost.is_none_or(|cost| cost == at_most_absurd(cost));
     [&*call.id, &call.requested, &call.instance, &call.operation, &call.model].into_iter().all(fits)
         && [&who.project, &who.key_id, &who.key_name].into_iter().all(|text| fits(text))
-        && [&who.end_user, &who.workflow, &who.session, &who.step].into_iter().all(absent_or_fits)
+        && [&who.end_user, &who.workflow, &who.session, &who.step]
+            .into_iter()
+            .all(|text| absent_or_fits(text) && text.as_deref() != Some(""))
         && [&call.client, &call.error_code, &call.finish_reason].into_iter().all(absent_or_fits)
         && who.tags.len() <= MAX_TAGS
         && who.tags.iter().all(|tag| fits(tag))

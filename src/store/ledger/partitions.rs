@@ -10,8 +10,8 @@ use std::collections::BTreeSet;
 use jiff::{Timestamp, ToSpan, civil::Date, tz::TimeZone};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
-/// The tables that are partitioned, by `at` or by `hour`.
-const PARTITIONED: [&str; 3] = ["requests", "attempts", "usage_hours_by_user"];
+/// The tables that are partitioned, by their column of time.
+const PARTITIONED: [&str; 4] = ["requests", "attempts", "usage_hours_by_user", "usage_days_by_user"];
 
 /// The advisory lock of whoever makes or drops partitions: the letters `sbpartit`.
 const LOCK: i64 = 0x7362_7061_7274_6974;

@@ -1,6 +1,6 @@
 //! How long the ledger is kept.
 //!
-//! Rows of calls and attempts go, and the roll-up by end user with them, because it names people and is nearly as large.
+//! Rows of calls and attempts go, and the roll-ups by end user with them, because they name people and are nearly as large.
 //! The other roll-ups stay: they are small, and say what years ago cost.
 
 use std::{collections::BTreeSet, time::Duration};
@@ -69,7 +69,9 @@ pub async fn prepare(db: &Db, now: i64) -> Result<(), StoreError> {
 async fn delete_before(pool: &SqlitePool, before: i64) -> Result<u64, sqlx::Error> {
     let mut deleted = 0;
     // Attempts first: a call without its attempts would look as if it had cost nothing.
-    for (table, column) in [("usage_hours_by_user", "hour"), ("attempts", "at"), ("requests", "at")] {
+    let tables =
+        [("usage_hours_by_user", "hour"), ("usage_days_by_user", "day"), ("attempts", "at"), ("requests", "at")];
+    for (table, column) in tables {
         let nth = format!("select {column} from {table} where {column} < $1 order by {column} limit 1 offset $2");
         let delete = format!("delete from {table} where {column} < $1");
         loop {

@@ -11,7 +11,7 @@ use crate::types::{Nanos, Outcome, Usage, UsageSource};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CallRow {
     /// A ULID: sorts by arrival.
-    pub id: Box<str>,
+    pub id: Arc<str>,
     /// Arrival, Unix milliseconds.
     pub at: i64,
     /// Which gateway served it: the name of the instance.

@@ -1,7 +1,8 @@
 //! How a call lies in its columns, and how it is read back.
 //!
-//! What is filtered, grouped or summed has a column. The rest of the receipt is one JSON text for a call and one for an
-//! attempt: it costs less to write than a dozen columns, and a new detail needs no migration.
+//! What is filtered, grouped or summed has a column. The rest of the receipt is one JSON array for a call and one for an
+//! attempt: it costs less to write than a dozen columns, and a new detail needs no migration. It is not an object, because
+//! the names would be half of all that is stored.
 
 use std::borrow::Cow;
 
@@ -61,22 +62,19 @@ pub(super) const ATTEMPT_COLUMNS: [&str; 29] = [
     "detail",
 ];
 
-/// What of a call has no column. Members that are missing, in rows of an older version, are as in a default.
-#[derive(Default, Serialize, Deserialize)]
+/// What of a call has no column, in the order of its array; objects are read as well, as the first version wrote them.
+/// New ones are added at the end: those that are missing, in rows of an older version, are as in a default.
+#[derive(Default, Deserialize)]
 #[serde(default)]
 struct CallDetail<'a> {
     instance: Cow<'a, str>,
     requested: Cow<'a, str>,
     key_name: Cow<'a, str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     client: Option<Cow<'a, str>>,
     stream: bool,
     status: u16,
-    #[serde(skip_serializing_if = "Option::is_none")]
     error_code: Option<Cow<'a, str>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     finish_reason: Option<Cow<'a, str>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     first_output_ms: Option<u32>,
     duration_ms: u32,
     overhead_us: u32,
@@ -84,18 +82,14 @@ struct CallDetail<'a> {
     bytes_out: u64,
 }
 
-/// What of an attempt has no column.
-#[derive(Default, Serialize, Deserialize)]
+/// What of an attempt has no column, as with [`CallDetail`].
+#[derive(Default, Deserialize)]
 #[serde(default)]
 struct AttemptDetail<'a> {
-    #[serde(skip_serializing_if = "Option::is_none")]
     status: Option<u16>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     provider_id: Option<Cow<'a, str>>,
     price: Cow<'a, str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     service_tier: Option<Cow<'a, str>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     first_token_ms: Option<u32>,
     duration_ms: u32,
 }
@@ -111,7 +105,7 @@ pub(super) struct StoredAttempt {
 
 /// The tags as a JSON array; `None` when there are none.
 pub(super) fn tags_text(call: &CallRow) -> Option<String> {
-    (!call.who.tags.is_empty()).then(|| to_json(&call.who.tags))
+    (!call.who.tags.is_empty()).then(|| text_of(|json| to_json(&call.who.tags, json)))
 }
 
 /// 1 for the last attempt of a call, 0 for the others.
@@ -119,35 +113,46 @@ pub(super) fn is_last(call: &CallRow, attempt: &AttemptRow) -> i64 {
     call.attempts.last().is_some_and(|last| last.number == attempt.number).into()
 }
 
-/// The details of a call.
-pub(super) fn call_detail(call: &CallRow) -> String {
-    to_json(&CallDetail {
-        instance: Cow::Borrowed(&call.instance),
-        requested: Cow::Borrowed(&call.requested),
-        key_name: Cow::Borrowed(&call.who.key_name),
-        client: call.client.as_deref().map(Cow::Borrowed),
-        stream: call.stream,
-        status: call.status,
-        error_code: call.error_code.as_deref().map(Cow::Borrowed),
-        finish_reason: call.finish_reason.as_deref().map(Cow::Borrowed),
-        first_output_ms: call.first_output_ms,
-        duration_ms: call.duration_ms,
-        overhead_us: call.overhead_us,
-        bytes_in: call.bytes_in,
-        bytes_out: call.bytes_out,
-    })
+/// Writes the details of a call, in the order of [`CallDetail`].
+pub(super) fn call_detail(call: &CallRow, json: &mut Vec<u8>) {
+    let detail = (
+        &*call.instance,
+        &*call.requested,
+        &*call.who.key_name,
+        call.client.as_deref(),
+        call.stream,
+        call.status,
+        call.error_code.as_deref(),
+        call.finish_reason.as_deref(),
+        call.first_output_ms,
+        call.duration_ms,
+        call.overhead_us,
+        call.bytes_in,
+        call.bytes_out,
+    );
+    to_json(&detail, json);
 }
 
-/// The details of an attempt.
-pub(super) fn attempt_detail(attempt: &AttemptRow) -> String {
-    to_json(&AttemptDetail {
-        status: attempt.status,
-        provider_id: attempt.provider_id.as_deref().map(Cow::Borrowed),
-        price: Cow::Borrowed(&attempt.price),
-        service_tier: attempt.service_tier.as_deref().map(Cow::Borrowed),
-        first_token_ms: attempt.first_token_ms,
-        duration_ms: attempt.duration_ms,
-    })
+/// Writes the details of an attempt, in the order of [`AttemptDetail`].
+pub(super) fn attempt_detail(attempt: &AttemptRow, json: &mut Vec<u8>) {
+    let detail = (
+        attempt.status,
+        attempt.provider_id.as_deref(),
+        &*attempt.price,
+        attempt.service_tier.as_deref(),
+        attempt.first_token_ms,
+        attempt.duration_ms,
+    );
+    to_json(&detail, json);
+}
+
+/// The text that `write` writes.
+pub(super) fn text_of(write: impl FnOnce(&mut Vec<u8>)) -> String {
+    /// Longer than most details.
+    const USUAL: usize = 192;
+    let mut json = Vec::with_capacity(USUAL);
+    write(&mut json);
+    String::from_utf8(json).unwrap_or_default()
 }
 
 impl<'r, R: Row> FromRow<'r, R> for StoredCall
@@ -251,13 +256,10 @@ pub(super) fn usage_source(id: &str, word: &str) -> UsageSource {
 }
 
 /// These values are texts and numbers, which always have a JSON form.
-fn to_json(value: &impl Serialize) -> String {
-    /// Longer than most details, so that the text is put together where it stays.
-    const USUAL: usize = 384;
-    let mut json = Vec::with_capacity(USUAL);
-    match serde_json::to_writer(&mut json, value) {
-        Ok(()) => String::from_utf8(json).unwrap_or_default(),
-        Err(_) => String::new(),
+fn to_json(value: &impl Serialize, json: &mut Vec<u8>) {
+    let start = json.len();
+    if serde_json::to_writer(&mut *json, value).is_err() {
+        json.truncate(start);
     }
 }
 

@@ -26,7 +26,7 @@ pub use options::{EVERY_EFFORT, Options, SAMPLING, SamplingSupport, ThinkingSupp
 pub use reply::{decode_count, decode_reply, encode_count, encode_reply, reason_word};
 pub use stream_in::Decoder;
 pub(in crate::wire) use stream_in::broken;
-pub use stream_out::Encoder;
+pub use stream_out::{Encoder, cut_short};
 pub use usage::{UsageReport, read_usage};
 
 /// Reads one block that stands by itself.

@@ -324,3 +324,19 @@ fn delta_len(delta: &Delta<'_>) -> usize {
         Delta::Page { url, title } => url.len() + title.len() + 64,
     }
 }
+/// The end of a stream that is broken off here: what a model says that has reached its output limit. `open` are the blocks
+/// that have not ended.
+pub fn cut_short(open: &[usize], output_tokens: u64) -> bytes::Bytes {
+    let mut text = String::new();
+    for index in open {
+        text.push_str(&format!(
+            "event: content_block_stop\ndata: {{\"type\":\"content_block_stop\",\"index\":{index}}}\n\n"
+        ));
+    }
+    text.push_str(&format!(
+        "event: message_delta\ndata: {{\"type\":\"message_delta\",\"delta\":{{\"stop_reason\":\"max_tokens\",\
+         \"stop_sequence\":null}},\"usage\":{{\"output_tokens\":{output_tokens}}}}}\n\n\
+         event: message_stop\ndata: {{\"type\":\"message_stop\"}}\n\n"
+    ));
+    text.into()
+}

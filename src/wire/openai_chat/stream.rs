@@ -4,6 +4,7 @@
 
 use std::sync::LazyLock;
 
+use bytes::Bytes;
 use memchr::memmem::Finder;
 
 use super::{Answer, ProviderError, Said, Shape, Stated, error};
@@ -109,6 +110,31 @@ impl StreamObserver {
     /// What was said so far, in all alternatives. Asked for again, it is gone.
     pub fn take_said(&mut self) -> Said {
         std::mem::take(&mut self.said)
+    }
+
+    /// How much was said so far in all alternatives, in bytes as they are spelt in JSON.
+    pub fn spoken(&self) -> u64 {
+        self.said.bytes()
+    }
+
+    /// The end of a stream that is broken off here: what a model says that has reached its output limit. Alternatives that
+    /// have ended are left alone.
+    pub fn cut(&mut self) -> Bytes {
+        let has_ended = |index: usize| self.ended.get(index / 64).is_some_and(|word| word >> (index % 64) & 1 == 1);
+        let empty = if self.shape == Shape::Completion { "\"text\":\"\"" } else { "\"delta\":{}" };
+        let choices: Vec<String> = (0..self.choices)
+            .filter(|index| !has_ended(*index))
+            .map(|index| format!("{{\"index\":{index},{empty},\"finish_reason\":\"length\"}}"))
+            .collect();
+        let object = if self.shape == Shape::Completion { "text_completion" } else { "chat.completion.chunk" };
+        let id = serde_json::Value::from(self.stated.id.as_deref().unwrap_or_default());
+        self.finish_reason = Some("length".to_owned());
+        let choices = choices.join(",");
+        let text = format!(
+            "data: {{\"id\":{id},\"object\":\"{object}\",\"created\":0,\"model\":\"\",\"choices\":[{choices}]}}\n\n\
+             data: [DONE]\n\n"
+        );
+        text.into()
     }
 
     /// Whether every alternative has come to its end.

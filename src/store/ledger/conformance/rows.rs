@@ -49,10 +49,12 @@ prop_compose! {
             texts;
         let [end_user, workflow, session, step, client, error_code, finish, provider_id, tier] =
             optional.map(|text| text.map(String::into_boxed_str));
+        let named = |text: Option<Box<str>>| text.filter(|text| !text.is_empty());
         (row.who.project, row.who.key_id, row.who.key_name) = (project.into(), key_id.into(), key_name.into());
         (row.model, row.requested, row.operation) = (model.into(), requested.into(), operation.into());
         (row.instance, row.who.tags) = (instance.into(), tags.into_iter().map(Into::into).collect());
-        (row.who.end_user, row.who.workflow, row.who.session, row.who.step) = (end_user, workflow, session, step);
+        (row.who.end_user, row.who.workflow) = (named(end_user), named(workflow));
+        (row.who.session, row.who.step) = (named(session), named(step));
         (row.client, row.error_code, row.finish_reason) = (client, error_code, finish);
         (row.status, _, row.duration_ms, row.bytes_in, row.bytes_out, row.stream) = numbers;
         row.outcome = Outcome::ALL[outcomes[0]];

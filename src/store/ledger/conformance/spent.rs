@@ -5,7 +5,7 @@ use sqlx::AssertSqlSafe;
 use super::{
     super::{CallRow, Dimension, Spent, SpentQuestion, UsageQuery, retain, spent, write},
     DAY, HOUR, START, conforms,
-    usage::{everything, simply},
+    usage::{check as check_usage, everything, simply},
     various,
 };
 use crate::{
@@ -20,7 +20,7 @@ conforms!(
     without_dimensions_there_is_one_sum,
     whole_hours_come_from_sums_and_cut_ones_from_rows,
     a_question_without_bounds_is_refused,
-    hours_before_the_sums_of_what_has_no_price_get_theirs,
+    hours_before_an_upgrade_get_their_sums,
 );
 
 /// What limits are made of.
@@ -83,13 +83,13 @@ async fn any_three_dimensions_add_up(db: &Db) {
 }
 
 async fn a_moment_may_cut_an_hour(db: &Db) {
-    let calls = various(42, 600, START, DAY);
+    let calls = various(42, 600, START, 3 * DAY);
     write(db, &calls).await.unwrap();
     let mut random = fastrand::Rng::with_seed(42);
-    for by in [vec![], vec![Dimension::Key], vec![Dimension::EndUser, Dimension::Model], vec![Dimension::Session]] {
+    for by in [vec![], vec![Dimension::EndUser], vec![Dimension::EndUser, Dimension::Model], vec![Dimension::Session]] {
         for _ in 0..8 {
-            let since_ms = START + random.i64(0..DAY);
-            let until_ms = random.bool().then(|| since_ms + random.i64(0..DAY));
+            let since_ms = START + random.i64(0..3 * DAY);
+            let until_ms = random.bool().then(|| since_ms + random.i64(0..3 * DAY));
             check(db, &calls, &SpentQuestion { since_ms, until_ms, by: by.clone(), ..Default::default() }).await;
         }
         // The very millisecond of a call, and the one after it.
@@ -164,7 +164,7 @@ async fn a_question_without_bounds_is_refused(db: &Db) {
 }
 
 /// As after an upgrade: the rows and sums are there, the columns are new.
-async fn hours_before_the_sums_of_what_has_no_price_get_theirs(db: &Db) {
+async fn hours_before_an_upgrade_get_their_sums(db: &Db) {
     let calls = various(46, 300, START, DAY);
     write(db, &calls).await.unwrap();
     let migration = match db {
@@ -176,7 +176,9 @@ async fn hours_before_the_sums_of_what_has_no_price_get_theirs(db: &Db) {
         format!("alter table {table} drop column unpriced_input; alter table {table} drop column unpriced_output;")
     });
     on!(db, |connection| {
-        sqlx::raw_sql(AssertSqlSafe(drops.concat())).execute(&mut *connection).await?;
+        let added = "drop table usage_hours_by_outcome; drop table usage_hours_by_workflow; \
+                     drop table usage_days_by_user;";
+        sqlx::raw_sql(AssertSqlSafe(drops.concat() + added)).execute(&mut *connection).await?;
         sqlx::raw_sql(migration).execute(&mut *connection).await?;
         Ok(())
     })
@@ -184,5 +186,10 @@ async fn hours_before_the_sums_of_what_has_no_price_get_theirs(db: &Db) {
     for by in [vec![], vec![Dimension::Tag, Dimension::Target], vec![Dimension::EndUser]] {
         let groups = check(db, &calls, &SpentQuestion { since_ms: START, by, ..Default::default() }).await;
         assert!(groups.iter().any(|group| group.unpriced_input > 0 && group.cost > Nanos(0)));
+    }
+    use Dimension::{Operation, Outcome, Step, Workflow};
+    for by in [vec![Outcome], vec![Operation, Outcome], vec![Workflow], vec![Step], vec![Workflow, Step]] {
+        let query = UsageQuery { by, ..everything() };
+        check_usage(db, &calls, &query).await;
     }
 }

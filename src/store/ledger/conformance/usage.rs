@@ -36,7 +36,7 @@ pub(super) fn everything() -> UsageQuery {
 }
 
 /// The groups of a query, all pages of them, after having been compared with the simple way.
-async fn check(db: &Db, calls: &[CallRow], query: &UsageQuery) -> Vec<UsageGroup> {
+pub(super) async fn check(db: &Db, calls: &[CallRow], query: &UsageQuery) -> Vec<UsageGroup> {
     let mut groups = Vec::new();
     let mut query = query.clone();
     loop {
@@ -171,7 +171,9 @@ async fn buckets_follow_the_zone(db: &Db) {
     for name in ZONES {
         let zone = TimeZone::get(name).unwrap();
         for bucket in Bucket::ALL {
-            for by in [vec![], vec![Dimension::Provider], vec![Dimension::Outcome]] {
+            for by in
+                [vec![], vec![Dimension::Provider], vec![Dimension::Outcome], vec![Dimension::Key, Dimension::Step]]
+            {
                 let query = UsageQuery { bucket: Some(bucket), zone: zone.clone(), by, ..everything() };
                 check(db, &calls, &query).await;
             }

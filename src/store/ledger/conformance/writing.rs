@@ -3,7 +3,7 @@
 use sqlx::AssertSqlSafe;
 
 use super::{
-    super::{CallRow, Refused, Sums, UsageQuery, Written, prepare, request, retain, usage, write},
+    super::{CallRow, Dimension, Refused, Sums, UsageQuery, Written, prepare, request, retain, usage, write},
     DAY, HOUR, START, call, conforms, various,
 };
 use crate::{
@@ -35,8 +35,8 @@ async fn totals(db: &Db) -> [Sums; 2] {
         limit: 10,
         after: None,
     };
-    // Operations have no roll-up.
-    let rows = UsageQuery { by: vec![super::super::Dimension::Operation], ..query.clone() };
+    // No roll-up has operations together with keys.
+    let rows = UsageQuery { by: vec![Dimension::Operation, Dimension::Key], ..query.clone() };
     let mut totals = [Sums::default(); 2];
     for (total, query) in totals.iter_mut().zip([query, rows]) {
         usage(db, &query).await.unwrap().groups.iter().for_each(|group| total.add(&group.sums));
@@ -111,6 +111,9 @@ async fn hostile_values_are_repaired(db: &Db) {
         }
         calls.push(call);
     }
+    let nobody = Some(Box::from(""));
+    calls[1].who.end_user.clone_from(&nobody);
+    calls[1].who.step = nobody;
     let mut confused = call(START);
     confused.attempts = vec![confused.attempts[0].clone(); 3];
     calls.push(confused);
@@ -122,6 +125,7 @@ async fn hostile_values_are_repaired(db: &Db) {
     let first = request(db, &calls[1].id).await.unwrap().unwrap();
     assert_eq!(&*first.who.project, "a\u{fffd}b");
     assert_eq!(first.who.tags.len(), 1, "one that is there twice is one");
+    assert_eq!((first.who.end_user, first.who.step), (None, None));
     let long = request(db, &calls[5].id).await.unwrap().unwrap();
     assert_eq!(long.model.len(), 256);
     let confused = request(db, &calls[6].id).await.unwrap().unwrap();
@@ -165,7 +169,7 @@ async fn a_call_the_database_refuses_stands_alone(db: &Db) {
     }
     let done = write(db, &calls).await.unwrap();
     assert_eq!((done.inserted, done.skipped), (96, 0));
-    let mut refused: Vec<Box<str>> = done.refused.iter().map(|refused| refused.id.clone()).collect();
+    let mut refused: Vec<std::sync::Arc<str>> = done.refused.iter().map(|refused| refused.id.clone()).collect();
     let mut bad = [0, 41, 42, 99].map(|bad: usize| calls[bad].id.clone());
     refused.sort();
     bad.sort();

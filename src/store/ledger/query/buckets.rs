@@ -13,10 +13,8 @@ use jiff::{
     tz::TimeZone,
 };
 
-use super::super::rollup::HOUR;
+use super::super::rollup::{DAY, HOUR};
 use crate::store::StoreError;
-
-const DAY: i64 = 24 * HOUR;
 
 /// The longest range that is divided, in milliseconds: two hundred years.
 const MAX_RANGE: i64 = 200 * 366 * DAY;
@@ -97,6 +95,18 @@ impl<'a> Buckets<'a> {
         let inner = inner.into_iter().filter(|cut| self.from < *cut && *cut < self.to);
         let cuts: Vec<i64> = [self.from].into_iter().chain(inner).chain([self.to]).collect();
         (cuts.len() as i64 <= MAX_CUTS).then_some(cuts)
+    }
+
+    /// Where the range and its buckets begin and end, in order, where these are long enough for sums by day to be of use.
+    pub(super) fn long_cuts(&self) -> Option<Vec<i64>> {
+        let inner = match self.bucket {
+            None => Vec::new(),
+            Some(Bucket::Month) => self.months(),
+            Some(Bucket::Hour | Bucket::Day) => return None,
+        };
+        let inner = inner.into_iter().filter(|cut| self.from < *cut && *cut < self.to);
+        let cuts: Vec<i64> = [self.from].into_iter().chain(inner).chain([self.to]).collect();
+        (cuts.len() as i64 <= MAX_CUTS / 2).then_some(cuts)
     }
 
     /// Whether all of them begin and end with an hour of UTC, if the range does.

@@ -71,15 +71,21 @@ impl Dimension {
 
     /// Its column in the roll-up `rollup`, if it has one there.
     pub(super) fn in_rollup(self, rollup: Rollup) -> Option<&'static str> {
-        match (self, rollup) {
-            (Self::Project, _) => Some("project"),
-            (Self::Key, _) => Some("key_id"),
-            (Self::Model, _) => Some("model"),
-            (Self::Provider, _) => Some("provider"),
-            (Self::Target, _) => Some("target"),
-            (Self::Tag, Rollup::ByTag) | (Self::EndUser, Rollup::ByUser) => Some("facet"),
-            _ => None,
-        }
+        let column = match (self, rollup) {
+            (Self::Project, _) => "project",
+            (Self::Key, _) => "key_id",
+            (Self::Model, _) => "model",
+            (Self::Provider, _) => "provider",
+            (Self::Target, _) => "target",
+            (Self::Tag, Rollup::ByTag) | (Self::EndUser, Rollup::ByUser) => "facet",
+            (Self::EndUser, Rollup::ByUserAndDay) => "end_user",
+            (Self::Workflow, Rollup::ByWorkflow) => "workflow",
+            (Self::Step, Rollup::ByWorkflow) => "step",
+            (Self::Operation, Rollup::ByOutcome) => "operation",
+            (Self::Outcome, Rollup::ByOutcome) => "outcome",
+            _ => return None,
+        };
+        rollup.key().contains(&column).then_some(column)
     }
 
     /// Its value for a row of `requests` (`r`), joined with a row of `attempts` (`a`) or none, and with a tag (`t`).

@@ -1,9 +1,10 @@
 //! What sums are made from: the roll-ups, the rows, or both.
 //!
-//! Where a roll-up has every dimension that is asked for, whole hours come from it. An hour that is cut, by the range or
+//! Where a roll-up has every dimension that is asked for, whole hours come from it, and whole days where there is one by
+//! day. An hour that is cut, by the range or
 //! by a midnight of a zone whose offset is no whole hour, comes from the rows. Else everything comes from the rows, which
-//! is slower, and reaches back only as far as rows are kept: for dimensions without a roll-up, for tags together with end
-//! users, and for hours of a zone whose offset is no whole hour.
+//! is slower, and reaches back only as far as rows are kept: for sessions, for dimensions that no roll-up has together,
+//! such as tags and end users, and for hours of a zone whose offset is no whole hour.
 
 use std::ops::Range;
 
@@ -16,7 +17,7 @@ use super::{
 };
 use crate::store::{
     Db,
-    ledger::rollup::{HOUR, Rollup},
+    ledger::rollup::{DAY, HOUR, Rollup},
 };
 
 /// The most dimensions that sums are grouped by.
@@ -42,7 +43,7 @@ pub(super) struct Summed<'a> {
 
 /// What a part of the answer is summed from.
 enum Part {
-    /// The hours of a range, but for those that are left out.
+    /// The hours or days of a range, but for those that are left out.
     Rollup(Rollup, Range<i64>, Vec<i64>),
     Rows(Range<i64>),
 }
@@ -75,9 +76,11 @@ impl Summed<'_> {
             match part {
                 Part::Rollup(rollup, hours, without) => {
                     self.select_rollup(sql, *rollup);
-                    sql.push(" and hour >= ").number(hours.start).push(" and hour < ").number(hours.end);
-                    without.iter().for_each(|hour| {
-                        sql.push(" and hour <> ").number(*hour);
+                    let time = rollup.time();
+                    sql.push(&format!(" and {time} >= ")).number(hours.start);
+                    sql.push(&format!(" and {time} < ")).number(hours.end);
+                    without.iter().for_each(|one| {
+                        sql.push(&format!(" and {time} <> ")).number(*one);
                     });
                 }
                 Part::Rows(part) => self.select_rows(sql, db, part),
@@ -92,13 +95,29 @@ impl Summed<'_> {
         let (Some(rollup), Some(cuts)) = (self.rollup(), self.buckets.cuts()) else {
             return vec![Part::Rows(range)];
         };
-        let mut cut_hours: Vec<i64> = cuts.iter().filter(|cut| *cut % HOUR != 0).map(|cut| cut - cut % HOUR).collect();
-        cut_hours.dedup();
+        let cut_hours = cut(&cuts, HOUR);
         let rows = cut_hours.iter().map(|hour| Part::Rows(range.start.max(*hour)..range.end.min(hour + HOUR)));
         let mut parts: Vec<Part> = rows.collect();
-        let whole = range.start / HOUR * HOUR..range.end;
-        parts.push(Part::Rollup(rollup, whole, cut_hours));
+        let by_hour = |hours| Part::Rollup(rollup, hours, cut_hours.clone());
+        match (self.daily(rollup), self.buckets.long_cuts()) {
+            (Some(daily), Some(cuts)) => {
+                let cut_days = cut(&cuts, DAY);
+                let hours = cut_days.iter().map(|day| range.start.max(*day) / HOUR * HOUR..range.end.min(day + DAY));
+                parts.extend(hours.map(by_hour));
+                parts.push(Part::Rollup(daily, range.start / DAY * DAY..range.end, cut_days));
+            }
+            _ => parts.push(by_hour(range.start / HOUR * HOUR..range.end)),
+        }
         parts
+    }
+
+    /// The roll-up by day in place of `rollup`, if it has every dimension of the question.
+    fn daily(&self, rollup: Rollup) -> Option<Rollup> {
+        rollup.by_day().filter(|daily| self.dimensions().all(|dimension| dimension.in_rollup(*daily).is_some()))
+    }
+
+    fn dimensions(&self) -> impl Iterator<Item = Dimension> {
+        self.by.iter().copied().chain(self.wanted.iter().map(|(dimension, _)| *dimension))
     }
 
     /// The roll-up that has every dimension of the question.
@@ -109,12 +128,12 @@ impl Summed<'_> {
         if any_of_tags && !self.by.contains(&Dimension::Tag) {
             return None;
         }
-        let dimensions = || self.by.iter().copied().chain(self.wanted.iter().map(|(dimension, _)| *dimension));
-        Rollup::EVERY.into_iter().find(|rollup| dimensions().all(|dimension| dimension.in_rollup(*rollup).is_some()))
+        let has_all = |rollup: &Rollup| self.dimensions().all(|dimension| dimension.in_rollup(*rollup).is_some());
+        Rollup::BY_HOUR.into_iter().find(has_all)
     }
 
     fn select_rollup(&self, sql: &mut Sql, rollup: Rollup) {
-        sql.push("select ").push(&self.buckets.number_of("hour")).push(" as bucket");
+        sql.push("select ").push(&self.buckets.number_of(rollup.time())).push(" as bucket");
         for (dimension, value) in self.by.iter().zip(VALUES) {
             sql.push(&format!(", {} as {value}", dimension.in_rollup(rollup).unwrap_or("''")));
         }
@@ -126,6 +145,10 @@ impl Summed<'_> {
             if let Some(column) = dimension.in_rollup(rollup) {
                 sql.push(" and ").one_of(column, values);
             }
+        }
+        // Calls that name only one of the two are in it with an empty text for the other.
+        for dimension in self.by.iter().filter(|one| matches!(one, Dimension::Workflow | Dimension::Step)) {
+            sql.push(" and ").push(dimension.in_rollup(rollup).unwrap_or("''")).push(" <> ''");
         }
     }
 
@@ -156,6 +179,13 @@ impl Summed<'_> {
             }
         }
     }
+}
+
+/// The hours or days, by their `length`, that are cut in two at one of `cuts`.
+fn cut(cuts: &[i64], length: i64) -> Vec<i64> {
+    let mut cut: Vec<i64> = cuts.iter().filter(|at| *at % length != 0).map(|at| at - at % length).collect();
+    cut.dedup();
+    cut
 }
 
 /// All tokens of one direction: the sum of the columns of its buckets.

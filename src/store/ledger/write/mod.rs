@@ -7,7 +7,7 @@
 mod postgres;
 mod sqlite;
 
-use std::{borrow::Cow, collections::HashSet, time::Duration};
+use std::{borrow::Cow, collections::HashSet, sync::Arc, time::Duration};
 
 use sqlx::error::DatabaseError;
 
@@ -34,7 +34,7 @@ pub struct Written {
 /// A call the database will not take.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refused {
-    pub id: Box<str>,
+    pub id: Arc<str>,
     /// In the database's words.
     pub reason: String,
 }
@@ -112,6 +112,6 @@ fn is_about_data(db: &Db, error: &StoreError) -> bool {
 /// The calls of a batch that were inserted, by what the database says it inserted. A call that stands twice in the batch
 /// is there once.
 fn only_new<'a>(batch: &[&'a CallRow], inserted: Vec<(i64, String)>) -> Vec<&'a CallRow> {
-    let mut inserted: HashSet<(i64, Box<str>)> = inserted.into_iter().map(|(at, id)| (at, id.into())).collect();
+    let mut inserted: HashSet<(i64, Arc<str>)> = inserted.into_iter().map(|(at, id)| (at, id.into())).collect();
     batch.iter().copied().filter(|call| inserted.remove(&(call.at, call.id.clone()))).collect()
 }

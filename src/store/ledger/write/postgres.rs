@@ -10,7 +10,7 @@ use super::{
         AttemptRow, CallRow,
         partitions::{self, Month},
         rollup::{self, Group, Rollup},
-        stored::{ATTEMPT_COLUMNS, REQUEST_COLUMNS, attempt_detail, call_detail, is_last, tags_text},
+        stored::{ATTEMPT_COLUMNS, REQUEST_COLUMNS, attempt_detail, call_detail, is_last, tags_text, text_of},
         sums::{MEASURES, Sums},
     },
     only_new,
@@ -20,12 +20,13 @@ static REQUESTS: LazyLock<String> = LazyLock::new(|| insert_of("requests", &REQU
 static NEW_REQUESTS: LazyLock<String> =
     LazyLock::new(|| insert_of("requests", &REQUEST_COLUMNS, "on conflict do nothing returning at, id"));
 static ATTEMPTS: LazyLock<String> = LazyLock::new(|| insert_of("attempts", &ATTEMPT_COLUMNS, ""));
-static ROLLUPS: LazyLock<[String; 3]> = LazyLock::new(|| {
-    Rollup::EVERY.map(|rollup| insert_of(rollup.table(), &rollup::columns(), &rollup.on_conflict("least")))
+static ROLLUPS: LazyLock<[String; Rollup::EVERY.len()]> = LazyLock::new(|| {
+    Rollup::EVERY.map(|rollup| insert_of(rollup.table(), &rollup.columns(), &rollup.on_conflict("least")))
 });
 
 /// The columns that hold a number; all others hold a text.
-const NUMBERS: [&str; 8] = ["at", "number", "is_last", "sent_at", "provider_key", "cost", "reported_cost", "hour"];
+const NUMBERS: [&str; 9] =
+    ["at", "number", "is_last", "sent_at", "provider_key", "cost", "reported_cost", "hour", "day"];
 
 /// Inserts a sorted batch, all or nothing, and says how many calls were new. Makes the partitions it needs.
 pub(super) async fn insert(connection: &mut PgConnection, batch: &[&CallRow]) -> Result<usize, sqlx::Error> {
@@ -66,9 +67,9 @@ async fn insert_rest(transaction: &mut Transaction<'_, Postgres>, new: &[&CallRo
     if !attempts.is_empty() {
         bind_attempts(&attempts).execute(&mut **transaction).await?;
     }
-    for ((_, groups), sql) in rollup::of_calls(new).iter().zip(ROLLUPS.iter()) {
+    for ((rollup, groups), sql) in rollup::of_calls(new).iter().zip(ROLLUPS.iter()) {
         if !groups.is_empty() {
-            bind_groups(sql, groups).execute(&mut **transaction).await?;
+            bind_groups(sql, *rollup, groups).execute(&mut **transaction).await?;
         }
     }
     Ok(())
@@ -94,7 +95,7 @@ fn bind_requests(sql: &'static str, calls: &[&CallRow]) -> Insert<'static> {
         .bind(optional(|call| call.who.workflow.as_deref()))
         .bind(optional(|call| call.who.session.as_deref()))
         .bind(optional(|call| call.who.step.as_deref()))
-        .bind(calls.iter().map(|call| call_detail(call)).collect::<Vec<_>>())
+        .bind(calls.iter().map(|call| text_of(|json| call_detail(call, json))).collect::<Vec<_>>())
 }
 
 /// In the order of [`ATTEMPT_COLUMNS`].
@@ -120,16 +121,15 @@ fn bind_attempts(attempts: &[(&CallRow, &AttemptRow)]) -> Insert<'static> {
     for bucket in 0..15 {
         query = query.bind(usages.iter().map(|usage| usage[bucket].1.cast_signed()).collect::<Vec<i64>>());
     }
-    query.bind(attempts.iter().map(|(_, row)| attempt_detail(row)).collect::<Vec<_>>())
+    query.bind(attempts.iter().map(|(_, row)| text_of(|json| attempt_detail(row, json))).collect::<Vec<_>>())
 }
 
 /// In the order of a roll-up's columns.
-fn bind_groups(sql: &'static str, groups: &[(Group<'_>, Sums)]) -> Insert<'static> {
+fn bind_groups(sql: &'static str, rollup: Rollup, groups: &[(Group<'_>, Sums)]) -> Insert<'static> {
     let mut query =
-        sqlx::query(AssertSqlSafe(sql)).bind(groups.iter().map(|(group, _)| group.hour).collect::<Vec<i64>>());
-    let keys: Vec<_> = groups.iter().map(|(group, _)| group.texts()).collect();
-    for column in 0..keys.first().map_or(0, |texts| texts.len()) {
-        query = query.bind(keys.iter().map(|texts| texts[column]).collect::<Vec<&str>>());
+        sqlx::query(AssertSqlSafe(sql)).bind(groups.iter().map(|(group, _)| group.time).collect::<Vec<i64>>());
+    for column in 0..rollup.key().len() - 1 {
+        query = query.bind(groups.iter().map(|(group, _)| group.texts[column]).collect::<Vec<&str>>());
     }
     let sums: Vec<_> = groups.iter().map(|(_, sums)| sums.values()).collect();
     for measure in 0..MEASURES.len() {

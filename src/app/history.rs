@@ -1,0 +1,67 @@
+//! Keeping the counters of quotas in step with the ledger.
+
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::{accounting::Ledger, quotas::Quotas, store::Db, types::Clock};
+
+/// How long rows that have settled may take to reach the store before counters are filled from it.
+const ROWS: Duration = Duration::from_secs(1);
+/// How soon it is tried again when the ledger did not answer.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// Fills counters that have lost their history, and those of new rules, until `stop`.
+pub(super) async fn keep(quotas: Quotas, ledger: Ledger, db: Db, clock: Clock, stop: CancellationToken) {
+    let mut failing = false;
+    loop {
+        let lost = tokio::select! {
+            () = stop.cancelled() => return,
+            () = quotas.shared().history_lost() => true,
+            () = quotas.rule_is_new() => false,
+        };
+        let outcome = tokio::select! {
+            () = stop.cancelled() => return,
+            outcome = fill(&quotas, &ledger, &db, &clock, lost) => outcome,
+        };
+        match &outcome {
+            Ok(()) if failing => tracing::info!("the counters of quotas are filled from the ledger again"),
+            Err(error) if !failing => {
+                tracing::error!("the counters of quotas cannot be filled from the ledger: {error}");
+            }
+            _ => {}
+        }
+        failing = outcome.is_err();
+        if failing {
+            if !lost {
+                quotas.rule_stays_new();
+            }
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = clock.sleep(AGAIN) => {}
+            }
+        }
+    }
+}
+
+async fn fill(
+    quotas: &Quotas,
+    ledger: &Ledger,
+    db: &Db,
+    clock: &Clock,
+    lost: bool,
+) -> Result<(), crate::quotas::history::HistoryError> {
+    if quotas.are_any() {
+        ledger.flush(clock.now() + ROWS).await;
+    }
+    if !lost {
+        return quotas.fill_new(db).await;
+    }
+    match quotas.rebuild(db).await? {
+        Some(counters) if counters > 0 => {
+            tracing::info!(counters, "the counters of quotas were filled from the ledger");
+        }
+        _ => {}
+    }
+    Ok(())
+}

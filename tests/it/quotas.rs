@@ -1,0 +1,231 @@
+//! Quotas, from the outside: what is let through, what is refused and how, and what is left when everything has ended.
+
+use futures_util::future::join_all;
+use serde_json::json;
+use switchboard::{
+    mock::Behaviour,
+    store::ledger::CallRow,
+    telemetry::Outcome,
+    wire::{anthropic::grammar::Grammar, sse::FrameReader},
+};
+
+use crate::harness::*;
+
+/// A provider whose prices are in the catalogue: $2.50 and $10 for a million tokens in and out.
+fn priced(quotas: &str) -> impl Future<Output = Gate> + use<> {
+    let builder = Gate::build().mock_with("a", "kind: openai");
+    let config = format!("models: {{ m: {{ targets: [a/gpt-4o] }} }}\nquotas:\n{quotas}");
+    async move {
+        let gate = builder.config(&config).start().await;
+        gate.mock("a").set_default(fixed());
+        gate
+    }
+}
+
+#[tokio::test]
+async fn a_limit_of_requests_lets_through_exactly_as_many_and_says_when_to_come_back() {
+    let gate = priced("  - { scope: key, measure: requests, limit: 3, window: 1m }").await;
+    for left in [2, 1, 0] {
+        let answer = gate.chat(json!({})).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        assert_eq!(answer.header("x-ratelimit-limit-requests"), "3");
+        assert_eq!(answer.header("x-ratelimit-remaining-requests"), left.to_string());
+        assert!(answer.header("x-ratelimit-reset-requests").ends_with('s'));
+    }
+    for _ in 0..3 {
+        let refused = gate.ask(true, json!({})).await;
+        assert_eq!((refused.status, refused.code().as_str()), (429, "rate_limit_exceeded"));
+        assert!(refused.text().contains("key.requests.1m"), "{}", refused.text());
+        assert_eq!(refused.header("x-ratelimit-remaining-requests"), "0");
+        let wait: u64 = refused.header("retry-after").parse().unwrap();
+        assert!((1..=62).contains(&wait), "{wait}");
+        assert_eq!(refused.header("x-should-retry"), "");
+    }
+    assert_eq!(gate.served("a"), 3);
+    gate.advance(secs(62)).await;
+    assert_eq!(gate.chat(json!({})).await.status, 200);
+    let counts = gate.finish().await;
+    assert_eq!(counts.sum("quota_refusals_total", &[("quota", "key.requests.1m"), ("action", "reject")]), 3);
+}
+
+#[tokio::test]
+async fn calls_at_once_do_not_spend_more_than_a_budget_holds() {
+    // A call sets aside, and costs, 9 tokens in and 1,000 out at the most: a cent.
+    let gate =
+        priced("  - { name: team, scope: project, measure: usd, limit: 0.25, window: { month: Europe/Berlin } }");
+    let gate = gate.await;
+    let usage =
+        switchboard::mock::UsageScript { prompt_tokens: Some(9), completion_tokens: Some(1_000), ..Default::default() };
+    gate.mock("a").set_default(Behaviour { usage, delay: Some(period("1s")), ..fixed() });
+    let all = join_all((0..100).map(|_| gate.chat(json!({ "max_tokens": 1000 }))));
+    let answers = gate.advance_until(all, millis(200)).await;
+    let served = answers.iter().filter(|answer| answer.status == 200).count();
+    assert_eq!(served, 24, "0.25 / 0.010025 dollars");
+    for refused in answers.iter().filter(|answer| answer.status != 200) {
+        assert_eq!((refused.status, refused.code().as_str()), (429, "insufficient_quota"));
+        assert_eq!(refused.header("x-should-retry"), "false");
+        assert!(refused.text().contains("`team`"), "{}", refused.text());
+    }
+    let (_, rows) = gate.finish_books().await;
+    let cost: i64 = rows.iter().filter_map(CallRow::cost).map(|cost| cost.0).sum();
+    assert!(cost <= 250_000_000 && cost > 240_000_000, "{cost}");
+}
+
+#[tokio::test]
+async fn tokens_hold_for_streams_as_for_whole_answers() {
+    for is_stream in [false, true] {
+        let gate = priced("  - { scope: key, measure: tokens, limit: 100, window: 1m }").await;
+        // 18 tokens each; 9 in and 7 out are set aside at first.
+        let mut served = 0;
+        while gate.ask(is_stream, json!({ "max_tokens": 7 })).await.status == 200 {
+            served += 1;
+        }
+        assert_eq!(served, 5, "stream: {is_stream}");
+        let refused = gate.ask(is_stream, json!({ "max_tokens": 1000 })).await;
+        assert_eq!((refused.status, refused.header("x-should-retry")), (429, "false"), "it never fits");
+        gate.finish().await;
+    }
+}
+
+#[tokio::test]
+async fn places_among_concurrent_calls_are_free_when_clients_hang_up() {
+    let gate = priced("  - { scope: key, measure: concurrent, limit: 2 }").await;
+    gate.mock("a").set_default(Behaviour { hang_after_chunks: Some(2), ..fixed() });
+    for _ in 0..10 {
+        let mut first = gate.open(json!({})).await;
+        let mut second = gate.open(json!({})).await;
+        first.next().await.unwrap();
+        second.next().await.unwrap();
+        let refused = gate.chat(json!({})).await;
+        assert_eq!((refused.status, refused.code().as_str()), (429, "concurrency_limit_exceeded"));
+        drop((first, second));
+        until(|| gate.app.as_ref().unwrap().metrics.streams_open.get() == 0).await;
+    }
+    let counts = gate.finish().await;
+    assert_eq!(counts.sum("calls_total", &[("outcome", "client_cancel")]), 20);
+}
+
+#[tokio::test]
+async fn a_failed_call_gives_back_what_was_set_aside() {
+    let gate = priced("  - { scope: global, measure: usd, limit: 0.0002, window: day }").await;
+    gate.mock("a").set_default(Behaviour::status(400));
+    for _ in 0..20 {
+        assert_eq!(gate.chat(json!({ "max_tokens": 15 })).await.status, 400);
+    }
+    gate.mock("a").set_default(fixed());
+    assert_eq!(gate.chat(json!({ "max_tokens": 15 })).await.status, 200);
+    gate.finish().await;
+}
+
+#[tokio::test]
+async fn where_money_is_used_up_free_targets_go_on_and_unknown_prices_do_not() {
+    let config = "models:\n  m: { strategy: ordered, targets: [a/gpt-4o, free/x] }\n  u: { targets: [free/unknown] }\n\
+                  prices: { models: { free/x: { free: true } } }\n\
+                  quotas: [{ name: b, scope: global, measure: usd, limit: 0.0001, window: day }]";
+    let gate = Gate::build().mock_with("a", "kind: openai").mock("free").config(config).start().await;
+    gate.mock("a").set_default(fixed());
+    let targets = [gate.chat(json!({ "max_tokens": 7 })).await, gate.chat(json!({ "max_tokens": 7 })).await];
+    let targets = targets.map(|answer| answer.header("x-switchboard-target").to_owned());
+    assert_eq!(targets, ["a/gpt-4o", "free/x"]);
+    let refused = gate.chat(json!({ "model": "u" })).await;
+    assert_eq!((refused.status, refused.code().as_str()), (403, "price_unknown"));
+    gate.finish().await;
+}
+
+#[tokio::test]
+async fn a_quota_may_lead_calls_to_a_lesser_model_that_the_key_may_use() {
+    let config = "models:\n  m: { targets: [a/gpt-4o] }\n  small: { targets: [b/gpt-4o-mini] }\n\
+                  quotas:\n  - { name: d, scope: key, measure: requests, limit: 1, window: day, \
+                  action: { downgrade: small } }";
+    let gate = Gate::build().mock_with("a", "kind: openai").mock_with("b", "kind: openai").config(config);
+    let gate = gate.key("{ name: narrow, value: sk-narrow-0123456789, models: [m] }").start().await;
+    for (expected, model) in [("a/gpt-4o", "m"), ("b/gpt-4o-mini", "small"), ("b/gpt-4o-mini", "small")] {
+        let answer = gate.chat(json!({})).await;
+        assert_eq!((answer.status, answer.header("x-switchboard-target")), (200, expected), "{model}");
+    }
+    let narrow = [("authorization", "Bearer sk-narrow-0123456789")];
+    let body = || serde_json::to_vec(&chat(json!({}))).unwrap();
+    assert_eq!(gate.post("/v1/chat/completions", body(), &narrow).await.status, 200);
+    assert_eq!(gate.post("/v1/chat/completions", body(), &narrow).await.status, 429);
+    let (_, rows) = gate.finish_books().await;
+    assert_eq!(rows.iter().filter(|row| &*row.model == "small").count(), 2);
+}
+
+#[tokio::test]
+async fn a_stream_that_outgrows_what_was_set_aside_goes_on_or_ends_as_its_quota_says() {
+    for (policy, cut) in [("finish", false), ("cut", true)] {
+        let quota =
+            format!("  - {{ scope: global, measure: output_tokens, limit: 3000, window: day, mid_stream: {policy} }}");
+        // 2,048 tokens are set aside for an answer of unknown length; this one has some 4,000.
+        let long = Behaviour { text: Some("word ".repeat(3_200)), chunks: Some(400), ..Behaviour::default() };
+
+        let gate = priced(&quota).await;
+        gate.mock("a").set_default(long.clone());
+        let answer = gate.ask(true, json!({})).await;
+        assert_eq!((answer.status, answer.ending()), (200, "done"));
+        assert_eq!(answer.text().contains(r#""finish_reason":"length""#), cut, "{policy}");
+        let said = answer.content().len();
+        assert!(if cut { (8_000..8_400).contains(&said) } else { said == 16_000 }, "{policy}: {said}");
+        let (_, rows) = gate.finish_books().await;
+        assert_eq!(rows[0].outcome, if cut { Outcome::RefusedByGateway } else { Outcome::Ok });
+    }
+}
+
+#[tokio::test]
+async fn clients_of_anthropics_format_hear_of_quotas_in_their_own_words() {
+    let config = "quotas: [{ scope: key, measure: requests, limit: 1, window: 1m }, \
+                  { scope: key, measure: input_tokens, limit: 1000, window: 1m }]";
+    let gate = Gate::build().mock_with("a", "kind: anthropic").config(config).start().await;
+    let body = || {
+        let body = json!({ "model": "m", "max_tokens": 10, "messages": [{ "role": "user", "content": "Hello" }] });
+        serde_json::to_vec(&body).unwrap()
+    };
+    let answer = gate.post("/v1/messages", body(), &[]).await;
+    assert_eq!((answer.status, answer.header("anthropic-ratelimit-requests-remaining")), (200, "0"));
+    assert!(answer.header("anthropic-ratelimit-requests-reset").ends_with('Z'));
+    assert_eq!(answer.header("anthropic-ratelimit-input-tokens-limit"), "1000");
+    let refused = gate.post("/v1/messages", body(), &[]).await;
+    assert_eq!((refused.status, refused.json()["error"]["type"].as_str()), (429, Some("rate_limit_error")));
+    assert!(refused.header("retry-after").parse::<u64>().is_ok());
+    gate.finish().await;
+}
+
+#[tokio::test]
+async fn a_cut_stream_keeps_the_grammar_of_anthropics_format() {
+    for kind in ["kind: anthropic", "kind: openai_compatible"] {
+        let config = "models: { m: { targets: [a/up], overrides: { max_tokens: null } } }\n\
+                      quotas: [{ scope: global, measure: output_tokens, limit: 3000, window: day, mid_stream: cut }]";
+        let gate = Gate::build().mock_with("a", kind).config(config).start().await;
+        let text = Some("word ".repeat(3_200));
+        gate.mock("a").set_default(Behaviour { text, chunks: Some(400), ..Behaviour::default() });
+        let body = json!({ "model": "m", "max_tokens": 100_000, "stream": true,
+                           "messages": [{ "role": "user", "content": "Hello" }] });
+        let answer = gate.post("/v1/messages", serde_json::to_vec(&body).unwrap(), &[]).await;
+        if answer.status == 400 {
+            // Anthropic's mock insists on the cap, as the API does.
+            gate.finish().await;
+            continue;
+        }
+        let mut frames = FrameReader::new(1 << 20);
+        frames.push(answer.body.clone());
+        let mut checker = Grammar::default();
+        while let Some(frame) = frames.next().unwrap() {
+            checker.check(&frame).unwrap_or_else(|wrong| panic!("{kind}: {wrong}\n{}", answer.text()));
+        }
+        assert!(answer.text().contains(r#""stop_reason":"max_tokens""#), "{kind}: {}", answer.text());
+        gate.finish().await;
+    }
+}
+
+#[tokio::test]
+async fn what_was_spent_before_a_quota_was_declared_counts() {
+    let gate = priced("  - { name: late, scope: global, measure: usd, limit: 0.0002, window: month }").await;
+    assert_eq!(gate.chat(json!({ "max_tokens": 7 })).await.status, 200);
+    assert_eq!(gate.chat(json!({ "max_tokens": 7 })).await.status, 200);
+    assert_eq!(gate.chat(json!({ "max_tokens": 7 })).await.status, 429);
+    gate.finish().await;
+}
+
+fn period(text: &str) -> switchboard::types::Period {
+    text.parse().unwrap()
+}
