@@ -249,13 +249,13 @@ pub(super) fn limit_resets(headers: &HeaderMap, unix_millis: u64) -> Option<Dura
     };
     let resets = headers.iter().filter_map(used_up).filter_map(|name| {
         let value = headers.get(name)?.to_str().ok()?.trim();
-        moment(value, unix_millis).or_else(|| span(value))
+        until(value, unix_millis).or_else(|| read_span(value))
     });
     resets.max().map(|wait| wait.min(LONGEST))
 }
 
 /// How long until a moment: RFC 3339, or Unix time in seconds or milliseconds.
-fn moment(text: &str, unix_millis: u64) -> Option<Duration> {
+fn until(text: &str, unix_millis: u64) -> Option<Duration> {
     let at = match text.parse::<u64>() {
         Ok(seconds @ 1_000_000_000..1_000_000_000_000) => seconds * 1_000,
         Ok(millis @ 1_000_000_000_000..) => millis,
@@ -266,7 +266,7 @@ fn moment(text: &str, unix_millis: u64) -> Option<Duration> {
 }
 
 /// A span of time: `6m0s`, `12ms`, `1.5s`, or a number of seconds.
-fn span(text: &str) -> Option<Duration> {
+fn read_span(text: &str) -> Option<Duration> {
     if let Ok(seconds) = text.parse::<f64>() {
         return Duration::try_from_secs_f64(seconds).ok();
     }
