@@ -61,12 +61,13 @@ impl Quotas {
         let names = key_names(db, &rules).await?;
         let mut filled = 0;
         for rule in &rules {
-            let spent = spent(db, rule, &names, now, now).await?;
+            // Calls that need history wait for it; others count in their counters from now on.
+            let until = if rule.needs_history() { now.saturating_add(1) } else { now };
+            let spent = spent(db, rule, &names, now, until).await?;
             filled += spent.iter().map(|spent| spent.counter).collect::<HashSet<_>>().len();
             if rule.needs_history() {
                 rebuild.put(&spent).await?;
             } else {
-                // Calls count in these meanwhile.
                 self.add(&spent);
             }
             rule.filled();

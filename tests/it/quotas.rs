@@ -218,11 +218,51 @@ async fn a_cut_stream_keeps_the_grammar_of_anthropics_format() {
 }
 
 #[tokio::test]
-async fn what_was_spent_before_a_quota_was_declared_counts() {
-    let gate = priced("  - { name: late, scope: global, measure: usd, limit: 0.0002, window: month }").await;
-    assert_eq!(gate.chat(json!({ "max_tokens": 7 })).await.status, 200);
-    assert_eq!(gate.chat(json!({ "max_tokens": 7 })).await.status, 200);
-    assert_eq!(gate.chat(json!({ "max_tokens": 7 })).await.status, 429);
+async fn a_restart_forgets_nothing_that_was_spent() {
+    let quotas = "  - { name: month, scope: global, measure: usd, limit: 0.0003, window: month }\n  \
+                  - { name: keys, scope: key, match: tests, measure: requests, limit: 4, window: 24h }\n  \
+                  - { name: pairs, scope: [project, provider], measure: tokens, limit: 36, window: day }";
+    for (changed, left) in [("usd, limit: 0.0003", 1), ("requests, limit: 4", 2), ("tokens, limit: 36", 0)] {
+        // Two calls of 18 tokens and $0.0000975 each, then as many as the one quota in question has room for.
+        let only = quotas.lines().find(|line| line.contains(changed)).unwrap();
+        let mut gate = priced(only).await;
+        for _ in 0..2 {
+            assert_eq!(gate.chat(json!({ "max_tokens": 7 })).await.status, 200, "{only}");
+        }
+        gate.restart().await;
+        for _ in 0..left {
+            assert_eq!(gate.patiently(gate.chat(json!({ "max_tokens": 7 }))).await.status, 200, "{only}");
+        }
+        assert_eq!(gate.patiently(gate.chat(json!({ "max_tokens": 7 }))).await.status, 429, "{only}");
+        gate.finish().await;
+    }
+}
+
+#[tokio::test]
+async fn the_webhook_is_told_once_of_each_threshold() {
+    let hook = RawUpstream::listen().await;
+    let config = format!(
+        "models: {{ m: {{ targets: [a/gpt-4o] }} }}\n\
+         webhook: {{ url: \"http://{}/hook\", headers: {{ x-token: secret-of-the-hook }} }}\n\
+         quotas: [{{ name: calls, scope: project, measure: requests, limit: 4, window: day, warn_at: [0.5, 1] }}]",
+        hook.address
+    );
+    let gate = Gate::build().mock_with("a", "kind: openai").config(&config).start().await;
+    let ok = "HTTP/1.1 204 No Content\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+    let mut told = Vec::new();
+    for _ in 0..6 {
+        gate.chat(json!({})).await;
+    }
+    for _ in 0..2 {
+        let request = gate.patiently(hook.accept_and(ok)).await;
+        assert!(request.starts_with("POST /hook HTTP/1.1\r\n") && request.contains("x-token: secret-of-the-hook"));
+        let (_, body) = request.split_once("\r\n\r\n").unwrap();
+        let warning: serde_json::Value = serde_json::from_str(body).unwrap();
+        assert_eq!((&warning["event"], &warning["quota"]), (&json!("quota.threshold"), &json!("calls")));
+        assert_eq!((&warning["scope"], &warning["limit"]), (&json!({ "project": "default" }), &json!("4")));
+        told.push((warning["threshold"].as_f64().unwrap(), warning["used"].clone()));
+    }
+    assert_eq!(told, [(0.5, json!("2")), (1.0, json!("4"))]);
     gate.finish().await;
 }
 

@@ -542,6 +542,23 @@ impl Gate {
         self.tasks.stopping().cancel();
     }
 
+    /// Stops the gateway and starts it again on its data directory, with the same providers. What is counted begins anew,
+    /// and the books are the test's to look at.
+    pub async fn restart(&mut self) {
+        self.quiet().await;
+        let app = self.app.take().expect("it runs");
+        self.patiently(app.stop()).await;
+        let env = Environment::of::<String, String>([]);
+        let loaded = config::load(Some(&self.dir.path().join("switchboard.yaml")), &env).unwrap();
+        let app = App::start(loaded, env, self.clock.clone()).await.unwrap();
+        (self.address, self.metrics) = (app.address, app.metrics.clone());
+        self.app = Some(app);
+        let served = self.mocks.values().map(|upstream| upstream.mock.served()).sum::<u64>();
+        self.admitted.set(0);
+        self.unseen.set(0_u64.wrapping_sub(served));
+        self.has_books.set(false);
+    }
+
     /// Stops the gateway early, as SIGTERM does, and gives what must run for it.
     pub fn stopping(&mut self) -> impl Future<Output = ()> + use<> {
         let app = self.app.take().expect("it runs");
