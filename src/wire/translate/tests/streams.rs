@@ -211,7 +211,7 @@ fn a_block_that_overlaps_without_end_is_an_error() {
     let mut encoder = anthropic::Encoder::new(&ReplyOptions { max_held: 1000, ..options() });
     let mut out = Vec::new();
     let call = |id| conversation::StreamBlock::ToolUse { id: Text::new(id), name: Text::literal("f") };
-    encoder.write(Event::Start { id: None, model: None }, &mut out);
+    encoder.write(Event::Start { id: None, model: None, tier: None }, &mut out);
     encoder.write(Event::BlockStart { index: 0, kind: call("a") }, &mut out);
     encoder.write(Event::BlockStart { index: 1, kind: call("b") }, &mut out);
     for _ in 0..200 {
