@@ -14,6 +14,7 @@ mod betas;
 mod database;
 mod failover;
 mod fetch;
+mod formats;
 mod harness;
 mod http2;
 mod ledger;

@@ -1,6 +1,7 @@
 //! The formats against one another: every fixture read and written in every format.
 
 mod bad_input;
+mod fields;
 mod golden;
 mod identity;
 mod meaning;
@@ -27,6 +28,7 @@ const REQUESTS: &[Fixture] = &[
     fixture!("request_anthropic_documents.json", Anthropic),
     fixture!("request_openai_search.json", OpenAiChat),
     fixture!("request_anthropic_effort.json", Anthropic),
+    fixture!("request_anthropic_claude_code_search.json", Anthropic),
 ];
 
 const REPLIES: &[Fixture] = &[
