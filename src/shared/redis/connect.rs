@@ -17,8 +17,8 @@ const OPENING: Duration = Duration::from_secs(2);
 
 /// Opens connections. It knows passwords, so it prints nothing.
 pub(super) enum Connector {
-    Server(Client),
-    Cluster(ClusterClient),
+    Server(Box<Client>),
+    Cluster(Box<ClusterClient>),
     Sentinel(Box<tokio::sync::Mutex<SentinelClient>>),
 }
 
@@ -57,13 +57,13 @@ impl Connector {
                 .response_timeout(OPENING / 2)
                 .build()
                 .map_err(wrong)?;
-            return Ok(Self::Cluster(client));
+            return Ok(Self::Cluster(Box::new(client)));
         }
         let Some(first) = servers.first().cloned() else {
             return Err(SharedError::Redis("has no address".to_owned()));
         };
         let Some(sentinel) = &settings.sentinel else {
-            return Ok(Self::Server(Client::open(first).map_err(wrong)?));
+            return Ok(Self::Server(Box::new(Client::open(first).map_err(wrong)?)));
         };
         let addresses = servers.iter().map(|server| server.addr().clone());
         let mut builder =

@@ -96,7 +96,7 @@ impl Keeper {
         };
         match done {
             Ok(pause) => pause,
-            Err(untold) => self.fell(untold).await,
+            Err(untold) => self.fell(untold),
         }
     }
 
@@ -203,7 +203,7 @@ impl Keeper {
     }
 
     /// Something could not be told.
-    async fn fell(&mut self, untold: Untold) -> Duration {
+    fn fell(&mut self, untold: Untold) -> Duration {
         self.redis.dirty.store(true, Relaxed);
         match untold {
             Untold::OtherEpoch => {
