@@ -26,15 +26,9 @@ const REQUESTS: &[Fixture] = &[
     fixture!("request_openai_reasoning.json", OpenAiChat),
     fixture!("request_anthropic_claude_code.json", Anthropic),
     fixture!("request_anthropic_documents.json", Anthropic),
-<<<<<<< HEAD
     fixture!("request_anthropic_claude_code_search.json", Anthropic),
     fixture!("request_openai_search.json", OpenAiChat),
     fixture!("request_anthropic_effort.json", Anthropic),
-=======
-    fixture!("request_openai_search.json", OpenAiChat),
-    fixture!("request_anthropic_effort.json", Anthropic),
-    fixture!("request_anthropic_claude_code_search.json", Anthropic),
->>>>>>> messages-core
 ];
 
 const REPLIES: &[Fixture] = &[
