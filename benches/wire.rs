@@ -135,6 +135,16 @@ fn translations(criterion: &mut Criterion) {
             (encoded, encode_reply(Format::OpenAiChat, &reply, &options, &mut Losses::default()))
         });
     });
+    let claude = messages(4 << 10);
+    let answer = br#"{"id":"chatcmpl-1","object":"chat.completion","created":1790000000,"model":"gpt-5.5","choices":[{"index":0,"message":{"role":"assistant","content":"It rains in the mountains of the far north, and the fox jumps.","refusal":null,"tool_calls":[{"id":"call_1","type":"function","function":{"name":"look","arguments":"{\"where\":\"north\"}"}}]},"logprobs":null,"finish_reason":"tool_calls"}],"usage":{"prompt_tokens":1000,"completion_tokens":90,"total_tokens":1090,"prompt_tokens_details":{"cached_tokens":0},"completion_tokens_details":{"reasoning_tokens":0}}}"#;
+    group.bench_function("anthropic-to-openai-and-back", |bencher| {
+        bencher.iter(|| {
+            let request = decode_request(Format::Anthropic, black_box(&claude)).unwrap();
+            let encoded = encode_request(&request, &Target::OpenAiChat(Default::default()));
+            let reply = decode_reply(Format::OpenAiChat, black_box(answer), &encoded.undo).unwrap();
+            (encoded, encode_reply(Format::Anthropic, &reply, &options, &mut Losses::default()))
+        });
+    });
     group.finish();
     let picture = image(20 << 20);
     let mut group = criterion.benchmark_group("translate/20MB-image");
@@ -191,6 +201,14 @@ fn chat(size: usize, escape_every: usize) -> Bytes {
         messages.push_str(&format!("{comma}{{\"role\":\"{role}\",\"content\":\"{sentence}\"}}"));
     }
     format!("{{\"model\":\"gpt-5.5\",\"messages\":[{messages}],\"temperature\":0.7,\"max_tokens\":512,\"stream\":true,\"stream_options\":{{\"include_usage\":false}},\"user\":\"u-123\",\"metadata\":{{\"trace\":\"abc\"}}}}").into()
+}
+
+/// The same in Anthropic's format, with a tool and a cache mark.
+fn messages(size: usize) -> Bytes {
+    let chat = String::from_utf8(chat(size, 80).to_vec()).unwrap();
+    let (_, turns) = chat.split_once("},").unwrap();
+    let (turns, _) = turns.split_once("],").unwrap();
+    format!("{{\"model\":\"claude-opus-5\",\"max_tokens\":512,\"system\":[{{\"type\":\"text\",\"text\":\"Be brief.\",\"cache_control\":{{\"type\":\"ephemeral\"}}}}],\"messages\":[{turns}],\"tools\":[{{\"name\":\"look\",\"description\":\"Looks.\",\"input_schema\":{{\"type\":\"object\",\"properties\":{{\"where\":{{\"type\":\"string\"}}}}}}}}],\"stream\":true,\"metadata\":{{\"user_id\":\"u-123\"}}}}").into()
 }
 
 /// One message with a picture in it.

@@ -14,6 +14,10 @@ use crate::client::Connection;
 use crate::payload;
 use crate::process::{Process, pin};
 
+/// The model whose provider speaks the client's format.
+pub const PASSED: &str = "bench";
+/// The model whose provider speaks Anthropic's. Who does not translate sees a name like any other.
+pub const TRANSLATED: &str = "bench-claude";
 /// The virtual key that clients of a gateway send.
 const CLIENT_KEY: &str = "sk-bench-0123456789abcdef0123456789";
 /// The key that the gateway sends upstream.
@@ -143,7 +147,7 @@ impl Running {
     }
 
     /// Fails unless what `upstream` saw is what this contestant should have sent.
-    pub fn check_forwarded(&self, seen: &[u8]) -> Result<()> {
+    pub fn check_forwarded(&self, seen: &[u8], model: &str) -> Result<()> {
         if !matches!(self.contestant.kind, Kind::Gateway { .. }) {
             return Ok(());
         }
@@ -151,6 +155,8 @@ impl Running {
         ensure!(seen.contains(UPSTREAM_KEY), "the upstream key did not arrive");
         ensure!(!seen.contains(CLIENT_KEY), "the client's key reached the upstream");
         ensure!(seen.contains("bench-model"), "the model was not replaced");
+        let is_translated = seen.starts_with("POST /v1/messages ") && seen.contains("anthropic-version: ");
+        ensure!(is_translated == (model == TRANSLATED), "the request is in another format than its provider's");
         Ok(())
     }
 
@@ -186,8 +192,16 @@ impl Endpoint {
     }
 
     /// A chat completion request of about `bytes` bytes of body, ready to be sent.
-    pub fn request(&self, bytes: usize, stream: bool) -> Arc<Vec<u8>> {
-        let body = payload::request_body("bench", bytes, stream);
+    pub fn request(&self, model: &str, bytes: usize, stream: bool) -> Arc<Vec<u8>> {
+        self.around(payload::request_body(model, bytes, stream))
+    }
+
+    /// A chat completion request with an image of about `bytes` bytes.
+    pub fn image(&self, model: &str, bytes: usize) -> Arc<Vec<u8>> {
+        self.around(payload::image_body(model, bytes))
+    }
+
+    fn around(&self, body: Vec<u8>) -> Arc<Vec<u8>> {
         let mut request = format!("{}content-length: {}\r\n\r\n", self.headers, body.len()).into_bytes();
         request.extend(body);
         Arc::new(request)
@@ -199,7 +213,9 @@ fn gateway_config(port: u16, upstream: SocketAddr, data: &Path) -> String {
         "listen: 127.0.0.1:{port}\n\
          data_dir: {}\n\
          providers:\n  bench: {{ kind: openai_compatible, base_url: \"http://{upstream}/v1\", api_key: {UPSTREAM_KEY} }}\n\
-         models:\n  bench: {{ targets: [bench/bench-model] }}\n\
+         \x20 claude: {{ kind: anthropic, base_url: \"http://{upstream}\", api_key: {UPSTREAM_KEY} }}\n\
+         models:\n  {PASSED}: {{ targets: [bench/bench-model] }}\n\
+         \x20 {TRANSLATED}: {{ targets: [claude/bench-model] }}\n\
          keys:\n  - {{ name: bench, value: {CLIENT_KEY}, models: [\"*\"] }}\n",
         data.display()
     )

@@ -11,9 +11,9 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use crate::client::{Connection, Progress, Seen, closed_loop, paced_loop};
-use crate::contestants::{Contestant, Running, folder};
+use crate::contestants::{Contestant, PASSED, Running, TRANSLATED, folder};
 use crate::payload::BURST_CHUNKS;
-use crate::process::{CpuReading, core_busy, resident_kib};
+use crate::process::{CpuReading, core_busy, peak_kib, resident_kib};
 use crate::upstream::{Mode, Upstream, now};
 
 /// Results of a measurement by the name of the figure; `scenarios::FIGURES` says what each is.
@@ -42,42 +42,51 @@ const CONNECTIONS: usize = 32;
 const BURST_CONNECTIONS: usize = 8;
 /// Body of the requests whose answers are streamed, in bytes.
 const STREAM_PROMPT: usize = 1024;
+/// The image in a request, in bytes.
+const IMAGE: usize = 20_000_000;
 const PACED_STREAMS: u32 = 200;
 const PACED_CHUNKS: u32 = 100;
 const PACE: Duration = Duration::from_millis(20);
 
 /// Makes sure that calls pass through `running` unharmed. Returns true when the upstream was asked for usage in streams.
 pub async fn check(setting: &Setting, running: &Running) -> Result<bool> {
+    let asks = check_model(setting, running, PASSED).await?;
+    check_model(setting, running, TRANSLATED).await.context("across formats")?;
+    Ok(asks)
+}
+
+async fn check_model(setting: &Setting, running: &Running, model: &str) -> Result<bool> {
     let mut connection = Connection::new(&running.endpoint);
     let mut body = Vec::new();
     setting.upstream.watch(true);
     setting.upstream.set_mode(Mode::Whole);
-    connection.call(&running.endpoint.request(1024, false), |piece| body.extend_from_slice(piece)).await?;
+    connection.call(&running.endpoint.request(model, 1024, false), |piece| body.extend_from_slice(piece)).await?;
     let text = String::from_utf8_lossy(&body).into_owned();
     ensure!(connection.status() == 200, "status {}: {text}", connection.status());
     let answer: serde_json::Value = serde_json::from_str(&text).context("the answer is not JSON")?;
     ensure!(answer["usage"]["completion_tokens"] == 200, "the answer lost its usage: {text}");
-    running.check_forwarded(&setting.upstream.seen().context("the upstream saw no call")?)?;
+    running.check_forwarded(&setting.upstream.seen().context("the upstream saw no call")?, model)?;
 
     body.clear();
     setting.upstream.set_mode(Mode::Burst { chunks: BURST_CHUNKS, per_write: BURST_CHUNKS });
     connection = Connection::new(&running.endpoint);
-    connection.call(&running.endpoint.request(STREAM_PROMPT, true), |piece| body.extend_from_slice(piece)).await?;
+    let request = running.endpoint.request(model, STREAM_PROMPT, true);
+    connection.call(&request, |piece| body.extend_from_slice(piece)).await?;
     let chunks = memmem::find_iter(&body, b"@t").count();
     let text = String::from_utf8_lossy(&body[body.len().saturating_sub(500)..]);
     ensure!(chunks == BURST_CHUNKS, "{chunks} of {BURST_CHUNKS} chunks arrived, the end of the answer: {text}");
     ensure!(body.trim_ascii_end().ends_with(b"data: [DONE]"), "the stream did not end with [DONE]");
     let seen = setting.upstream.seen().context("the upstream saw no stream")?;
-    running.check_forwarded(&seen)?;
+    running.check_forwarded(&seen, model)?;
     running.check_stream(&body)?;
     setting.upstream.watch(false);
     Ok(memmem::find(&seen, b"include_usage").is_some())
 }
 
 /// Whole answers to prompts of `bytes` bytes: cost under full load, then time with one call at a time.
-pub async fn whole(setting: &Setting, running: &Running, bytes: usize) -> Result<Figures> {
+pub async fn whole(setting: &Setting, running: &Running, model: &str, bytes: usize) -> Result<Figures> {
     setting.upstream.set_mode(Mode::Whole);
-    let request = running.endpoint.request(bytes, false);
+    let request = running.endpoint.request(model, bytes, false);
     let (mut figures, _) = load(setting, running, &request, CONNECTIONS, setting.load).await?;
     // An upstream's connection pool should be warm and its surplus idle: one call at a time on one connection.
     let times = {
@@ -89,9 +98,14 @@ pub async fn whole(setting: &Setting, running: &Running, bytes: usize) -> Result
 }
 
 /// Streams whose chunks are all there at once: cost for each chunk, the call's own cost included.
-pub async fn burst(setting: &Setting, running: &Running, chunks: usize, per_write: usize) -> Result<Figures> {
+pub async fn burst(
+    setting: &Setting,
+    running: &Running,
+    model: &str,
+    (chunks, per_write): (usize, usize),
+) -> Result<Figures> {
     setting.upstream.set_mode(Mode::Burst { chunks, per_write });
-    let request = running.endpoint.request(STREAM_PROMPT, true);
+    let request = running.endpoint.request(model, STREAM_PROMPT, true);
     let (mut figures, window) = load(setting, running, &request, BURST_CONNECTIONS, setting.load).await?;
     // Two line ends for each event.
     let events = window.events / 2.0;
@@ -103,9 +117,9 @@ pub async fn burst(setting: &Setting, running: &Running, chunks: usize, per_writ
 }
 
 /// Many slow streams at once, their starts spread evenly: how much later than without a proxy do chunks arrive?
-pub async fn paced(setting: &Setting, running: &Running) -> Result<Figures> {
+pub async fn paced(setting: &Setting, running: &Running, model: &str) -> Result<Figures> {
     setting.upstream.set_mode(Mode::Paced { chunks: PACED_CHUNKS, every: PACE });
-    let request = running.endpoint.request(STREAM_PROMPT, true);
+    let request = running.endpoint.request(model, STREAM_PROMPT, true);
     let progress = Arc::new(Progress::default());
     let length = PACE * PACED_CHUNKS;
     let from = now() + nanos(length);
@@ -137,6 +151,50 @@ pub async fn paced(setting: &Setting, running: &Running) -> Result<Figures> {
     Ok(figures)
 }
 
+/// Images of 20 MB, one after the other, and small calls beside them: how much longer do those take than alone, and how
+/// much memory is there at most for each byte of a body?
+pub async fn images(setting: &Setting, contestant: &Contestant, model: &str) -> Result<Figures> {
+    let folder = folder()?;
+    let running = contestant.start(setting.upstream.addr, setting.core, folder.path()).await?;
+    if running.pid.is_some() {
+        check(setting, &running).await?;
+    }
+    setting.upstream.set_mode(Mode::Whole);
+    let small = running.endpoint.request(PASSED, 1024, false);
+    let alone = small_calls(&running, &small, now() + nanos(setting.latency)).await?;
+    let before = running.pid.map(peak_kib);
+    let image = running.endpoint.image(model, IMAGE);
+    let until = now() + nanos(setting.load * 2);
+    let large = {
+        let (endpoint, progress) = (Arc::clone(&running.endpoint), Arc::new(Progress::default()));
+        tokio::spawn(closed_loop(endpoint, image, progress, until))
+    };
+    let beside = small_calls(&running, &small, until).await?;
+    let mut figures = Figures::new();
+    add_percentiles(&mut figures, ["alone_p50_us", "alone_p99_us"], alone)?;
+    add_percentiles(&mut figures, ["beside_p50_us", "beside_p99_us"], beside)?;
+    add_percentiles(&mut figures, ["image_p50_us", "image_p99_us"], large.await??)?;
+    if let (Some(before), Some(pid)) = (before, running.pid) {
+        let held = float(peak_kib(pid)) - float(before);
+        figures.insert("held_per_body", held * 1024.0 / float(IMAGE as u64));
+    }
+    Ok(figures)
+}
+
+/// Calls one after the other, each some time after the one before: nobody waits behind them.
+async fn small_calls(running: &Running, request: &[u8], until: u64) -> Result<Vec<u64>> {
+    let mut connection = Connection::new(&running.endpoint);
+    let mut times = Vec::new();
+    while now() < until {
+        let begin = now();
+        connection.call(request, |_| {}).await?;
+        ensure!(connection.status() == 200, "status {}", connection.status());
+        times.push(now() - begin);
+        sleep(Duration::from_millis(2)).await;
+    }
+    Ok(times)
+}
+
 /// Memory of a fresh process before its first call and for each stream held open.
 pub async fn open_streams(setting: &Setting, contestant: &Contestant) -> Result<Figures> {
     let folder = folder()?;
@@ -149,7 +207,7 @@ pub async fn open_streams(setting: &Setting, contestant: &Contestant) -> Result<
 
     // Slow enough that the streams themselves are hardly any work.
     setting.upstream.set_mode(Mode::Paced { chunks: 120, every: Duration::from_millis(500) });
-    let request = running.endpoint.request(STREAM_PROMPT, true);
+    let request = running.endpoint.request(PASSED, STREAM_PROMPT, true);
     let progress = Arc::new(Progress::default());
     let mut users = JoinSet::new();
     for user in 0..setting.open_streams {

@@ -89,10 +89,18 @@ impl Options {
     /// Rounds of `scenario`; those that take long or vary little get fewer.
     pub fn rounds(&self, scenario: Scenario) -> usize {
         let rounds = self.rounds.unwrap_or(if self.quick { 3 } else { 5 });
-        match (scenario, self.quick) {
-            (Scenario::Paced | Scenario::OpenStreams, true) => 1,
-            (Scenario::Paced | Scenario::OpenStreams, false) => rounds.min(3),
-            _ => rounds,
+        let is_long = matches!(
+            scenario,
+            Scenario::Paced
+                | Scenario::TranslatedPaced
+                | Scenario::Images
+                | Scenario::TranslatedImages
+                | Scenario::OpenStreams
+        );
+        match (is_long, self.quick) {
+            (true, true) => 1,
+            (true, false) => rounds.min(3),
+            (false, _) => rounds,
         }
     }
 

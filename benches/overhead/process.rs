@@ -100,9 +100,18 @@ impl CpuReading {
 
 /// Resident memory of `pid` and its descendants, in KiB.
 pub fn resident_kib(pid: u32) -> u64 {
+    kib(pid, "VmRSS:")
+}
+
+/// The most that was ever resident, in KiB, of the process and its children.
+pub fn peak_kib(pid: u32) -> u64 {
+    kib(pid, "VmHWM:")
+}
+
+fn kib(pid: u32, name: &str) -> u64 {
     let of_one = |pid: u32| {
         let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-        status.lines().find_map(|line| line.strip_prefix("VmRSS:").and_then(first_number)).unwrap_or(0)
+        status.lines().find_map(|line| line.strip_prefix(name).and_then(first_number)).unwrap_or(0)
     };
     tree(pid).into_iter().map(of_one).sum()
 }

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use crate::contestants::{Contestant, Running};
+use crate::contestants::{Contestant, PASSED, Running, TRANSLATED};
 use crate::measure::{self, Figures, Setting};
 use crate::payload::BURST_CHUNKS;
 use crate::report::Results;
@@ -22,6 +22,13 @@ pub enum Scenario {
     BurstEach,
     BurstLong,
     Paced,
+    #[value(name = "translated-4k")]
+    Translated4k,
+    TranslatedBurst,
+    TranslatedEach,
+    TranslatedPaced,
+    Images,
+    TranslatedImages,
     OpenStreams,
     #[value(alias = "idle")]
     Start,
@@ -46,6 +53,12 @@ impl Scenario {
             Self::BurstEach => "burst-each",
             Self::BurstLong => "burst-long",
             Self::Paced => "paced",
+            Self::Translated4k => "translated-4k",
+            Self::TranslatedBurst => "translated-burst",
+            Self::TranslatedEach => "translated-each",
+            Self::TranslatedPaced => "translated-paced",
+            Self::Images => "images",
+            Self::TranslatedImages => "translated-images",
             Self::OpenStreams => "open-streams",
             Self::Start => "start",
         }
@@ -61,6 +74,12 @@ impl Scenario {
             Self::BurstEach => "200 chunks at once, an upstream write for each",
             Self::BurstLong => "2,000 chunks at once: the cost of a chunk must not grow with the stream",
             Self::Paced => "200 streams at once, a chunk each 20 ms: time added by the proxy",
+            Self::Translated4k => "4 KB prompt, whole answer, from OpenAI's format to Anthropic's and back",
+            Self::TranslatedBurst => "200 chunks at once in Anthropic's format, one upstream write: cost of a chunk",
+            Self::TranslatedEach => "200 chunks at once in Anthropic's format, an upstream write for each",
+            Self::TranslatedPaced => "200 streams at once in Anthropic's format, a chunk each 20 ms",
+            Self::Images => "requests with an image of 20 MB, and what small calls beside them feel",
+            Self::TranslatedImages => "the same from OpenAI's format to Anthropic's",
             Self::OpenStreams => "memory for each open stream, in a fresh process",
             Self::Start => "from exec to ready, and memory when idle",
         }
@@ -69,9 +88,11 @@ impl Scenario {
     /// The columns of its table.
     pub fn figures(self) -> &'static [Figure] {
         match self {
-            Self::Whole1k | Self::Whole32k => WHOLE,
+            Self::Whole1k | Self::Whole32k | Self::Translated4k => WHOLE,
             Self::Burst | Self::BurstSome | Self::BurstEach | Self::BurstLong => BURST,
-            Self::Paced => PACED,
+            Self::TranslatedBurst | Self::TranslatedEach => BURST,
+            Self::Paced | Self::TranslatedPaced => PACED,
+            Self::Images | Self::TranslatedImages => IMAGES,
             Self::OpenStreams => OPEN_STREAMS,
             Self::Start => START,
         }
@@ -83,14 +104,21 @@ impl Scenario {
     }
 
     async fn measure(self, setting: &Setting, running: &Running) -> Result<Figures> {
+        let all = BURST_CHUNKS;
         match self {
-            Self::Whole1k => measure::whole(setting, running, 1024).await,
-            Self::Whole32k => measure::whole(setting, running, 32 * 1024).await,
-            Self::Burst => measure::burst(setting, running, BURST_CHUNKS, BURST_CHUNKS).await,
-            Self::BurstSome => measure::burst(setting, running, BURST_CHUNKS, 4).await,
-            Self::BurstEach => measure::burst(setting, running, BURST_CHUNKS, 1).await,
-            Self::BurstLong => measure::burst(setting, running, LONG_BURST_CHUNKS, LONG_BURST_CHUNKS).await,
-            Self::Paced => measure::paced(setting, running).await,
+            Self::Whole1k => measure::whole(setting, running, PASSED, 1024).await,
+            Self::Whole32k => measure::whole(setting, running, PASSED, 32 * 1024).await,
+            Self::Translated4k => measure::whole(setting, running, TRANSLATED, 4 * 1024).await,
+            Self::Burst => measure::burst(setting, running, PASSED, (all, all)).await,
+            Self::BurstSome => measure::burst(setting, running, PASSED, (all, 4)).await,
+            Self::BurstEach => measure::burst(setting, running, PASSED, (all, 1)).await,
+            Self::BurstLong => measure::burst(setting, running, PASSED, (LONG_BURST_CHUNKS, LONG_BURST_CHUNKS)).await,
+            Self::TranslatedBurst => measure::burst(setting, running, TRANSLATED, (all, all)).await,
+            Self::TranslatedEach => measure::burst(setting, running, TRANSLATED, (all, 1)).await,
+            Self::Paced => measure::paced(setting, running, PASSED).await,
+            Self::TranslatedPaced => measure::paced(setting, running, TRANSLATED).await,
+            Self::Images => measure::images(setting, &running.contestant, PASSED).await,
+            Self::TranslatedImages => measure::images(setting, &running.contestant, TRANSLATED).await,
             Self::OpenStreams => measure::open_streams(setting, &running.contestant).await,
             Self::Start if running.contestant.is_started_here() => measure::start(setting, &running.contestant).await,
             Self::Start => measure::resident(running),
@@ -169,6 +197,15 @@ const PACED: &[Figure] = &[
     compared("cpu_us_per_chunk", "CPU µs/chunk", 1),
     BUSY,
     OTHER,
+];
+
+const IMAGES: &[Figure] = &[
+    figure("alone_p50_us", "small alone p50 µs", 0),
+    figure("alone_p99_us", "p99 µs", 0),
+    figure("beside_p50_us", "beside images p50 µs", 0),
+    figure("beside_p99_us", "p99 µs", 0),
+    figure("image_p50_us", "image p50 µs", 0),
+    figure("held_per_body", "held, bodies", 2),
 ];
 
 const OPEN_STREAMS: &[Figure] = &[

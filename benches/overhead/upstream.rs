@@ -1,6 +1,7 @@
 //! The fast provider: answers made beforehand, sent as soon as a request is complete.
 //!
-//! What it answers is set by the scenario that runs ([`Upstream::set_mode`]), so requests are not parsed beyond their end.
+//! What it answers is set by the scenario that runs ([`Upstream::set_mode`]), in the format of the path that was asked: so
+//! requests are not parsed beyond their end.
 
 use std::io;
 use std::net::SocketAddr;
@@ -14,7 +15,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::http1::Message;
-use crate::payload;
+use crate::payload::{self, Speech};
 
 /// How every chat completion is answered from now on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -46,8 +47,8 @@ struct State {
 /// The answers of one mode, made once for each connection and mode.
 enum Answer {
     Whole(Vec<u8>),
-    Burst { start: Vec<u8>, chunks: Vec<u8>, write_length: usize },
-    Paced { chunks: u32, every: Duration },
+    Burst { start: Vec<u8>, chunks: Vec<u8>, write_length: usize, speech: Speech },
+    Paced { chunks: u32, every: Duration, speech: Speech },
 }
 
 /// Nanoseconds since the bench started: the clock of all stamps.
@@ -99,33 +100,36 @@ impl Upstream {
 }
 
 impl Answer {
-    fn new(mode: Mode) -> Self {
+    fn new(mode: Mode, speech: Speech) -> Self {
         match mode {
-            Mode::Whole => Self::Whole(payload::whole_answer()),
+            Mode::Whole => Self::Whole(payload::whole_answer(speech)),
             Mode::Burst { chunks, per_write } => Self::Burst {
-                start: payload::stream_start(),
-                chunks: payload::content_chunks(chunks),
-                write_length: payload::content_chunk().len() * per_write,
+                start: payload::stream_start(speech),
+                chunks: payload::content_chunks(speech, chunks),
+                write_length: payload::content_chunk(speech).len() * per_write,
+                speech,
             },
-            Mode::Paced { chunks, every } => Self::Paced { chunks, every },
+            Mode::Paced { chunks, every } => Self::Paced { chunks, every, speech },
         }
     }
 
     async fn send(&self, stream: &mut TcpStream, arrived: u64, include_usage: bool) -> io::Result<()> {
         match self {
             Self::Whole(answer) => stream.write_all(answer).await,
-            Self::Burst { start, chunks, write_length } if *write_length >= chunks.len() => {
-                let end = payload::stream_end(include_usage);
+            Self::Burst { start, chunks, write_length, speech } if *write_length >= chunks.len() => {
+                let end = payload::stream_end(*speech, include_usage);
                 stream.write_all(&[start.as_slice(), chunks, &end].concat()).await
             }
-            Self::Burst { start, chunks, write_length } => {
+            Self::Burst { start, chunks, write_length, speech } => {
                 stream.write_all(start).await?;
                 for some in chunks.chunks(*write_length) {
                     stream.write_all(some).await?;
                 }
-                stream.write_all(&payload::stream_end(include_usage)).await
+                stream.write_all(&payload::stream_end(*speech, include_usage)).await
             }
-            Self::Paced { chunks, every } => paced(stream, *chunks, *every, arrived, include_usage).await,
+            Self::Paced { chunks, every, speech } => {
+                paced(stream, *speech, *chunks, *every, (arrived, include_usage)).await
+            }
         }
     }
 }
@@ -134,7 +138,7 @@ async fn serve(mut stream: TcpStream, state: Arc<State>) -> Result<()> {
     stream.set_nodelay(true)?;
     let mut buffer = vec![0; 64 * 1024];
     let mut message = Message::default();
-    let (mut version, mut answer) = (u64::MAX, Answer::Whole(Vec::new()));
+    let (mut version, mut answer) = ((u64::MAX, Speech::OpenAi), Answer::Whole(Vec::new()));
     loop {
         let (mut include_usage, mut kept) = (false, Vec::new());
         let watching = state.watching.load(Relaxed) != 0;
@@ -162,9 +166,11 @@ async fn serve(mut stream: TcpStream, state: Arc<State>) -> Result<()> {
                 .await?;
             stream.write_all(br#"{"object":"list","data":[]}"#).await?;
         } else {
-            let current = state.version.load(Relaxed);
+            let is_messages = message.head().starts_with(b"POST /v1/messages ");
+            let speech = if is_messages { Speech::Anthropic } else { Speech::OpenAi };
+            let current = (state.version.load(Relaxed), speech);
             if current != version {
-                answer = Answer::new(*state.mode.lock().unwrap_or_else(PoisonError::into_inner));
+                answer = Answer::new(*state.mode.lock().unwrap_or_else(PoisonError::into_inner), speech);
                 version = current;
             }
             answer.send(&mut stream, arrived, include_usage).await?;
@@ -175,10 +181,16 @@ async fn serve(mut stream: TcpStream, state: Arc<State>) -> Result<()> {
 
 /// The first content chunk leaves one period after the request came, the others a period after each other, counted from
 /// the request, so that a late wake-up does not push back the rest.
-async fn paced(stream: &mut TcpStream, chunks: u32, every: Duration, arrived: u64, usage: bool) -> io::Result<()> {
+async fn paced(
+    stream: &mut TcpStream,
+    speech: Speech,
+    chunks: u32,
+    every: Duration,
+    (arrived, usage): (u64, bool),
+) -> io::Result<()> {
     let begin = tokio::time::Instant::now();
-    stream.write_all(&payload::stream_start()).await?;
-    let mut chunk = payload::content_chunk();
+    stream.write_all(&payload::stream_start(speech)).await?;
+    let mut chunk = payload::content_chunk(speech);
     let at = memmem::find(&chunk, b"@t").unwrap_or(0);
     for number in 1..=chunks {
         tokio::time::sleep_until(begin + every * number).await;
@@ -187,5 +199,5 @@ async fn paced(stream: &mut TcpStream, chunks: u32, every: Duration, arrived: u6
         chunk[at..at + payload::STAMP.len()].copy_from_slice(payload::stamp(sent, held).as_bytes());
         stream.write_all(&chunk).await?;
     }
-    stream.write_all(&payload::stream_end(usage)).await
+    stream.write_all(&payload::stream_end(speech, usage)).await
 }

@@ -9,8 +9,8 @@ use switchboard::{
         conversation::{Format, Losses, ReplyOptions, Undo},
         envelope::{Edit, Envelope, Problem},
         openai_chat::{
-            Hidden, Shape, StreamObserver, classify, grammar, hide_usage, is_error_object, read_reply, read_usage,
-            render_provider,
+            self, Hidden, Shape, StreamObserver, classify, error::shown_status, grammar, hide_usage, is_error_object,
+            read_reply, read_usage, render_provider, render_translated,
         },
         sse::{Frame, FrameReader},
         tap::Tap,
@@ -198,21 +198,48 @@ pub fn reply(input: &[u8]) {
     }
 }
 
-/// Whatever stream comes, what is written keeps to its format's grammar and has an end.
+/// Whatever stream comes, in whatever chunks, what is written keeps to its format's grammar, has an end, and is the same.
 pub fn stream(input: &[u8]) {
     let Some((&size, stream)) = input.split_first() else { return };
-    let options = ReplyOptions { request_id: "r", stream_usage: true, ..Default::default() };
     for from in FORMATS {
         for to in FORMATS {
-            let mut out = Vec::new();
-            let mut translator = StreamTranslator::new(from, to, &Undo::default(), &options);
-            let (frames, rest) = frames(stream, usize::from(size % 64) + 1);
-            for frame in frames.iter().chain(&rest) {
-                translator.frame(frame, &mut out, &mut |_| {});
+            for json_tool in [false, true] {
+                let whole = translated(stream, from, to, stream.len().max(1), json_tool);
+                assert_ne!(ending(to, &whole), Ending::Missing);
+                assert_eq!(whole, translated(stream, from, to, usize::from(size % 64) + 1, json_tool));
             }
-            translator.finish(&mut out, &mut |_| {});
-            assert!(translator.ended());
-            assert_ne!(ending(to, &out), Ending::Missing);
+        }
+    }
+}
+
+fn translated(stream: &[u8], from: Format, to: Format, size: usize, json_tool: bool) -> Vec<u8> {
+    let options = ReplyOptions { request_id: "r", stream_usage: true, ..Default::default() };
+    let mut out = Vec::new();
+    let mut translator = StreamTranslator::new(from, to, &Undo { json_tool, ..Undo::default() }, &options);
+    let (frames, rest) = frames(stream, size);
+    for frame in frames.iter().chain(&rest) {
+        translator.frame(frame, &mut out, &mut |_| {});
+    }
+    translator.finish(&mut out, &mut |_| {});
+    assert!(translator.ended());
+    out
+}
+
+/// Whatever a provider answers to say no, each client is told in its own format, whole and as the last event of a stream.
+pub fn error(input: &[u8]) {
+    for status in [200, 400, 401, 413, 429, 500, 503, 529, 999] {
+        for said in [classify(status, input), anthropic::error::classify(status, input)] {
+            assert!(is_error_object(&render_provider(&said)) && is_error_object(&render_translated(&said)));
+            assert!((400..600).contains(&shown_status(said.class)));
+            let id = input.first().map(|_| "req_1");
+            assert!(anthropic::error::is_error_object(&anthropic::error::render_provider(&said, id)));
+            let (kind, shown) = anthropic::error::shown(said.class);
+            assert!(kind.ends_with("error") || kind == "request_too_large");
+            assert!((400..600).contains(&shown));
+            let event = anthropic::error::render_event(said.class, &said.message);
+            assert_eq!(ending(Format::Anthropic, &event), Ending::Error);
+            let event = openai_chat::render_event(&said.message, "upstream_error", "upstream_error");
+            assert_eq!(ending(Format::OpenAiChat, &event), Ending::Error);
         }
     }
 }

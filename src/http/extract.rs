@@ -80,7 +80,7 @@ pub(super) async fn body_within(
         }
         return Err(too_large(limit));
     }
-    let mut gathered = Gathered::default();
+    let mut gathered = Gathered::with_room(declared.unwrap_or(0));
     loop {
         let deadline = surface.clock.now() + surface.settings.read_timeout.0;
         let frame = surface.clock.timeout_at(deadline, body.frame()).await.map_err(|_| too_slow())?;

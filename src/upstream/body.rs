@@ -189,19 +189,31 @@ impl std::fmt::Debug for Inner {
 }
 
 /// The pieces of a body that is read whole. Large ones are kept as they come; small ones are copied together, or whoever
-/// sends a body byte by byte would make each byte cost the thirty of a handle and keep alive the buffer it arrived in.
+/// sends a body byte by byte would make each byte cost the thirty of a handle and keep alive the buffer it arrived in. A
+/// large body whose length is known is put together as it comes: it is copied once, and never there twice.
 #[derive(Debug, Default)]
 pub struct Gathered {
+    whole: Option<BytesMut>,
     pieces: Vec<Bytes>,
     small: BytesMut,
     len: usize,
 }
 
 impl Gathered {
+    /// For a body of so many bytes, as its sender says. Room that nothing is written to is not taken from the system.
+    pub fn with_room(bytes: u64) -> Self {
+        const LARGE: u64 = 256 * 1024;
+        let large = usize::try_from(bytes).ok().filter(|_| bytes >= LARGE);
+        Self { whole: large.map(BytesMut::with_capacity), ..Self::default() }
+    }
+
     /// Adds a piece at the end.
     pub fn push(&mut self, piece: Bytes) {
         const SMALL: usize = 1024;
         self.len += piece.len();
+        if let Some(whole) = &mut self.whole {
+            return whole.extend_from_slice(&piece);
+        }
         // The first piece is often the only one.
         if piece.len() < SMALL && !(self.pieces.is_empty() && self.small.is_empty()) {
             self.small.extend_from_slice(&piece);
@@ -224,6 +236,9 @@ impl Gathered {
 
     /// What there is, in order.
     pub fn into_pieces(mut self) -> Vec<Bytes> {
+        if let Some(whole) = self.whole {
+            return vec![whole.freeze()];
+        }
         if !self.small.is_empty() {
             self.pieces.push(self.small.freeze());
         }
@@ -268,6 +283,10 @@ mod tests {
                 gathered.push(piece.into());
             }
             assert_eq!(gathered.len(), expected.len());
+            let mut whole = Gathered::with_room(1 << 20);
+            sizes.iter().enumerate().for_each(|(index, size)| whole.push(vec![index as u8; *size].into()));
+            let pieces = whole.into_pieces();
+            assert_eq!((pieces.len(), pieces[0].as_ref()), (1, expected.as_slice()));
             assert!(gathered.pieces.len() <= 4, "{} pieces", gathered.pieces.len());
             assert_eq!(gathered.join(), expected, "{sizes:?}");
         }

@@ -73,6 +73,13 @@ make_runtime() {
     (cd "$1" && npm init -y > /dev/null && npm install --no-audit --no-fund --loglevel=error node@24.21.0)
 }
 
+# Claude Code, a program of its own that brings its runtime.
+make_claude_code() {
+    say "installing Claude Code"
+    (cd "$1" && npm init -y > /dev/null &&
+        npm install --no-audit --no-fund --loglevel=error @anthropic-ai/claude-code@2.1.332)
+}
+
 # llama.cpp as a Python package has to be compiled: once, without what a tiny model on a CPU has no use for, and hardly
 # optimised. The wheel is kept.
 make_engine() {
@@ -139,6 +146,9 @@ fi
 
 if wants python; then
     cached "$cache/python" make_python "$here"/python/{requirements,constraints}.txt
+    need npm nodejs npm
+    cached "$cache/claude-code" make_claude_code "$here/run.sh"
+    export CLIENTS_CLAUDE_CODE=$cache/claude-code/node_modules/.bin/claude
 fi
 if wants node; then
     need npm nodejs npm
@@ -179,7 +189,7 @@ curl --fail --silent --show-error --output /dev/null "$CLIENTS_GATEWAY/readyz"
 
 failed=0
 if wants python; then
-    say "Python: openai, anthropic, LangChain${CLIENTS_ENGINE_RUNS:+, llama.cpp}"
+    say "Python: openai, anthropic, LangChain, Claude Code${CLIENTS_ENGINE_RUNS:+, llama.cpp}"
     (cd "$here/python" && PYTHONDONTWRITEBYTECODE=1 "$cache/python/bin/python" -m pytest ${PYTEST_ARGS:-}) || failed=1
 fi
 if wants node; then

@@ -15,7 +15,7 @@ const ORDERED: &str = "models: { m: { targets: [a/up, b/up] } }";
 const FALLBACK: &str = "models: { m: { targets: [a/up], fallbacks: { default: [n] } }, n: { targets: [b/up] } }";
 
 /// Faults after which another target is asked, whatever the fault.
-fn passing() -> Vec<(&'static str, Behaviour)> {
+pub fn passing() -> Vec<(&'static str, Behaviour)> {
     let status = |status| Behaviour { status: Some(status), ..fixed() };
     let message = |status, message: &str| Behaviour { message: Some(message.into()), ..Behaviour::status(status) };
     vec![

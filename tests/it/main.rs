@@ -12,6 +12,7 @@ mod admin;
 mod bad_input;
 mod database;
 mod failover;
+mod formats;
 mod harness;
 mod http2;
 mod ledger;

@@ -14,12 +14,12 @@ use switchboard::{
 
 use crate::harness::*;
 
-const CLAUDE: &str = "kind: anthropic";
-const MESSAGES: &str = "/v1/messages";
-const CHAT: &str = "/v1/chat/completions";
+pub const CLAUDE: &str = "kind: anthropic";
+pub const MESSAGES: &str = "/v1/messages";
+pub const CHAT: &str = "/v1/chat/completions";
 
 /// One try for each call.
-const ONCE: &str = "retries: { max_attempts: 1 }";
+pub const ONCE: &str = "retries: { max_attempts: 1 }";
 
 /// What Claude says when it is asked for two tools at once.
 const CLAUDE_WHOLE: &str = r#"{"id":"msg_01","type":"message","role":"assistant","model":"claude-opus-4-8","content":[{"type":"thinking","thinking":"Both at once.","signature":"c2lnbmF0dXJlLW9m"},{"type":"text","text":"Looking."},{"type":"tool_use","id":"toolu_1","name":"weather","input":{"city":"Oslo"}},{"type":"tool_use","id":"toolu_2","name":"weather","input":{"city":"Rome"}}],"stop_reason":"tool_use","stop_sequence":null,"usage":{"input_tokens":25,"cache_creation_input_tokens":9,"cache_read_input_tokens":100,"cache_creation":{"ephemeral_5m_input_tokens":5,"ephemeral_1h_input_tokens":4},"output_tokens":40}}"#;
@@ -109,31 +109,31 @@ fn open_stream() -> String {
     OPEN_CHUNKS.iter().map(chunk).chain(["data: [DONE]\n\n".to_owned()]).collect()
 }
 
-fn http(status: u16, kind: &str, body: &str) -> String {
+pub fn http(status: u16, kind: &str, body: &str) -> String {
     let length = body.len();
     format!(
         "HTTP/1.1 {status} X\r\ncontent-type: {kind}\r\ncontent-length: {length}\r\nconnection: close\r\nrequest-id: req_theirs\r\nanthropic-ratelimit-requests-remaining: 7\r\n\r\n{body}"
     )
 }
 
-fn whole(body: &str) -> String {
+pub fn whole(body: &str) -> String {
     http(200, "application/json", body)
 }
 
 /// A stream whose end is the end of the connection.
-fn stream(body: &str) -> String {
+pub fn stream(body: &str) -> String {
     format!("HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n{body}")
 }
 
 /// Answers the next request, and gives its head and its body.
-async fn play(upstream: &RawUpstream, answer: impl AsRef<[u8]>) -> (String, Value) {
+pub async fn play(upstream: &RawUpstream, answer: impl AsRef<[u8]>) -> (String, Value) {
     let mut exchange = upstream.accept().await;
     exchange.send(answer).await;
     let (head, body) = exchange.request.split_once("\r\n\r\n").unwrap();
     (head.to_owned(), serde_json::from_str(body).unwrap())
 }
 
-fn asked(client: &str, is_stream: bool) -> String {
+pub fn asked(client: &str, is_stream: bool) -> String {
     let mut body = if client == MESSAGES {
         json!({ "model": MODEL, "max_tokens": 500, "system": "Be brief.", "messages": [{ "role": "user", "content": "Weather?" }],
             "tools": [{ "name": "weather", "input_schema": { "type": "object", "properties": { "city": { "type": "string" } } } }] })
@@ -154,7 +154,7 @@ fn frames(body: &[u8]) -> Vec<Frame> {
 }
 
 /// Checks a stream against the grammar of its client's format; gives how it ended and its text.
-fn checked(client: &str, body: &[u8]) -> (Ending, String) {
+pub fn checked(client: &str, body: &[u8]) -> (Ending, String) {
     let wrong = |problem: String| panic!("{problem}:\n{}", String::from_utf8_lossy(body));
     if client == MESSAGES {
         let mut grammar = anthropic::grammar::Grammar::default();

@@ -398,3 +398,76 @@ impl Heard {
         stated
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::{openai_chat::Shape, sse::FrameReader};
+
+    macro_rules! recorded {
+        ($($format:ident $name:literal),* $(,)?) => {
+            &[$((Format::$format, $name, include_str!(concat!("../../wire/translate/fixtures/stream_", $name, ".sse")))),*]
+        };
+    }
+
+    const RECORDED: &[(Format, &str, &str)] = recorded![
+        Anthropic "anthropic_tools",
+        Anthropic "anthropic_search",
+        Anthropic "anthropic_refusal",
+        Anthropic "anthropic_error",
+        Anthropic "anthropic_json",
+        OpenAiChat "openai_text",
+        OpenAiChat "openai_parallel",
+        OpenAiChat "openai_index_zero",
+        OpenAiChat "openai_reasoning",
+        OpenAiChat "openai_refusal",
+        OpenAiChat "openai_citation",
+        OpenAiChat "openai_length",
+        OpenAiChat "openai_error",
+    ];
+
+    fn passing(format: Format) -> Watch {
+        let flow = Flow::Pass(anthropic::Decoder::new(&Undo::default()));
+        let (heard, clock) = (Heard::default(), Clock::held());
+        match format {
+            Format::OpenAiChat => Watch::Plain(StreamObserver::new(Shape::Chat, 1)),
+            Format::Anthropic => {
+                Watch::Events(Box::new(Events { flow, upstream: format, heard, failed: false, clock }))
+            }
+        }
+    }
+
+    /// How a stream in the pass lane stands when the connection ends after these bytes; `None` for an error that the
+    /// provider itself has told.
+    fn stands(format: Format, bytes: &[u8]) -> Option<Closed> {
+        let (mut watch, mut reader) = (passing(format), FrameReader::new(1 << 20));
+        reader.push(Bytes::copy_from_slice(bytes));
+        let mut seen = Vec::new();
+        while let Some(frame) = reader.next().unwrap() {
+            seen.push(watch.see(&frame));
+        }
+        seen.extend(reader.take_rest().map(|frame| watch.see(&frame)));
+        let failed = seen.iter().any(|seen| matches!(seen, Seen::Error(_) | Seen::Malformed(_)));
+        (!failed)
+            .then(|| if seen.iter().any(|seen| matches!(seen, Seen::Done)) { Closed::Complete } else { watch.close() })
+    }
+
+    #[test]
+    fn a_recorded_stream_that_passes_and_is_cut_anywhere_is_never_complete() {
+        for (format, name, text) in RECORDED {
+            // What makes it complete: the last event, or every answer's reason to stop.
+            let complete = match format {
+                Format::Anthropic => text.find("\"message_stop\"}").map(|at| at + "\"message_stop\"}".len()),
+                Format::OpenAiChat => text.find("\"finish_reason\":\"").map(|at| at + text[at..].find('\n').unwrap()),
+            };
+            let complete = complete.filter(|_| !name.ends_with("error")).unwrap_or(usize::MAX);
+            for cut in 0..text.len().min(complete) {
+                let stands = stands(*format, &text.as_bytes()[..cut]);
+                assert!(matches!(stands, None | Some(Closed::Cut)), "{name} cut at {cut}: {stands:?}");
+            }
+            let whole = stands(*format, text.as_bytes());
+            let expected = (!name.ends_with("error")).then_some(Closed::Complete);
+            assert_eq!(whole, expected, "{name}");
+        }
+    }
+}

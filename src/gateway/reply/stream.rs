@@ -316,8 +316,9 @@ impl StreamBody {
             self.state = State::Ended;
             return;
         }
-        // A last event whose blank line is missing is still an event; the reader has completed it.
-        if let Some(frame) = self.frames.take_rest() {
+        // A last event whose blank line is missing is still an event; the reader has completed it. One that was cut
+        // before its data is none, and its name alone must not look like an end.
+        if let Some(frame) = self.frames.take_rest().filter(|frame| frame.data().is_some()) {
             let seen = self.watch.see(&frame);
             self.relay(frame, &seen);
         }

@@ -34,7 +34,10 @@ pub(super) fn read_block<'a>(value: Value<'a>, path: &Path<'_>, depth: usize) ->
     let mut fields = Fields::read(value, path)?;
     let kind = fields.need_text("type", path)?;
     let kind = match &*kind.decode() {
-        "text" => BlockKind::Text { text: fields.need_text("text", path)?, citations: fields.raw("citations") },
+        "text" => BlockKind::Text {
+            text: fields.need_text("text", path)?,
+            citations: fields.list("citations", path)?.map(Raw::of),
+        },
         "image" => BlockKind::Image(read_source(&mut fields, path, depth)?),
         "document" => BlockKind::Document {
             source: read_source(&mut fields, path, depth)?,
@@ -64,7 +67,7 @@ pub(super) fn read_block<'a>(value: Value<'a>, path: &Path<'_>, depth: usize) ->
         }),
         _ => return Ok(Block::new(BlockKind::Other { words: words(&fields, value), kind, native: Raw::of(value) })),
     };
-    let cache = fields.raw("cache_control");
+    let cache = fields.object("cache_control", path)?;
     Ok(Block { kind, cache, rest: fields.rest() })
 }
 
@@ -98,10 +101,13 @@ fn read_source<'a>(fields: &mut Fields<'a>, path: &Path<'_>, depth: usize) -> Re
     Ok(Source { place, native: Some(Raw::of(value)) })
 }
 
-/// What of a block without a counterpart can be said in plain text: a search result's title, source and text.
+/// What of a block without a counterpart can be said in plain text: a search result's title, source and text, and the
+/// name of a tool that was found.
 fn words<'a>(fields: &Fields<'a>, block: Value<'a>) -> Option<Text<'a>> {
-    if Text::of(fields.peek("type")?)? != "search_result" {
-        return None;
+    match &*Text::of(fields.peek("type")?)?.decode() {
+        "search_result" => {}
+        "tool_reference" => return block.get("tool_name").and_then(Text::of),
+        _ => return None,
     }
     let mut words = String::new();
     for name in ["title", "source"] {

@@ -24,11 +24,14 @@ pub fn decode_request(body: &[u8]) -> Result<Request<'_>, BadField> {
         },
         turns: read_turns(&mut fields)?,
         tools: read_tools(&mut fields)?,
-        parallel_tools: match tool_choice.and_then(|choice| choice.get("disable_parallel_tool_use")) {
-            Some(flag) => flag.as_bool().map(|disabled| !disabled),
+        tool_choice: match tool_choice {
+            Some(choice) => Some(read_choice(choice, &root.name("tool_choice"))?),
             None => None,
         },
-        tool_choice: tool_choice.map(|choice| read_choice(choice, &root.name("tool_choice"))).transpose()?,
+        parallel_tools: match tool_choice {
+            Some(choice) => read_parallel(choice, &root.name("tool_choice"))?,
+            None => None,
+        },
         reasoning: Reasoning { thinking: read_thinking(&mut fields, root)?, effort: output.1 },
         output: output.0,
         sampling: Sampling {
@@ -45,7 +48,7 @@ pub fn decode_request(body: &[u8]) -> Result<Request<'_>, BadField> {
             }
             None => None,
         },
-        cache: fields.raw("cache_control"),
+        cache: fields.object("cache_control", root)?,
         web_search: None,
         stream: fields.flag("stream", root)?.unwrap_or(false),
         stream_usage: true,
@@ -105,7 +108,7 @@ fn read_tool<'a>(value: Value<'a>, path: &Path<'_>) -> Result<Tool<'a>, BadField
         description: fields.text("description", path)?,
         kind,
         strict: fields.flag("strict", path)?,
-        cache: fields.raw("cache_control"),
+        cache: fields.object("cache_control", path)?,
         extras: fields.rest().unknown().filter(|(_, value)| !value.is_empty()).map(|(name, _)| name.clone()).collect(),
         native: Raw::of(value),
     })
@@ -120,6 +123,11 @@ fn read_choice<'a>(value: Value<'a>, path: &Path<'_>) -> Result<ToolChoice<'a>, 
         "tool" => Ok(ToolChoice::Tool(fields.need_text("name", path)?)),
         _ => Err(path.name("type").bad("must be `auto`, `any`, `tool` or `none`")),
     }
+}
+
+fn read_parallel(choice: Value<'_>, path: &Path<'_>) -> Result<Option<bool>, BadField> {
+    let is_disabled = Fields::read(choice, path)?.flag("disable_parallel_tool_use", path)?;
+    Ok(is_disabled.map(|disabled| !disabled))
 }
 
 /// The output's format and the effort. `output_format` is where betas had the format.

@@ -155,6 +155,16 @@ impl<'a> Fields<'a> {
         self.some(name).map(Raw::of)
     }
 
+    /// An object as it came.
+    pub(in crate::wire) fn object(&mut self, name: &str, path: &Path<'_>) -> Result<Option<Raw<'a>>, BadField> {
+        let Some(value) = self.some(name) else { return Ok(None) };
+        if value.kind == Kind::Object {
+            Ok(Some(Raw::of(value)))
+        } else {
+            Err(path.name(name).bad("must be an object"))
+        }
+    }
+
     pub(in crate::wire) fn text(&mut self, name: &str, path: &Path<'_>) -> Result<Option<Text<'a>>, BadField> {
         let Some(value) = self.some(name) else { return Ok(None) };
         Text::of(value).map(Some).ok_or_else(|| path.name(name).bad("must be a string"))

@@ -38,13 +38,19 @@ pub fn decode_request(body: &[u8]) -> Result<Request<'_>, BadField> {
         stop: read_stop(&mut fields)?,
         service_tier: fields.text("service_tier", root)?,
         user: user.or(safety_identifier),
-        cache: fields.raw("cache_control"),
+        cache: fields.object("cache_control", root)?,
         web_search: match fields.some("web_search_options") {
             Some(search) => Some(read_web_search(search, &root.name("web_search_options"))?),
             None => None,
         },
         stream: fields.flag("stream", root)?.unwrap_or(false),
-        stream_usage: options.and_then(|options| options.get("include_usage")?.as_bool()).unwrap_or(false),
+        stream_usage: match options {
+            Some(options) => {
+                let path = &root.name("stream_options");
+                Fields::read(options, path)?.flag("include_usage", path)?.unwrap_or(false)
+            }
+            None => false,
+        },
         choices: fields.count("n", root)?.unwrap_or(1),
         size: body.len(),
         rest: fields.rest(),
@@ -83,7 +89,7 @@ fn read_tools<'a>(fields: &mut Fields<'a>) -> Result<Vec<Tool<'a>>, BadField> {
 fn read_tool<'a>(value: Value<'a>, path: &Path<'_>) -> Result<Tool<'a>, BadField> {
     let mut fields = Fields::read(value, path)?;
     let kind = fields.text("type", path)?.unwrap_or(Text::literal("function"));
-    let cache = read_cache(&mut fields);
+    let cache = read_cache(&mut fields, path)?;
     match &*kind.decode() {
         "function" => {
             let path = &path.name("function");
@@ -132,7 +138,7 @@ fn read_function<'a>(
         description: fields.text("description", path)?,
         kind: ToolKind::Function { schema },
         strict: fields.flag("strict", path)?,
-        cache: read_cache(&mut fields).or(cache),
+        cache: read_cache(&mut fields, path)?.or(cache),
         extras: Vec::new(),
         native,
     })
@@ -154,6 +160,7 @@ fn read_choice<'a>(fields: &mut Fields<'a>) -> Result<Option<ToolChoice<'a>>, Ba
         }));
     }
     let mut fields = Fields::read(value, &path)?;
+    fields.text("type", &path)?;
     for member in ["function", "custom"] {
         if let Some(named) = fields.some(member) {
             let path = &path.name(member);
@@ -243,9 +250,14 @@ fn read_stop<'a>(fields: &mut Fields<'a>) -> Result<Vec<Text<'a>>, BadField> {
 fn read_web_search<'a>(value: Value<'a>, path: &Path<'_>) -> Result<WebSearch<'a>, BadField> {
     let mut fields = Fields::read(value, path)?;
     let mut place = Vec::new();
-    if let Some(location) = fields.some("user_location").and_then(|location| location.get("approximate")) {
-        let path = &path.name("user_location");
-        let mut location = Fields::read(location, path)?;
+    let path = &path.name("user_location");
+    let mut location = match fields.some("user_location") {
+        Some(location) => Fields::read(location, path)?,
+        None => return Ok(WebSearch { place }),
+    };
+    if let Some(approximate) = location.some("approximate") {
+        let path = &path.name("approximate");
+        let mut location = Fields::read(approximate, path)?;
         for name in ["city", "country", "region", "timezone"] {
             place.extend(location.text(name, path)?.map(|text| (name, text)));
         }

@@ -1,5 +1,7 @@
 //! Writing a request for a server that speaks chat completions.
 
+use sha2::{Digest, Sha256};
+
 use super::{
     part::Mark,
     same_message::write_same,
@@ -185,7 +187,7 @@ fn write_member(
         "response_format" => return write_output(out, request, options),
         "web_search_options" if options.web_search => return write_web_search(out, request),
         "user" if options.user => match &request.user {
-            Some(user) => user.write(out),
+            Some(user) => write_user(out, user),
             None => return Wrote::Nothing,
         },
         "service_tier" if options.service_tier => match request.service_tier.as_ref().and_then(service_tier) {
@@ -197,6 +199,19 @@ fn write_member(
         _ => return Wrote::Nothing,
     }
     Wrote::Value
+}
+
+/// OpenAI takes 64 characters, and Claude Code's name of its user is a document. Nobody is to read it, only to tell one
+/// from another: a longer one is sent as its hash.
+fn write_user(out: &mut Vec<u8>, user: &Text<'_>) {
+    const LONGEST: usize = 64;
+    let name = user.decode();
+    if name.chars().count() <= LONGEST {
+        return user.write(out);
+    }
+    let hash = Sha256::digest(name.as_bytes());
+    let digits: String = hash.iter().take(24).map(|byte| format!("{byte:02x}")).collect();
+    push_quoted(out, &format!("user_{digits}"));
 }
 
 fn write_messages(out: &mut Vec<u8>, request: &Request<'_>, options: &Options<'_>, losses: &mut Losses) {

@@ -41,7 +41,7 @@ pub(super) fn read_message<'a>(
     if content.blocks.is_empty() && fields.peek("content").is_none_or(|content| content.is_null()) {
         return Err(path.name("content").bad("is missing"));
     }
-    let cache = read_cache(&mut fields);
+    let cache = read_cache(&mut fields, path)?;
     Ok(Turn { role, content, cache, rest: fields.rest() })
 }
 
@@ -53,7 +53,7 @@ fn read_result<'a>(mut fields: Fields<'a>, path: &Path<'_>, id: Option<Text<'a>>
     };
     let content = read_content(fields.take("content"), &path.name("content"))?;
     let is_error = fields.flag("is_error", path)?;
-    let cache = read_cache(&mut fields);
+    let cache = read_cache(&mut fields, path)?;
     let block = Block::new(BlockKind::ToolResult(ToolResult { id, content, is_error }));
     let content = Content { blocks: vec![block], plain: false };
     Ok(Turn { role: Role::Tool, content, cache, rest: fields.rest() })
@@ -87,7 +87,7 @@ pub(super) fn read_assistant<'a>(
         let input = Input::Spelt(call.text("arguments", path)?.unwrap_or_default());
         blocks.push(Block::new(BlockKind::ToolUse(ToolUse { id, name, input })));
     }
-    let cache = read_cache(&mut fields);
+    let cache = read_cache(&mut fields, path)?;
     Ok(Turn { role: Role::Assistant, content: Content { blocks, plain: content.plain }, cache, rest: fields.rest() })
 }
 

@@ -41,15 +41,15 @@ fn read_part<'a>(value: Value<'a>, path: &Path<'_>) -> Result<Block<'a>, BadFiel
         "file" => read_file(&mut fields, path)?,
         _ => return Ok(Block::new(BlockKind::Other { kind, native: Raw::of(value), words: None })),
     };
-    let cache = read_cache(&mut fields);
+    let cache = read_cache(&mut fields, path)?;
     Ok(Block { kind, cache, rest: fields.rest() })
 }
 
 /// A cache mark in Anthropic's words, which OpenRouter and LiteLLM take as well, or in OpenAI's.
-pub(super) fn read_cache<'a>(fields: &mut Fields<'a>) -> Option<Raw<'a>> {
-    let mark = fields.raw("cache_control");
-    let breakpoint = fields.raw("prompt_cache_breakpoint");
-    mark.or(breakpoint.map(|_| Raw::made(&br#"{"type":"ephemeral"}"#[..])))
+pub(super) fn read_cache<'a>(fields: &mut Fields<'a>, path: &Path<'_>) -> Result<Option<Raw<'a>>, BadField> {
+    let mark = fields.object("cache_control", path)?;
+    let breakpoint = fields.object("prompt_cache_breakpoint", path)?;
+    Ok(mark.or(breakpoint.map(|_| Raw::made(&br#"{"type":"ephemeral"}"#[..]))))
 }
 
 fn read_image<'a>(fields: &mut Fields<'a>, path: &Path<'_>) -> Result<Source<'a>, BadField> {

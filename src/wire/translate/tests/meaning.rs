@@ -231,3 +231,34 @@ fn results_come_first_in_their_turn_and_hold_only_what_can_be_said() {
     assert!(body.contains(expected), "{body}");
     assert_eq!(encoded.losses.header(), "messages[2].content[0]");
 }
+
+#[test]
+fn a_long_name_of_the_user_reaches_openai_as_its_hash() {
+    let request = |user: &str| {
+        let text = format!(
+            r#"{{"model":"m","max_tokens":9,"messages":[{{"role":"user","content":"x"}}],"metadata":{{"user_id":"{user}"}}}}"#
+        );
+        let request = decode_request(Format::Anthropic, text.as_bytes()).unwrap();
+        let body = encode_request(&request, &target(Format::OpenAiChat)).body;
+        let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        body["user"].as_str().unwrap().to_owned()
+    };
+    let (short, long) = ("é".repeat(64), r#"{\"device\":\"1\",\"session\":\"2\"}"#.repeat(3));
+    assert_eq!(request(&short), short);
+    let hashed = request(&long);
+    assert!(hashed.starts_with("user_") && hashed.len() == 53, "{hashed}");
+    assert_eq!(hashed, request(&long));
+    assert_ne!(hashed, request(&long.replace('2', "3")));
+}
+
+#[test]
+fn a_tool_that_was_found_is_named_to_those_who_know_no_such_search() {
+    let text = named(REQUESTS, "request_anthropic_claude_code_search.json");
+    let request = decode_request(Format::Anthropic, text.as_bytes()).unwrap();
+    let body = encode_request(&request, &target(Format::OpenAiChat)).body;
+    let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+    let messages = body["messages"].as_array().unwrap();
+    let result = messages.iter().find(|message| message["role"] == "tool").unwrap();
+    assert_eq!(*result, serde_json::json!({ "role": "tool", "content": "WebFetch", "tool_call_id": "toolu_01S" }));
+    assert_eq!(body["tools"][1]["function"]["name"], "WebFetch");
+}

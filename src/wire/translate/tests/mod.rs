@@ -1,6 +1,7 @@
 //! The formats against one another: every fixture read and written in every format.
 
 mod bad_input;
+mod fields;
 mod golden;
 mod identity;
 mod meaning;
@@ -25,6 +26,7 @@ const REQUESTS: &[Fixture] = &[
     fixture!("request_openai_reasoning.json", OpenAiChat),
     fixture!("request_anthropic_claude_code.json", Anthropic),
     fixture!("request_anthropic_documents.json", Anthropic),
+    fixture!("request_anthropic_claude_code_search.json", Anthropic),
 ];
 
 const REPLIES: &[Fixture] = &[

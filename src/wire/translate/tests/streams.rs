@@ -163,6 +163,49 @@ fn events_out_of_turn_are_errors() {
     assert_eq!(check(&written, Format::Anthropic).0, Ending::Clean);
 }
 
+/// What a stream says: its text, its thinking, its calls, and why it ends.
+fn meaning(stream: &str, format: Format) -> (String, String, Vec<(String, String, String)>, String) {
+    let (mut text, mut thinking, mut calls, mut reason) = (String::new(), String::new(), Vec::new(), String::new());
+    let mut indices: Vec<usize> = Vec::new();
+    let mut decoder = match format {
+        Format::OpenAiChat => Decoder::OpenAiChat(openai_chat::Decoder::new("r", &Undo::default())),
+        Format::Anthropic => Decoder::Anthropic(anthropic::Decoder::new(&Undo::default())),
+    };
+    for frame in frames(stream) {
+        decoder.read(&frame, &mut |event| match event {
+            Event::BlockStart { index, kind: conversation::StreamBlock::ToolUse { id, name } } => {
+                indices.push(index);
+                calls.push((id.decode().into_owned(), name.decode().into_owned(), String::new()));
+            }
+            Event::BlockDelta { index, delta: conversation::Delta::Json(json) } => {
+                let at = indices.iter().position(|known| *known == index).unwrap();
+                calls[at].2.push_str(&json.decode());
+            }
+            Event::BlockDelta { delta: conversation::Delta::Text(said), .. } => text.push_str(&said.decode()),
+            Event::BlockDelta { delta: conversation::Delta::Thinking(said), .. } => thinking.push_str(&said.decode()),
+            // Some providers say `stop` although there are calls.
+            Event::Stop(stop) => reason = format!("{:?}", stop.reason.with_calls(!calls.is_empty())),
+            _ => {}
+        });
+    }
+    // No arguments are an empty object.
+    calls.iter_mut().filter(|call| call.2.is_empty()).for_each(|call| call.2.push_str("{}"));
+    (text, thinking, calls, reason)
+}
+
+#[test]
+fn streams_mean_the_same_there_and_back() {
+    // A refusal is text in one format and not in the other.
+    let streams = STREAMS.iter().filter(|(name, ..)| ends_cleanly(name) && !name.contains("openai_refusal"));
+    for (name, format, text) in streams {
+        let other = if *format == Format::OpenAiChat { Format::Anthropic } else { Format::OpenAiChat };
+        let (there, _) = translate(text.as_bytes(), *format, other, usize::MAX, false);
+        let (back, _) = translate(there.as_bytes(), other, *format, usize::MAX, false);
+        let (before, after) = (meaning(text, *format), meaning(&back, *format));
+        assert_eq!(before, after, "{name}\n{there}\n{back}");
+    }
+}
+
 #[test]
 fn a_block_that_overlaps_without_end_is_an_error() {
     let mut encoder = anthropic::Encoder::new(&ReplyOptions { max_held: 1000, ..options() });
