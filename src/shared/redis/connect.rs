@@ -17,7 +17,7 @@ const OPENING: Duration = Duration::from_secs(2);
 
 /// Opens connections. It knows passwords, so it prints nothing.
 pub(super) enum Connector {
-    Server(Client),
+    Server(Box<Client>),
     Cluster(Box<ClusterClient>),
     Sentinel(Box<tokio::sync::Mutex<SentinelClient>>),
 }
@@ -63,7 +63,7 @@ impl Connector {
             return Err(SharedError::Redis("has no address".to_owned()));
         };
         let Some(sentinel) = &settings.sentinel else {
-            return Ok(Self::Server(Client::open(first).map_err(wrong)?));
+            return Ok(Self::Server(Box::new(Client::open(first).map_err(wrong)?)));
         };
         let addresses = servers.iter().map(|server| server.addr().clone());
         let mut builder =
