@@ -81,6 +81,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "routing::Routes",
             "routing::BuildError",
             "http::settings",
+            "upstream::FetchSettings",
         ],
     ),
     // Prices of the operator's are fetched and held against the schema of price files.

@@ -6,7 +6,7 @@ use crate::{
     auth::Declared,
     catalog::Book,
     config::{Complaint, Complaints, Loaded, Settings},
-    gateway::{Outlet, Prices, Snapshot},
+    gateway::{Outlet, Prices, Snapshot, Terms},
     providers::{
         Deadlines, Operation, Provider,
         settings::{HttpVersion, Timeout},
@@ -58,10 +58,13 @@ impl Parts<'_> {
         let snapshot = Snapshot::new(
             routes,
             |target| self.outlet(loaded, target),
-            settings.retries.clone(),
-            settings.health.clone(),
-            settings.server.keepalive.0,
-            loaded.hash.clone(),
+            Terms {
+                retries: settings.retries.clone(),
+                health: settings.health.clone(),
+                fetcher: self.connections.fetcher(&settings.fetch),
+                keepalive: settings.server.keepalive.0,
+                hash: loaded.hash.clone(),
+            },
             self.metrics,
         )
         .map_err(|complaint| Complaints(vec![complaint]))?;
