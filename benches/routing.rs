@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, hint::black_box, sync::Arc, time::Duration};
 use criterion::{Criterion, criterion_group, criterion_main};
 use http::{HeaderMap, HeaderValue, header::AUTHORIZATION, uri};
 use switchboard::{
-    providers::{Deadlines, Formats, Origin, Provider, ProviderKey, Quirks, settings::MaxTokensField},
+    providers::{Betas, Deadlines, Formats, Origin, Provider, ProviderKey, Quirks, settings::MaxTokensField},
     routing::{
         Acquire, Outcome, RetryBudget, Routes, plan,
         settings::{HealthSettings, ModelSettings, TargetSettings},
@@ -120,7 +120,9 @@ fn provider(name: &str, keys: &[&'static str]) -> Provider {
             reasoning: ReasoningField::None,
             cache_control: false,
             top_k: false,
+            takes_urls: true,
         },
         formats: Formats { openai: true, messages: None },
+        betas: Betas::default(),
     }
 }

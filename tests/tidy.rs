@@ -22,7 +22,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("upstream", &["types", "error", "wire::Pieces"]),
     ("providers", &["types", "error", "wire"]),
     ("accounting", &["types", "error", "wire", "catalog", "store", "telemetry", "quotas", "providers::Operation"]),
-    ("auth", &["types", "error", "store"]),
+    ("auth", &["types", "error", "store", "quotas"]),
     ("routing", &["types", "error", "providers"]),
     (
         "gateway",
@@ -55,6 +55,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "telemetry",
             "upstream::Gathered",
             "providers::Operation",
+            "quotas",
             "accounting::report",
             "auth",
             "routing",
@@ -81,6 +82,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "routing::Routes",
             "routing::BuildError",
             "http::settings",
+            "upstream::FetchSettings",
         ],
     ),
     // Prices of the operator's are fetched and held against the schema of price files.
@@ -118,6 +120,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "catalog",
             "store",
             "upstream",
+            "quotas::settings",
             "accounting::reconcile",
             "accounting::report",
             "auth",

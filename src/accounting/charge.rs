@@ -157,6 +157,13 @@ impl Charge {
         self.record.as_ref()?.attempts.last()?.stated_cost(stated)
     }
 
+    /// Notes what of the call could not be said in the other side's format, by its places.
+    pub fn lossy(&mut self, places: &str) {
+        if let Some(record) = &mut self.record {
+            record.lossy = Some(places.into());
+        }
+    }
+
     pub fn finish_reason(&mut self, reason: &str) {
         if let Some(record) = &mut self.record {
             record.finish_reason = Some(reason.into());

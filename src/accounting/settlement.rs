@@ -53,6 +53,8 @@ pub struct Settlement {
     /// The code of the error the client saw.
     pub error_code: Option<&'static str>,
     pub finish_reason: Option<Box<str>>,
+    /// What could not be said in the other side's format, by its places; for the log.
+    pub lossy: Option<Box<str>>,
     /// From arrival to the first real output.
     pub first_output: Option<Duration>,
     /// From arrival to the end.
@@ -228,6 +230,7 @@ impl Settlement {
             usage_is_ours: !is_stated,
             cost: last.map(|_| row.cost()),
             finish_reason: self.finish_reason.as_deref(),
+            lossy: self.lossy.as_deref(),
             ttft: self.first_output,
             duration: self.duration,
             overhead: self.overhead,

@@ -68,6 +68,7 @@ impl Bench {
             status: 0,
             error_code: None,
             finish_reason: None,
+            lossy: None,
             first_output: None,
             duration: Duration::ZERO,
             overhead: Duration::ZERO,

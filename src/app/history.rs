@@ -14,11 +14,19 @@ const AGAIN: Duration = Duration::from_secs(1);
 /// Fills counters that have lost their history, and those of new rules, until `stop`.
 pub(super) async fn keep(quotas: Quotas, ledger: Ledger, db: Db, clock: Clock, stop: CancellationToken) {
     let mut failing = false;
+    let counts_alone = quotas.shared().counts_alone();
     loop {
         let lost = tokio::select! {
             () = stop.cancelled() => return,
             () = quotas.shared().history_lost() => true,
             () = quotas.rule_is_new() => false,
+            // One that counts alone fills its counters from the ledger when it starts, these calls among them.
+            rows = ledger.lost() => {
+                if !counts_alone {
+                    quotas.count_lost(&rows);
+                }
+                continue;
+            }
         };
         let outcome = tokio::select! {
             () = stop.cancelled() => return,

@@ -31,11 +31,11 @@ use crate::{
     accounting::{Books, Ledger, LedgerError, Sink, Till, settle_all},
     auth::{Draft, Keys, ManageError},
     config::{Complaints, Environment, Loaded, Settings, Source},
-    gateway::Gateway,
+    gateway::{Gateway, Schemas},
     http::{self, Phase, Server, Shutdown, Surface, Tls},
     mock::{Behaviour, Mock},
     providers::MOCK,
-    quotas::Quotas,
+    quotas::{Quotas, Stored},
     refresh,
     routing::RetryBudget,
     shared::{Shared, SharedError},
@@ -153,6 +153,11 @@ impl App {
 
         let quotas = start_quotas(&settings, shared.clone(), &metrics, &clock, &tasks);
         quotas.declare(rules);
+        let stored_quotas = Stored::new(quotas.clone(), db.clone(), clock.clone());
+        if !without_store {
+            stored_quotas.refresh().await?;
+        }
+        tasks.spawn(stored_quotas.clone().watch(tasks.stopping()));
         tasks.spawn(history::keep(quotas.clone(), ledger.clone(), db.clone(), clock.clone(), tasks.stopping()));
         let places = settings.server.max_in_flight.saturating_add(UNSETTLED);
         let books = Arc::new(Books {
@@ -170,6 +175,7 @@ impl App {
             quotas,
             retries: RetryBudget::new(settings.retries.max_share),
             memory: Arc::default(),
+            schemas: Schemas::default(),
             metrics: metrics.clone(),
             clock: clock.clone(),
             cut: CancellationToken::new(),
@@ -177,7 +183,7 @@ impl App {
         show_breakers(&metrics, &gateway);
 
         let shutdown = Shutdown::new();
-        let surface = surface(&gateway, &keys, &db, &settings.server, &shutdown);
+        let surface = surface(&gateway, &keys, stored_quotas, &db, &settings.server, &shutdown);
         let tls = settings.tls.as_ref().map(Tls::load).transpose()?;
         let server = Server {
             settings: settings.server.clone(),
@@ -328,6 +334,7 @@ fn too_few_descriptors(server: &http::settings::Settings, limit: Option<u64>) ->
 fn surface(
     gateway: &Arc<Gateway>,
     keys: &Keys,
+    stored_quotas: Stored,
     db: &Db,
     settings: &http::settings::Settings,
     shutdown: &Shutdown,
@@ -335,6 +342,7 @@ fn surface(
     Arc::new(Surface {
         gateway: gateway.clone(),
         keys: keys.clone(),
+        stored_quotas,
         db: db.clone(),
         metrics: gateway.metrics.clone(),
         clock: gateway.clock.clone(),

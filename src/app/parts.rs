@@ -6,7 +6,7 @@ use crate::{
     auth::Declared,
     catalog::Book,
     config::{Complaint, Complaints, Loaded, Settings},
-    gateway::{Outlet, Prices, Snapshot},
+    gateway::{Outlet, Prices, Snapshot, Terms},
     providers::{
         Deadlines, Operation, Provider,
         settings::{HttpVersion, Timeout},
@@ -49,7 +49,8 @@ impl Parts<'_> {
             Routes::build(&settings.models, &settings.aliases, &providers, &deadlines, &settings.health, previous)
                 .map_err(|errors| Complaints(errors.into_iter().map(|e| complain(&e.path, e.message)).collect()))?;
         let declared = Declared::new(&settings.keys, &settings.projects)
-            .map_err(|bad| Complaints(bad.into_iter().map(|bad| complain(&bad.path, bad.message)).collect()))?;
+            .map_err(|bad| Complaints(bad.into_iter().map(|bad| complain(&bad.path, bad.message)).collect()))?
+            .with_quotas(&settings.quotas);
         let quotas = Quotas::compile(&settings.quotas).map_err(|bad| {
             let at = |index: usize, path: Vec<String>| [vec!["quotas".to_owned(), index.to_string()], path].concat();
             Complaints(bad.into_iter().map(|(index, b)| complain(&at(index, b.path), b.message)).collect())
@@ -57,10 +58,13 @@ impl Parts<'_> {
         let snapshot = Snapshot::new(
             routes,
             |target| self.outlet(loaded, target),
-            settings.retries.clone(),
-            settings.health.clone(),
-            settings.server.keepalive.0,
-            loaded.hash.clone(),
+            Terms {
+                retries: settings.retries.clone(),
+                health: settings.health.clone(),
+                fetcher: self.connections.fetcher(&settings.fetch),
+                keepalive: settings.server.keepalive.0,
+                hash: loaded.hash.clone(),
+            },
             self.metrics,
         )
         .map_err(|complaint| Complaints(vec![complaint]))?;

@@ -37,6 +37,10 @@ pub enum Permission {
     ReadProjects,
     /// Making and changing projects.
     WriteProjects,
+    /// Seeing quotas.
+    ReadQuotas,
+    /// Making and changing quotas.
+    WriteQuotas,
     /// What administrators did.
     Audit,
 }
@@ -71,6 +75,8 @@ impl Operator {
                 | Permission::WriteKeys
                 | Permission::ReadProjects
                 | Permission::WriteProjects
+                | Permission::ReadQuotas
+                | Permission::WriteQuotas
                 | Permission::Audit,
             ) => true,
         }
@@ -95,6 +101,8 @@ impl Permission {
             Self::WriteKeys => "keys.write",
             Self::ReadProjects => "projects.read",
             Self::WriteProjects => "projects.write",
+            Self::ReadQuotas => "quotas.read",
+            Self::WriteQuotas => "quotas.write",
             Self::Audit => "audit",
         }
     }

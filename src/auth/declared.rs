@@ -16,7 +16,7 @@ use super::{
     rights::Rights,
     settings::{KeySettings, ProjectSettings},
 };
-use crate::store::KeyHash;
+use crate::{quotas::settings::QuotaSettings, store::KeyHash};
 
 /// The keys and projects of one version of the file; keys are found by hash. A look into a table of hashes takes a time
 /// that says nothing about the keys in it.
@@ -27,6 +27,7 @@ pub struct Declared {
     /// As the file has them, for whoever asks what there is.
     pub(super) key_settings: Vec<KeySettings>,
     pub(super) project_settings: BTreeMap<String, ProjectSettings>,
+    pub(super) quota_settings: Vec<QuotaSettings>,
 }
 
 /// What is wrong with one declared key or project. It never holds a key's value.
@@ -79,6 +80,12 @@ impl Declared {
             }
         }
         if complaints.is_empty() { Ok(declared) } else { Err(complaints) }
+    }
+
+    /// With the file's quotas, which were checked elsewhere and are shown with stored ones.
+    #[must_use]
+    pub fn with_quotas(self, quotas: &[QuotaSettings]) -> Self {
+        Self { quota_settings: quotas.to_vec(), ..self }
     }
 
     /// How many keys are declared.

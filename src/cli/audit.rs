@@ -182,8 +182,8 @@ mod tests {
         let keys = place.keys(&db, &clock);
         let (row, secret) = keys.create(Draft::new("ci", &["*".to_owned()], None), &Actor::COMMAND).await.unwrap();
         let off = KeyEdit { enabled: Some(false), ..KeyEdit::default() };
-        keys.update(&row.id, off.clone(), None, &Actor::COMMAND).await.unwrap();
-        keys.update(&row.id, off, None, &Actor::COMMAND).await.unwrap();
+        keys.update(&row.id, off.clone(), Vec::new(), None, &Actor::COMMAND).await.unwrap();
+        keys.update(&row.id, off, Vec::new(), None, &Actor::COMMAND).await.unwrap();
         db.close().await;
 
         let table = run(&["list"]).await.unwrap();

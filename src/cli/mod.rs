@@ -10,6 +10,7 @@ mod mock;
 mod openapi;
 mod prices;
 pub mod projects;
+pub mod quotas;
 pub mod reconcile;
 pub mod requests;
 mod screen;
@@ -58,6 +59,7 @@ enum Command {
     Config(config::Args),
     Keys(keys::KeysArgs),
     Projects(projects::ProjectsArgs),
+    Quotas(Box<quotas::QuotasArgs>),
     Audit(audit::AuditArgs),
     Usage(usage::UsageArgs),
     Request(requests::RequestArgs),
@@ -134,6 +136,10 @@ impl Cli {
             Command::Projects(args) => {
                 let (place, mut out) = (args.store.place()?, std::io::stdout());
                 finish(projects::run(args.command, &place, &Clock::Real, &mut out))
+            }
+            Command::Quotas(args) => {
+                let (place, mut out) = (args.store.place()?, std::io::stdout());
+                finish(quotas::run(args.command, &place, &Clock::Real, &mut out))
             }
             Command::Audit(args) => {
                 let (place, mut out) = (args.store.place()?, std::io::stdout());

@@ -124,7 +124,7 @@ async fn execute(command: ProjectsCommand, keys: &Keys, out: &mut impl Write) ->
     match command {
         ProjectsCommand::Create(args) => {
             let CreateArgs { id, name, tags, models, endpoints, addresses } = args;
-            let draft = ProjectDraft { id, name, tags, models, endpoints, addresses };
+            let draft = ProjectDraft { id, name, tags, models, endpoints, addresses, quotas: Vec::new() };
             let row = keys.create_project(draft, &Actor::COMMAND).await?;
             writeln!(out, "Made the project {}. A key of it: `switchboard keys create --project {0} …`", row.id)?;
             describe(&ProjectView::of_row(&row), out)?;
@@ -148,7 +148,7 @@ async fn execute(command: ProjectsCommand, keys: &Keys, out: &mut impl Write) ->
         ProjectsCommand::Edit(args) => {
             let EditArgs { id, name, tags, models, endpoints, addresses } = args;
             let edit = ProjectEdit { name, tags, models, endpoints, addresses, archived: None };
-            let row = keys.update_project(&id, edit, None, &Actor::COMMAND).await?;
+            let row = keys.update_project(&id, edit, Vec::new(), None, &Actor::COMMAND).await?;
             describe(&ProjectView::of_row(&row), out)?;
         }
         ProjectsCommand::Archive { id } => {

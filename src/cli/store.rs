@@ -11,6 +11,7 @@ use crate::{
         settings::{KeySettings, ProjectSettings},
     },
     config::{self, Environment, Flags},
+    quotas::settings::QuotaSettings,
     store::{DatabaseSettings, Db, StoreError},
     types::{Clock, Secret},
 };
@@ -44,8 +45,16 @@ pub struct PlaceArgs {
 pub struct Place {
     pub data_dir: PathBuf,
     pub database: Option<DatabaseSettings>,
-    /// Keys and projects that the file declares: they are not the store's to change.
-    pub declared: Arc<(Vec<KeySettings>, BTreeMap<String, ProjectSettings>)>,
+    /// Keys, projects and quotas that the file declares: they are not the store's to change.
+    pub declared: Arc<InFile>,
+}
+
+/// What the file declares of what else is in the store.
+#[derive(Debug, Default)]
+pub struct InFile {
+    keys: Vec<KeySettings>,
+    projects: BTreeMap<String, ProjectSettings>,
+    quotas: Vec<QuotaSettings>,
 }
 
 impl StoreArgs {
@@ -55,7 +64,7 @@ impl StoreArgs {
         let loaded = config::load(self.config.config.as_deref(), &Environment::process());
         let mut settings = loaded.map_err(Failed::misconfigured)?.settings;
         self.place.flags().apply(&mut settings);
-        let declared = Arc::new((settings.keys, settings.projects));
+        let declared = Arc::new(InFile { keys: settings.keys, projects: settings.projects, quotas: settings.quotas });
         Ok(Place { data_dir: settings.data_dir, database: settings.database, declared })
     }
 }
@@ -79,9 +88,9 @@ impl Place {
     /// then not known here.
     pub(super) fn keys(&self, db: &Db, clock: &Clock) -> Keys {
         let keys = Keys::new(db.clone(), clock.clone(), &Settings::default());
-        let (declared_keys, projects) = &*self.declared;
-        if let Ok(declared) = Declared::new(declared_keys, projects) {
-            keys.declare(declared);
+        let InFile { keys: own, projects, quotas } = &*self.declared;
+        if let Ok(declared) = Declared::new(own, projects) {
+            keys.declare(declared.with_quotas(quotas));
         }
         keys
     }

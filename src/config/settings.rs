@@ -17,6 +17,7 @@ use crate::{
     store::settings::DatabaseSettings,
     telemetry::settings::Settings as LogSettings,
     types::Period,
+    upstream::FetchSettings,
 };
 
 /// The whole configuration of a gateway. Every member may be left out.
@@ -51,6 +52,8 @@ pub struct Settings {
     pub retries: RetrySettings,
     /// When targets and keys are rested.
     pub health: HealthSettings,
+    /// Fetching what calls name by URL, for providers that take bytes alone.
+    pub fetch: FetchSettings,
     /// Provider accounts, by a name of your choice.
     pub providers: BTreeMap<String, ProviderSettings>,
     /// Models as clients name them. A name may hold one `*` (`openai/*`), which a target's `*` takes over.
@@ -95,6 +98,7 @@ impl Default for Settings {
             timeout: Settings::TIMEOUT,
             retries: RetrySettings::default(),
             health: HealthSettings::default(),
+            fetch: FetchSettings::default(),
             providers: BTreeMap::new(),
             models: BTreeMap::new(),
             aliases: BTreeMap::new(),

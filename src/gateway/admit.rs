@@ -35,6 +35,7 @@ pub(super) fn admit(gateway: &Gateway, call: &Call) -> Result<(Resolved, Charge)
         status: 0,
         error_code: None,
         finish_reason: None,
+        lossy: None,
         first_output: None,
         duration: Default::default(),
         overhead: Default::default(),

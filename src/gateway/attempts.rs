@@ -391,7 +391,7 @@ impl<'a> Trail<'a> {
                 self.fresh.push(candidate);
             }
             Next::Anywhere(_) => self.tried.push(candidate),
-            Next::Again(_) => self.fresh.insert(0, candidate),
+            Next::Again(_) | Next::Reworded(_) => self.fresh.insert(0, candidate),
         }
         if self.attempts >= self.call.snapshot.retries.max_attempts {
             return Err(self.give_up());
@@ -485,7 +485,8 @@ impl Next {
             | Self::Elsewhere(reason)
             | Self::Past(reason)
             | Self::Anywhere(reason)
-            | Self::Again(reason) => Some(reason),
+            | Self::Again(reason)
+            | Self::Reworded(reason) => Some(reason),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::{net::IpAddr, sync::Arc, time::Instant};
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 
-use super::{Snapshot, headers};
+use super::{Snapshot, files::Files, headers};
 use crate::{
     auth::Principal,
     error::Error,
@@ -50,6 +50,8 @@ pub struct Call {
     pub asked_cost: bool,
     /// How many answers were asked for: `n` for each prompt.
     pub choices: u32,
+    /// What it names by URL, as far as it has been fetched.
+    pub(super) files: Files,
 }
 
 impl Call {
@@ -81,6 +83,7 @@ impl Call {
             asked_usage,
             asked_cost,
             choices,
+            files: Files::default(),
         };
         Ok(call)
     }

@@ -8,19 +8,20 @@ use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 
 use super::{
     Call, Gateway, Outlet,
-    failure::{Failure, ProviderAnswer},
+    betas::{self, Sent},
+    failure::{Failure, Next, ProviderAnswer},
     headers,
-    lane::{self, Lane, Prepared, Unusable, Watch, Whole},
+    lane::{self, Lane, Prepared, Translated, Unusable, Watch, Whole},
     params,
 };
 use crate::{
     providers::{Deadlines, ProviderKey},
-    routing::{Candidate, Permit},
+    routing::{Candidate, Permit, Reason},
     telemetry::Outcome,
     upstream::{Gathered, OutBody, UpstreamBody},
     wire::{
         Pieces, anthropic,
-        conversation::{Format, Losses, Undo},
+        conversation::{Format, Losses, Undo, fetch::Wanted, schema},
         openai_chat::{self, ProviderError, Reply, Seen},
         sse::{Frame, FrameReader},
         tap::Tap,
@@ -102,15 +103,22 @@ pub(super) async fn exchange(
     let outlet = call.snapshot.outlet(&candidate.target);
     let lane = Lane::of(call.operation, provider)
         .ok_or_else(|| Failure::malformed(&provider.name, "a call it has no endpoint for"))?;
-    let Prepared { body, losses, undo, beta } = prepare(gateway, call, candidate, lane)?;
+    let (prepared, until) = match prepare(gateway, call, candidate, lane)? {
+        Translated::Request(prepared) => (prepared, until),
+        // Boxed: most calls have no use for it.
+        Translated::Wanting(files) => Box::pin(fetched(gateway, call, candidate, lane, files, until)).await?,
+    };
+    let Prepared { body, losses, undo, tries_schema, beta } = *prepared;
     let mut request = request(call, candidate, permit, outlet, lane, body);
     if let Some(beta) = beta {
-        request.headers_mut().append(headers::ANTHROPIC_BETA, HeaderValue::from_static(beta));
+        request.headers_mut().append(headers::ANTHROPIC_BETA, beta);
     }
     let wait = Wait {
         gateway,
         lane,
         undo,
+        tries_schema,
+        candidate,
         provider: &provider.name,
         key: permit.key(),
         deadlines: candidate.target.deadlines,
@@ -140,11 +148,36 @@ pub(super) async fn exchange(
     answer.map(|answer| answer.with(losses))
 }
 
-fn prepare(gateway: &Gateway, call: &Call, candidate: &Candidate, lane: Lane) -> Result<Prepared, Failure> {
+fn prepare(gateway: &Gateway, call: &Call, candidate: &Candidate, lane: Lane) -> Result<Translated, Failure> {
     if lane.is_pass() && !lane::holds_unsigned(call, lane) {
-        return params::body_for(call, candidate, lane).map(Prepared::passed).map_err(Failure::request);
+        let Sent { header, edits, losses } = betas::sent(call, &candidate.target.provider, lane, &call.envelope, None);
+        if lane::is_strict(call, candidate) && !losses.is_empty() {
+            return Err(lane::inexpressible(candidate, &losses));
+        }
+        let body = params::body_for(call, candidate, lane, edits).map_err(Failure::request)?;
+        return Ok(Translated::Request(Box::new(Prepared::passed(body, losses, header))));
     }
     lane::translated(gateway, call, candidate, lane)
+}
+
+/// Fetches the files first. The provider's time to answer begins thereafter.
+async fn fetched(
+    gateway: &Gateway,
+    call: &Call,
+    candidate: &Candidate,
+    lane: Lane,
+    files: Vec<Wanted>,
+    until: Until,
+) -> Result<(Box<Prepared>, Until), Failure> {
+    let began = gateway.clock.now();
+    call.files.fetch(&call.snapshot.fetcher, files, until.total).await;
+    let first_output = until.first_output + (gateway.clock.now() - began);
+    match lane::translated(gateway, call, candidate, lane)? {
+        Translated::Request(prepared) => Ok((prepared, Until { first_output, ..until })),
+        Translated::Wanting(_) => {
+            Err(Failure::malformed(&candidate.target.provider.name, "files that were not fetched"))
+        }
+    }
 }
 
 fn request(
@@ -168,6 +201,9 @@ struct Wait<'a> {
     lane: Lane,
     /// What was done to the request that its answer must not show.
     undo: Undo,
+    /// Whether it may refuse the schema that the answer is held to.
+    tries_schema: bool,
+    candidate: &'a Candidate,
     provider: &'a str,
     key: &'a ProviderKey,
     deadlines: Deadlines,
@@ -369,7 +405,10 @@ impl Wait<'_> {
         }
         let raw = self.key.conceal(held.join());
         let status = parts.status.as_u16();
-        let retry_after = headers::retry_after(&parts.headers, self.gateway.clock.unix_millis());
+        let now = self.gateway.clock.unix_millis();
+        // Who is limited and not told for how long may be told when the limit ends.
+        let resets = || headers::limit_resets(&parts.headers, now).filter(|_| status == 429);
+        let retry_after = headers::retry_after(&parts.headers, now).or_else(resets);
         if !(400..600).contains(&status) {
             return Failure::malformed(self.provider, &format!("status {status}, which an API does not answer with"));
         }
@@ -381,7 +420,13 @@ impl Wait<'_> {
         headers::for_client(&mut parts.headers);
         parts.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         let answer = Box::new(ProviderAnswer { status: shown, said: parts.status, headers: parts.headers, body });
-        Failure::refused(self.provider, &said, retry_after, Some(answer))
+        let failure = Failure::refused(self.provider, &said, retry_after, Some(answer));
+        let now = self.gateway.clock.now();
+        let refused = self.tries_schema && matches!(status, 400 | 422) && schema::is_refused(&said);
+        match refused && self.gateway.schemas.note(self.candidate.name(), now) {
+            true => Failure { next: Next::Reworded(Reason::Default), ..failure },
+            false => failure,
+        }
     }
 
     fn frame_too_long(&self) -> Failure {

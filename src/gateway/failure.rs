@@ -65,6 +65,8 @@ pub(super) enum Next {
     Anywhere(Reason),
     /// To the same target at once: only its connection was gone.
     Again(Reason),
+    /// To the same target, which is asked otherwise from now on.
+    Reworded(Reason),
 }
 
 /// A call whose attempts all failed.

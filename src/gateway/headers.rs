@@ -49,14 +49,17 @@ const FORWARDED: [HeaderName; 4] = [
 
 /// Client headers that belong to a format, and pass where the provider speaks it.
 const OF_OPENAI: [HeaderName; 1] = [HeaderName::from_static("openai-beta")];
-const OF_ANTHROPIC: [HeaderName; 2] = [ANTHROPIC_VERSION, ANTHROPIC_BETA];
+const OF_ANTHROPIC: [HeaderName; 1] = [ANTHROPIC_VERSION];
 
 /// Names what is in the body that not every call may use.
 pub(super) const ANTHROPIC_BETA: HeaderName = HeaderName::from_static("anthropic-beta");
 
 const ANTHROPIC_VERSION: HeaderName = HeaderName::from_static("anthropic-version");
-/// The only one there has been since the messages format exists, and what a client that names none is taken to mean.
+/// What a client that names none is taken to mean, and what translated calls are written in: it has sampling parameters,
+/// which models before Claude Opus 4.7 take.
 const VERSION: HeaderValue = HeaderValue::from_static("2023-06-01");
+/// The first version that has no sampling parameters. Versions are dates.
+const WITHOUT_SAMPLING: &str = "2026-10-21";
 
 /// Answer headers that stay here: about the connection, the encoding (the body is decoded), or the client's state.
 const KEPT_BACK: [HeaderName; 18] = [
@@ -98,6 +101,10 @@ pub(super) fn for_upstream(call: &Call, candidate: &Candidate, key: &ProviderKey
         Format::Anthropic => &OF_ANTHROPIC,
     };
     for name in FORWARDED.iter().chain(of_format).chain(&provider.forward_headers) {
+        // Betas are governed with what they gate (`betas`).
+        if *name == ANTHROPIC_BETA && lane.upstream == Format::Anthropic {
+            continue;
+        }
         for value in call.headers.get_all(name) {
             headers.append(name.clone(), value.clone());
         }
@@ -112,6 +119,13 @@ pub(super) fn for_upstream(call: &Call, candidate: &Candidate, key: &ProviderKey
         headers.insert(name.clone(), value.clone());
     }
     headers
+}
+
+/// Whether a call is made in a version of Anthropic's API that refuses sampling parameters.
+pub(super) fn refuses_sampling(call: &Call, lane: Lane) -> bool {
+    let version = call.headers.get(&ANTHROPIC_VERSION).and_then(|version| version.to_str().ok());
+    let of_client = lane.is_pass() && lane.upstream == Format::Anthropic;
+    of_client && version.is_some_and(|version| version.len() == WITHOUT_SAMPLING.len() && version >= WITHOUT_SAMPLING)
 }
 
 /// The provider's answer headers as the client may see them: what stays here is taken out, in place.
@@ -205,10 +219,11 @@ fn belongs_to_provider_edge(name: &str) -> bool {
     name.starts_with("access-control-") || name.starts_with("cf-") || name.starts_with("x-switchboard-")
 }
 
+/// Nobody means more than a day; a bad clock or a hostile answer may say so.
+const LONGEST: Duration = Duration::from_secs(86_400);
+
 /// How long a provider wants to be left alone: `retry-after-ms`, or `Retry-After` in seconds or as a date.
 pub(super) fn retry_after(headers: &HeaderMap, unix_millis: u64) -> Option<Duration> {
-    /// Nobody means more than a day; a bad clock or a hostile answer may say so.
-    const LONGEST: Duration = Duration::from_secs(86_400);
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
     let millis = text("retry-after-ms").and_then(|text| text.parse::<f64>().ok()).map(|millis| millis / 1e3);
     let seconds = || text("retry-after").and_then(|text| text.parse::<f64>().ok());
@@ -221,6 +236,58 @@ pub(super) fn retry_after(headers: &HeaderMap, unix_millis: u64) -> Option<Durat
         }
     };
     Some(wait.min(LONGEST))
+}
+
+/// How long until the last of the limits that are used up is full again, as `anthropic-ratelimit-…` and `x-ratelimit-…`
+/// say it: of a limit, `remaining` is 0 and `reset` is a moment or a span of time.
+pub(super) fn limit_resets(headers: &HeaderMap, unix_millis: u64) -> Option<Duration> {
+    let used_up = |(name, value): (&HeaderName, &HeaderValue)| {
+        let name = name.as_str();
+        let is_limit = name.contains("ratelimit") && name.contains("remaining");
+        let is_zero = value.to_str().is_ok_and(|value| value.trim().parse() == Ok(0_u32));
+        (is_limit && is_zero).then(|| name.replace("remaining", "reset"))
+    };
+    let resets = headers.iter().filter_map(used_up).filter_map(|name| {
+        let value = headers.get(name)?.to_str().ok()?.trim();
+        until(value, unix_millis).or_else(|| read_span(value))
+    });
+    resets.max().map(|wait| wait.min(LONGEST))
+}
+
+/// How long until a moment: RFC 3339, or Unix time in seconds or milliseconds.
+fn until(text: &str, unix_millis: u64) -> Option<Duration> {
+    let at = match text.parse::<u64>() {
+        Ok(seconds @ 1_000_000_000..1_000_000_000_000) => seconds * 1_000,
+        Ok(millis @ 1_000_000_000_000..) => millis,
+        Ok(_) => return None,
+        Err(_) => u64::try_from(text.parse::<jiff::Timestamp>().ok()?.as_millisecond()).ok()?,
+    };
+    Some(Duration::from_millis(at.saturating_sub(unix_millis)))
+}
+
+/// A span of time: `6m0s`, `12ms`, `1.5s`, or a number of seconds.
+fn read_span(text: &str) -> Option<Duration> {
+    if let Ok(seconds) = text.parse::<f64>() {
+        return Duration::try_from_secs_f64(seconds).ok();
+    }
+    let (mut rest, mut whole) = (text, Duration::ZERO);
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+        let (number, after) = rest.split_at(digits);
+        let letters = after.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(after.len());
+        let (unit, after) = after.split_at(letters);
+        let seconds = match unit {
+            "ms" => 1e-3,
+            "s" => 1.0,
+            "m" => 60.0,
+            "h" => 3_600.0,
+            "d" => 86_400.0,
+            _ => return None,
+        };
+        whole = whole.checked_add(Duration::try_from_secs_f64(number.parse::<f64>().ok()? * seconds).ok()?)?;
+        rest = after;
+    }
+    Some(whole)
 }
 
 #[cfg(test)]
@@ -247,6 +314,47 @@ mod tests {
             let mut headers = HeaderMap::new();
             headers.insert(name, HeaderValue::from_static(value));
             assert_eq!(retry_after(&headers, NOW), millis.map(Duration::from_millis), "{name}: {value}");
+        }
+    }
+
+    #[test]
+    fn the_end_of_a_limit_that_is_used_up_is_read_from_every_makers_headers() {
+        // 2026-11-30 12:00:00 UTC.
+        const NOW: u64 = 1_796_040_000_000;
+        type Case<'c> = (&'c [(&'static str, &'static str)], Option<u64>);
+        let cases: &[Case<'_>] = &[
+            (
+                &[
+                    ("anthropic-ratelimit-requests-remaining", "9"),
+                    ("anthropic-ratelimit-requests-reset", "2026-11-30T13:00:00Z"),
+                    ("anthropic-ratelimit-input-tokens-remaining", "0"),
+                    ("anthropic-ratelimit-input-tokens-reset", "2026-11-30T12:00:07Z"),
+                ],
+                Some(7_000),
+            ),
+            (
+                &[
+                    ("x-ratelimit-remaining-requests", "0"),
+                    ("x-ratelimit-reset-requests", "1m2.5s"),
+                    ("x-ratelimit-remaining-tokens", "0"),
+                    ("x-ratelimit-reset-tokens", "12ms"),
+                ],
+                Some(62_500),
+            ),
+            (&[("x-ratelimit-remaining", "0"), ("x-ratelimit-reset", "1796040003000")], Some(3_000)),
+            (&[("x-ratelimit-remaining", "0"), ("x-ratelimit-reset", "1796040004")], Some(4_000)),
+            (&[("x-ratelimit-remaining", "0"), ("x-ratelimit-reset", "30")], Some(30_000)),
+            (&[("x-ratelimit-remaining", "0"), ("x-ratelimit-reset", "2020-01-01T00:00:00Z")], Some(0)),
+            (&[("x-ratelimit-remaining", "0"), ("x-ratelimit-reset", "2099-01-01T00:00:00Z")], Some(86_400_000)),
+            (&[("x-ratelimit-remaining", "0"), ("x-ratelimit-reset", "soon")], None),
+            (&[("x-ratelimit-remaining", "0"), ("x-ratelimit-reset", "5y")], None),
+            (&[("x-ratelimit-remaining", "0")], None),
+            (&[("x-ratelimit-remaining", "1"), ("x-ratelimit-reset", "30")], None),
+        ];
+        for (headers, millis) in cases {
+            let named =
+                headers.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
+            assert_eq!(limit_resets(&named.collect(), NOW), millis.map(Duration::from_millis), "{headers:?}");
         }
     }
 

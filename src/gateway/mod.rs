@@ -13,16 +13,19 @@
 
 mod admit;
 mod attempts;
+mod betas;
 mod call;
 mod count;
 mod exchange;
 mod failure;
+mod files;
 mod headers;
 mod lane;
 mod memory;
 mod params;
 mod prices;
 mod reply;
+mod schemas;
 mod set_aside;
 mod snapshot;
 
@@ -37,7 +40,8 @@ pub use headers::names;
 pub use memory::Memory;
 pub use prices::Prices;
 pub use reply::{BrokenOff, Reply, ReplyBody};
-pub use snapshot::{Outlet, Snapshot};
+pub use schemas::Schemas;
+pub use snapshot::{Outlet, Snapshot, Terms};
 
 use crate::{accounting::Till, error::Error, quotas::Quotas, routing::RetryBudget, telemetry::Metrics, types::Clock};
 
@@ -50,6 +54,8 @@ pub struct Gateway {
     pub retries: RetryBudget,
     /// Reasoning that clients cannot send back.
     pub memory: Arc<Memory>,
+    /// Models that are not held to a schema by a parameter.
+    pub schemas: Schemas,
     pub metrics: Arc<Metrics>,
     pub clock: Clock,
     /// Fires when shutdown has no patience left: calls end with an error, streams with an error event.

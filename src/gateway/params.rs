@@ -3,13 +3,14 @@
 
 use bytes::Bytes;
 
-use super::{Call, lane::Lane};
+use super::{Call, headers, lane::Lane};
 use crate::{
     error::Error,
     providers::{Operation, settings::MaxTokensField},
     routing::{Candidate, OUTPUT_CAP, Params},
     wire::{
         Pieces,
+        anthropic::SAMPLING,
         conversation::Format,
         envelope::{Edit, Envelope},
         json::quoted,
@@ -19,14 +20,20 @@ use crate::{
 const MAX_TOKENS: &str = OUTPUT_CAP[0];
 const MAX_COMPLETION_TOKENS: &str = OUTPUT_CAP[1];
 
-/// The body for one attempt in the pass lane.
+/// The body for one attempt in the pass lane, after the edits `before`.
 ///
 /// # Errors
 /// 400 when a member with a ceiling is not a number.
-pub(super) fn body_for<'c>(call: &'c Call, candidate: &'c Candidate, lane: Lane) -> Result<Pieces, Error> {
+pub(super) fn body_for<'c>(
+    call: &'c Call,
+    candidate: &'c Candidate,
+    lane: Lane,
+    before: Vec<Edit<'c>>,
+) -> Result<Pieces, Error> {
     let target = &candidate.target;
     let quirks = target.provider.quirks;
-    let mut edits = Edits { envelope: &call.envelope, list: Vec::with_capacity(4) };
+    let no_sampling = headers::refuses_sampling(call, lane);
+    let mut edits = Edits { envelope: &call.envelope, list: before, no_sampling };
     if call.model != *candidate.upstream_model {
         edits.set("model", quoted(&candidate.upstream_model));
     }
@@ -42,17 +49,18 @@ pub(super) fn body_for<'c>(call: &'c Call, candidate: &'c Candidate, lane: Lane)
 }
 
 /// The body for one attempt in the translate lane, from what was written in the provider's format: the operator's
-/// parameters are in the provider's terms. `cap` is the key's ceiling of output tokens.
+/// parameters are in the provider's terms, and come after the edits `before`. `cap` is the key's ceiling of output tokens.
 ///
 /// # Errors
 /// 400 when a member with a ceiling is not a number.
-pub(super) fn adjusted(
-    written: &Envelope,
-    candidate: &Candidate,
+pub(super) fn adjusted<'c>(
+    written: &'c Envelope,
+    candidate: &'c Candidate,
     lane: Lane,
+    before: Vec<Edit<'c>>,
     cap: Option<u32>,
 ) -> Result<Pieces, Error> {
-    let mut edits = Edits { envelope: written, list: Vec::new() };
+    let mut edits = Edits { envelope: written, list: before, no_sampling: false };
     if lane.upstream == Format::OpenAiChat && !candidate.target.provider.quirks.ask_usage {
         edits.list.push(Edit::Remove { name: "stream_options" });
     }
@@ -64,6 +72,8 @@ pub(super) fn adjusted(
 struct Edits<'a> {
     envelope: &'a Envelope,
     list: Vec<Edit<'a>>,
+    /// Whether a sampling parameter would have the call refused: the operator's own are for the calls that have them.
+    no_sampling: bool,
 }
 
 impl<'a> Edits<'a> {
@@ -99,13 +109,15 @@ impl<'a> Edits<'a> {
 
     /// Defaults where the client said nothing, then ceilings, then overrides.
     fn apply(&mut self, params: &'a Params) -> Result<(), Error> {
-        for (name, value) in &params.defaults {
+        let no_sampling = self.no_sampling;
+        let has_place = |name: &str| !(no_sampling && SAMPLING.contains(&name));
+        for (name, value) in params.defaults.iter().filter(|(name, _)| has_place(name)) {
             if self.spelled(name).is_none() {
                 self.set(name, value.clone());
             }
         }
         for (name, ceiling, value) in &params.ceilings {
-            if !self.lower(name, value, |asked| asked > *ceiling)? {
+            if !self.lower(name, value, |asked| asked > *ceiling)? && has_place(name) {
                 self.set(name, value.clone());
             }
         }
@@ -113,7 +125,7 @@ impl<'a> Edits<'a> {
             for spelling in [Some(&**name), other_spelling(name)].into_iter().flatten() {
                 self.list.push(Edit::Remove { name: spelling });
             }
-            if let Some(value) = value {
+            if let Some(value) = value.as_ref().filter(|_| has_place(name)) {
                 self.list.retain(|edit| !matches!(edit, Edit::Remove { name: other } if *other == &**name));
                 self.set(name, value.clone());
             }

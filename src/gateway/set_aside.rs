@@ -89,7 +89,13 @@ pub(super) fn output_cap(call: &Call, candidate: &Candidate) -> Option<u64> {
         .filter(|cap| *cap >= 0.0)
         .map(|cap| cap as u64)
         .max();
-    let told = candidate.target.params.output_cap(asked);
-    let own = call.principal.max_tokens.map(u64::from);
-    told.zip(own).map(|(told, own)| told.min(own)).or(told).or(own)
+    let params = &candidate.target.params;
+    let cap = params.output_cap(asked);
+    let Some(of_key) = call.principal.max_tokens.map(u64::from) else { return cap };
+    match cap {
+        Some(cap @ 1..) => Some(cap.min(of_key)),
+        _ if params.takes_no_cap() => None,
+        // Less than 1 is no cap to some servers; the key's is sent in its place.
+        _ => Some(of_key),
+    }
 }

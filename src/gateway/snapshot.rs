@@ -13,7 +13,7 @@ use crate::{
         settings::{HealthSettings, RetrySettings},
     },
     telemetry::metrics::{Metrics, ModelMetrics, TargetMetrics},
-    upstream::Pool,
+    upstream::{Fetcher, Pool},
 };
 
 /// One configuration, resolved.
@@ -22,6 +22,8 @@ pub struct Snapshot {
     pub routes: Routes,
     pub retries: RetrySettings,
     pub health: HealthSettings,
+    /// Fetches what calls name by URL.
+    pub fetcher: Arc<Fetcher>,
     /// Silence in a stream after which a comment is sent.
     pub keepalive: Duration,
     /// Short hex of the configuration's text: tells replicas and reloads apart.
@@ -31,6 +33,16 @@ pub struct Snapshot {
     /// By model name, then by operation.
     models: HashMap<Arc<str>, [Arc<ModelMetrics>; Operation::ALL.len()]>,
     other: Arc<ModelMetrics>,
+}
+
+/// What holds for every call of a snapshot; see its members.
+#[derive(Debug)]
+pub struct Terms {
+    pub retries: RetrySettings,
+    pub health: HealthSettings,
+    pub fetcher: Arc<Fetcher>,
+    pub keepalive: Duration,
+    pub hash: String,
 }
 
 /// What a target leads to, resolved once per snapshot: a call looks up no address, pool or label.
@@ -49,10 +61,7 @@ impl Snapshot {
     pub fn new<E>(
         routes: Routes,
         mut outlet: impl FnMut(&Target) -> Result<Outlet, E>,
-        retries: RetrySettings,
-        health: HealthSettings,
-        keepalive: Duration,
-        hash: String,
+        terms: Terms,
         metrics: &Metrics,
     ) -> Result<Self, E> {
         let mut targets: Vec<&Arc<Target>> = routes.targets().collect();
@@ -61,7 +70,8 @@ impl Snapshot {
         let handles = |name: &str| Operation::ALL.map(|operation| metrics.model(operation.label(), name));
         let models = routes.models().map(|model| (model.name.clone(), handles(&model.name))).collect();
         let other = metrics.model(Operation::Chat.label(), "other");
-        Ok(Self { routes, retries, health, keepalive, hash, outlets, models, other })
+        let Terms { retries, health, fetcher, keepalive, hash } = terms;
+        Ok(Self { routes, retries, health, fetcher, keepalive, hash, outlets, models, other })
     }
 
     pub fn outlet(&self, target: &Target) -> &Outlet {

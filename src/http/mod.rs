@@ -25,13 +25,15 @@ pub use serve::Server;
 pub use shutdown::{Phase, Shutdown};
 pub use tls::Tls;
 
-use crate::{auth::Keys, gateway::Gateway, store::Db, telemetry::Metrics, types::Clock};
+use crate::{auth::Keys, gateway::Gateway, quotas, store::Db, telemetry::Metrics, types::Clock};
 
 /// What handlers may reach.
 #[derive(Debug)]
 pub struct Surface {
     pub gateway: Arc<Gateway>,
     pub keys: Keys,
+    /// Taken over by the admin API as soon as it has changed one.
+    pub stored_quotas: quotas::Stored,
     /// Read by the admin API alone: no call waits for it.
     pub db: Db,
     pub metrics: Arc<Metrics>,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri, uri};
 
 use super::{
-    Formats, Origin, Provider, ProviderKey, Quirks,
+    Betas, Formats, Origin, Provider, ProviderKey, Quirks,
     settings::{MaxTokensField, ProviderSettings, WireFormat},
     vendor::{self, Auth, StreamUsage, Vendor},
     vendors,
@@ -47,6 +47,7 @@ impl Provider {
             headers: fixed_headers(settings)?,
             forward_headers: forwarded(settings)?,
             quirks: quirks(vendor, settings),
+            betas: Betas::build(&settings.betas, vendor.and_then(|vendor| vendor.betas))?,
         })
     }
 }
@@ -157,6 +158,7 @@ fn quirks(vendor: Option<&Vendor>, settings: &ProviderSettings) -> Quirks {
         reasoning: vendor.map_or(ReasoningField::None, |vendor| vendor.reasoning),
         cache_control: vendor.is_some_and(|vendor| vendor.cache_control),
         top_k: vendor.is_none_or(|vendor| vendor.top_k),
+        takes_urls: settings.takes_urls.unwrap_or(vendor.is_none_or(|vendor| vendor.takes_urls)),
     }
 }
 

@@ -1,5 +1,6 @@
 //! Who we call. A provider is data: where its API is, how a call to it is signed, and where it departs from OpenAI.
 
+mod betas;
 mod build;
 pub mod settings;
 pub mod vendor;
@@ -10,6 +11,7 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri, uri};
 
+pub use betas::{Betas, Governed};
 pub use build::{BadProvider, MOCK};
 
 use crate::{
@@ -38,6 +40,8 @@ pub struct Provider {
     /// Client headers passed on, beside the usual ones.
     pub forward_headers: Vec<HeaderName>,
     pub quirks: Quirks,
+    /// Of Anthropic's format.
+    pub betas: Betas,
 }
 
 /// Which wire formats a provider speaks. At least one of them.
@@ -82,6 +86,8 @@ pub struct Quirks {
     pub cache_control: bool,
     /// Takes `top_k` in chat calls.
     pub top_k: bool,
+    /// Fetches what is named by URL by itself.
+    pub takes_urls: bool,
 }
 
 /// Deadlines of a call, resolved.

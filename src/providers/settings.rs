@@ -36,8 +36,27 @@ pub struct ProviderSettings {
     pub ask_usage: Option<bool>,
     /// The formats it speaks. Unset: those of its vendor. A call in another format is translated.
     pub formats: Option<Vec<WireFormat>>,
+    /// Whether it fetches by itself what calls name by URL: images, and documents in Anthropic's format. Unset: as the
+    /// vendor does. Otherwise the gateway fetches them for translated calls.
+    pub takes_urls: Option<bool>,
+    /// Which of Anthropic's betas it takes, in Anthropic's format.
+    pub betas: BetaSettings,
     /// Which spelling of the output cap the provider understands. Unset: as the vendor needs it.
     pub max_tokens_field: Option<MaxTokensField>,
+}
+
+/// Which betas a backend of Anthropic's format takes. A word of `anthropic-beta` that it does not take is dropped
+/// together with what it gates in the request, and both are named in `x-switchboard-lossy`.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct BetaSettings {
+    /// Those that are taken, with or without their date, or with a `*` at the end. Unset: as the vendor does; Anthropic
+    /// itself takes all.
+    pub allow: Option<Vec<String>>,
+    /// Those that are not, whatever `allow` says.
+    pub deny: Vec<String>,
+    /// What a beta gates, for those that the gateway does not know: its name without a date, and places in a request.
+    pub gates: BTreeMap<String, Vec<String>>,
 }
 
 /// A wire format of conversations.

@@ -33,12 +33,16 @@ pub struct Vendor {
     /// The path on the same host below which it speaks Anthropic's messages format: `/anthropic/v1`. `None`: it does
     /// not, as far as its documentation shows.
     pub messages: Option<&'static str>,
+    /// Which of Anthropic's betas it takes, without their dates; `None` takes all.
+    pub betas: Option<&'static [&'static str]>,
     /// How it takes the reasoning of earlier turns back, in OpenAI's chat format.
     pub reasoning: ReasoningField,
     /// Whether it takes `cache_control` on content parts, in OpenAI's chat format.
     pub cache_control: bool,
     /// Whether it takes `top_k`, in OpenAI's chat format.
     pub top_k: bool,
+    /// Whether it fetches by itself what is named by URL: images, and documents in Anthropic's format.
+    pub takes_urls: bool,
     /// The response headers that tell how much of a rate limit is left, where the vendor sends any.
     pub limits: Option<&'static LimitHeaders>,
     /// The usual shape of an error body.

@@ -14,12 +14,13 @@ use super::{
     Quotas,
     rule::Rule,
     settings::{Dimension, Measure},
+    subject::{Place, Subject},
 };
 use crate::{
     shared::{CounterId, SharedError, Spent, Window},
     store::{
         Db, StoreError, keys,
-        ledger::{self, SpentQuestion},
+        ledger::{self, AttemptRow, CallRow, SpentQuestion},
     },
     types::Nanos,
 };
@@ -103,6 +104,38 @@ impl Quotas {
             rule.filled();
         }
         Ok(())
+    }
+
+    /// Counts calls whose gateway died while they were under way: what it had set aside for them has been given back, and
+    /// what they consumed was counted nowhere.
+    pub fn count_lost(&self, rows: &[CallRow]) {
+        let now = self.inner.clock.unix_millis();
+        let mut amounts: Vec<(CounterId, Window, u64)> = Vec::new();
+        for row in rows {
+            let subject = Subject {
+                project: &row.who.project,
+                key: &row.who.key_id,
+                key_name: &row.who.key_name,
+                end_user: row.who.end_user.as_deref(),
+                session: row.who.session.as_deref(),
+                tags: &row.who.tags,
+            };
+            let at = u64::try_from(row.at).unwrap_or(0);
+            for rule in self.inner.rules.load().concerning(&subject).rules() {
+                let (window, period) = rule.window_at(at);
+                let is_over = match window {
+                    Window::Period { ends } => ends <= now,
+                    Window::Rolling { millis } => at.saturating_add(millis) <= now,
+                    Window::Slots => true,
+                };
+                for (index, attempt) in row.attempts.iter().enumerate().filter(|_| !is_over) {
+                    let place = Place { model: &row.model, provider: &attempt.provider, target: &attempt.target };
+                    let amount = rule.amount_of_attempt(attempt, index);
+                    rule.counters(&subject, Some(&place), period, |counter| amounts.push((counter, window, amount)));
+                }
+            }
+        }
+        self.inner.shared.add(&amounts);
     }
 
     fn add(&self, spent: &[Spent]) {
@@ -194,6 +227,19 @@ impl Rule {
             filter.takes(value) || name.is_some_and(|name| filter.takes(name))
         });
         if passes { self.scope.iter().map(value).collect() } else { None }
+    }
+
+    /// What an attempt of a call counts as; it is the call's `index`th.
+    fn amount_of_attempt(&self, attempt: &AttemptRow, index: usize) -> u64 {
+        let (input, output) = (attempt.usage.total_input(), attempt.usage.total_output());
+        match self.measure {
+            Measure::Requests => u64::from(index == 0 || self.is_of_place()),
+            Measure::Tokens => input.saturating_add(output),
+            Measure::InputTokens => input,
+            Measure::OutputTokens => output,
+            Measure::Usd => attempt.cost.map_or(0, |cost| u64::try_from(cost.0).unwrap_or(0)),
+            Measure::Concurrent => 0,
+        }
     }
 
     fn amount_of(&self, row: &ledger::Spent) -> u64 {

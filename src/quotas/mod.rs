@@ -14,6 +14,7 @@ mod refused;
 mod rule;
 mod rules;
 pub mod settings;
+mod stored;
 mod subject;
 #[cfg(test)]
 mod tests;
@@ -36,6 +37,7 @@ pub use self::{
     limits::{RateLimit, RateLimits},
     refused::{Refused, Why},
     rule::{BadQuota, Rule},
+    stored::Stored,
     subject::{Place, Subject},
     warning::{Warning, Webhook},
 };

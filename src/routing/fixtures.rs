@@ -10,7 +10,7 @@ use super::{
     settings::{HealthSettings, ModelSettings, TargetSettings},
 };
 use crate::{
-    providers::{Deadlines, Formats, Origin, Provider, ProviderKey, Quirks, settings::MaxTokensField},
+    providers::{Betas, Deadlines, Formats, Origin, Provider, ProviderKey, Quirks, settings::MaxTokensField},
     wire::openai_chat::convert::ReasoningField,
 };
 
@@ -55,8 +55,10 @@ pub(super) fn provider(name: &str, keys: &[&str]) -> Arc<Provider> {
             reasoning: ReasoningField::None,
             cache_control: false,
             top_k: false,
+            takes_urls: true,
         },
         formats: Formats { openai: true, messages: None },
+        betas: Betas::default(),
     })
 }
 

@@ -47,6 +47,11 @@ impl Params {
         }
     }
 
+    /// Whether the output cap is taken out, because the provider knows none.
+    pub fn takes_no_cap(&self) -> bool {
+        self.overrides.iter().any(|(name, value)| OUTPUT_CAP.contains(&&**name) && value.is_none())
+    }
+
     /// Merges the settings of a model and of one of its targets, both valid.
     pub(super) fn merge(model: &settings::Params, target: &settings::Params) -> Self {
         let overrides = overlay(&model.overrides, &target.overrides);

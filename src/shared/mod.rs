@@ -143,6 +143,11 @@ impl Shared {
         }
     }
 
+    /// Whether the counters are this process's own.
+    pub fn counts_alone(&self) -> bool {
+        matches!(self.inner, Inner::Memory(_))
+    }
+
     /// How many replicas there are.
     pub fn replicas(&self) -> u32 {
         match &self.inner {

@@ -1,7 +1,7 @@
 //! The audit log: what administrators did. Rows are only ever added, each in the transaction of the change that it is
 //! about: neither is there without the other.
 
-use std::{borrow::Cow, net::IpAddr};
+use std::{borrow::Cow, collections::BTreeSet, net::IpAddr};
 
 use serde_json::{Map, Value, json};
 use sqlx::FromRow;
@@ -127,9 +127,12 @@ impl Act {
 
 /// The members that differ, each with what it was and what it is. Nothing is `null`.
 fn differences(before: &Map<String, Value>, after: &Map<String, Value>) -> Value {
-    let was = |name: &String| before.get(name).unwrap_or(&Value::Null);
-    let changed = after.iter().filter(|(name, now)| was(name) != *now);
-    changed.map(|(name, now)| (name.clone(), json!({ "before": was(name), "after": now }))).collect()
+    let names: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
+    let both = names
+        .into_iter()
+        .map(|name| (name, before.get(name).unwrap_or(&Value::Null), after.get(name).unwrap_or(&Value::Null)));
+    let changed = both.filter(|(_, was, is)| was != is);
+    changed.map(|(name, was, is)| (name.clone(), json!({ "before": was, "after": is }))).collect()
 }
 
 /// One page, newest first: the rows before the id `before` that `filter` takes.

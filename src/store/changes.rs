@@ -1,6 +1,6 @@
 //! The counters of changes, one for each topic.
 //!
-//! Every write of a key or a project takes the next number of its topic and leaves it on its row, in one transaction.
+//! Every write of a key, a project or a quota takes the next number of its topic and leaves it on its row, in one transaction.
 //! Because the counter's row is locked by that, writers go one after another, and a reader that saw number `n` has seen
 //! every change up to `n`. So another process learns of a change by comparing numbers, and fetches only the rows that
 //! are newer.
@@ -13,6 +13,7 @@ use super::{Db, StoreError, run::on};
 pub struct Markers {
     pub keys: i64,
     pub projects: i64,
+    pub quotas: i64,
 }
 
 /// What became of a change.
@@ -39,6 +40,7 @@ pub async fn markers(db: &Db) -> Result<Markers, StoreError> {
             match topic.as_str() {
                 "keys" => markers.keys = version,
                 "projects" => markers.projects = version,
+                "quotas" => markers.quotas = version,
                 _ => {}
             }
         }

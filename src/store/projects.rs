@@ -6,8 +6,9 @@ use serde_json::{Map, Value, json};
 use sqlx::{Connection, FromRow};
 
 use super::{
-    Act, Changed, Db, StoreError, audit,
+    Act, Changed, Db, QuotaRow, StoreError, audit,
     keys::set,
+    quotas,
     run::on,
     values::{from_json, timestamp, to_json},
 };
@@ -57,11 +58,16 @@ macro_rules! select {
 /// Takes the next number of the counter, and with it the lock that makes writers go one after another.
 const NEXT_VERSION: &str = "update changes set version = version + 1 where topic = 'projects' returning version";
 
-/// Stores a new project; its version is given to it. `None` when there is one with its id.
+/// Stores a new project, and quotas of its own with it; its version is given to it. `None` when there is one with its id.
 ///
 /// # Errors
 /// When the database cannot be written.
-pub async fn create(db: &Db, project: ProjectRow, act: &Act) -> Result<Option<ProjectRow>, StoreError> {
+pub async fn create(
+    db: &Db,
+    project: ProjectRow,
+    mut own: Vec<QuotaRow>,
+    act: &Act,
+) -> Result<Option<ProjectRow>, StoreError> {
     const INSERT: &str = "insert into projects (id, name, tags, created_at, archived_at, models, endpoints, addresses, \
                           version) values ($1, $2, $3, $4, $5, $6, $7, $8, $9) on conflict (id) do nothing";
     on!(db, |connection| {
@@ -84,6 +90,7 @@ pub async fn create(db: &Db, project: ProjectRow, act: &Act) -> Result<Option<Pr
             return Ok(None);
         }
         audit::append!(&mut *transaction, act.row(&row.id, &Map::new(), &row.told()));
+        quotas::insert!(transaction, &mut own, act);
         transaction.commit().await?;
         Ok(Some(row))
     })
@@ -110,7 +117,7 @@ pub async fn list(db: &Db, after: Option<&str>, limit: u32) -> Result<Vec<Projec
     })
 }
 
-/// Changes a project. `expected` is the version that the change is meant for, if that matters.
+/// Changes a project, and adds quotas of its own. `expected` is the version that the change is meant for, if that matters.
 ///
 /// # Errors
 /// When the database cannot be written.
@@ -118,6 +125,7 @@ pub async fn update(
     db: &Db,
     id: &str,
     edit: ProjectEdit,
+    mut own: Vec<QuotaRow>,
     expected: Option<i64>,
     act: &Act,
 ) -> Result<Changed<ProjectRow>, StoreError> {
@@ -135,6 +143,10 @@ pub async fn update(
         }
         let mut row = edit.apply(found.clone());
         if row == found {
+            if !own.is_empty() {
+                quotas::insert!(transaction, &mut own, act);
+                transaction.commit().await?;
+            }
             return Ok(Changed::Done(found));
         }
         row.version = version;
@@ -150,6 +162,7 @@ pub async fn update(
             .execute(&mut *transaction)
             .await?;
         audit::append!(&mut *transaction, act.row(&row.id, &found.told(), &row.told()));
+        quotas::insert!(transaction, &mut own, act);
         transaction.commit().await?;
         Ok(Changed::Done(row))
     })

@@ -80,6 +80,9 @@ pub struct CallLine<'a> {
     pub cost: Option<Option<Nanos>>,
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "some_cut")]
     pub finish_reason: Option<&'a str>,
+    /// What could not be said in the other side's format, by its places.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "some_cut")]
+    pub lossy: Option<&'a str>,
     /// From the call's arrival to its first real output; written in milliseconds.
     #[serde(rename = "ttft_ms", skip_serializing_if = "Option::is_none", serialize_with = "some_millis")]
     pub ttft: Option<Duration>,
@@ -159,7 +162,12 @@ fn text(line: &CallLine<'_>, out: &mut Vec<u8>) -> io::Result<()> {
     }
     let stream = if line.stream { " stream" } else { "" };
     write!(out, " bytes={bytes_in}+{bytes_out}{stream}")?;
-    let words = [("finish", line.finish_reason), ("error", line.error), ("key", line.key_name.or(line.key_id))];
+    let words = [
+        ("finish", line.finish_reason),
+        ("lossy", line.lossy),
+        ("error", line.error),
+        ("key", line.key_name.or(line.key_id)),
+    ];
     for (name, value) in words {
         if let Some(value) = value {
             write!(out, " {name}={}", Plain(value))?;
@@ -317,6 +325,7 @@ mod tests {
             usage_is_ours: false,
             cost: Some(Some(Nanos(375_000))),
             finish_reason: Some("stop"),
+            lossy: Some("logit_bias"),
             ttft: Some(Duration::from_micros(300_250)),
             duration: Duration::from_millis(1_500),
             overhead: Duration::from_micros(85),
@@ -347,7 +356,7 @@ mod tests {
             "upstream_model": "gpt-5.5", "stream": true, "status": 200, "outcome": "ok",
             "attempts": ["openai/gpt-5.5:rate_limited", "azure/gpt-5.5:ok"],
             "usage": {"input": 11, "output": 7}, "cost_usd": 0.000375,
-            "finish_reason": "stop", "ttft_ms": 300.25, "duration_ms": 1500.0, "overhead_ms": 0.085,
+            "finish_reason": "stop", "lossy": "logit_bias", "ttft_ms": 300.25, "duration_ms": 1500.0, "overhead_ms": 0.085,
             "bytes_in": 1024, "bytes_out": 4096, "client": "192.0.2.1",
         });
         assert_eq!(read, expected);
@@ -360,7 +369,7 @@ mod tests {
         let expected = format!(
             "2023-11-14T22:13:20.123Z CALL 200 ok chat assistant -> azure/gpt-5.5 \
              tried=openai/gpt-5.5:rate_limited,azure/gpt-5.5:ok 1500.0ms ttft=300.2ms own=0.09ms tokens=11+7 \
-             cost=$0.000375 bytes=1024+4096 stream finish=stop key=k1 client=192.0.2.1 id={}\n",
+             cost=$0.000375 bytes=1024+4096 stream finish=stop lossy=logit_bias key=k1 client=192.0.2.1 id={}\n",
             line.request_id
         );
         assert_eq!(written(Format::Text, &line), expected);

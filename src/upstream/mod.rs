@@ -6,6 +6,7 @@
 
 mod body;
 mod connect;
+mod fetch;
 mod http1;
 mod http2;
 mod pool;
@@ -20,6 +21,7 @@ use std::{
 };
 
 pub use body::{BodyError, Gathered, OutBody, UpstreamBody};
+pub use fetch::{FetchError, FetchSettings, Fetcher, File, Room};
 pub use pool::{Pool, SendError};
 pub use tls::TlsError;
 
@@ -31,6 +33,7 @@ pub struct Connections {
     clock: Clock,
     tasks: Tasks,
     pools: Mutex<HashMap<PoolKey, Arc<Pool>>>,
+    fetcher: Mutex<Option<Arc<Fetcher>>>,
 }
 
 /// What two calls must share to share connections.
@@ -69,7 +72,7 @@ pub enum Http {
 
 impl Connections {
     pub fn new(clock: Clock, tasks: Tasks) -> Self {
-        Self { clock, tasks, pools: Mutex::default() }
+        Self { clock, tasks, pools: Mutex::default(), fetcher: Mutex::default() }
     }
 
     /// The pool for `key`, opened on first use. No connection is made yet.
@@ -84,6 +87,15 @@ impl Connections {
         let pool = Arc::new(Pool::new(key, self.clock.clone(), self.tasks.clone())?);
         pools.insert(key.clone(), pool.clone());
         Ok(pool)
+    }
+
+    /// What fetches as `settings` say; the same as before if they say the same, so that its bounds outlive a reload.
+    pub fn fetcher(&self, settings: &FetchSettings) -> Arc<Fetcher> {
+        let mut kept = self.fetcher.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*kept {
+            Some(fetcher) if fetcher.settings() == settings => fetcher.clone(),
+            _ => kept.insert(Arc::new(Fetcher::new(settings.clone(), self.clock.clone()))).clone(),
+        }
     }
 
     /// Forgets the pools that no snapshot uses any more; their idle connections are closed.

@@ -10,8 +10,10 @@
 
 mod admin;
 mod bad_input;
+mod betas;
 mod database;
 mod failover;
+mod fetch;
 mod formats;
 mod harness;
 mod http2;
@@ -19,4 +21,5 @@ mod ledger;
 mod messages;
 mod pass_lane;
 mod quotas;
+mod schemas;
 mod settlement;

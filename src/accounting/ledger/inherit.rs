@@ -90,6 +90,10 @@ async fn ship_batch(ledger: &Arc<Inner>, batch: &Batch) -> Option<u64> {
         if batch.lost {
             ledger.metrics.ledger_rows_lost.inc_by(new);
         }
+        // Rows that were there already have been told of by whoever brought them.
+        if batch.lost && new == rows.len() as u64 {
+            ledger.lost.add(rows);
+        }
         inserted += new;
     }
     Some(inserted)

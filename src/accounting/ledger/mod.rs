@@ -9,6 +9,7 @@
 //! quarter is for those already in flight. Nothing here waits for the store but the writer.
 
 mod inherit;
+mod lost;
 #[cfg(test)]
 mod script;
 mod ship;
@@ -29,7 +30,7 @@ use std::{
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use self::{ship::Shipper, writer::Work};
+use self::{lost::Lost, ship::Shipper, writer::Work};
 use super::{
     journal::Journal,
     settings::{Settings, WhenFull},
@@ -88,6 +89,8 @@ struct Inner {
     enough: Notify,
     /// Rows have come into the store, or what dead gateways left has.
     progress: Notify,
+    /// Calls of dead gateways whose end nobody knows, for whoever counts what was spent.
+    lost: Lost,
     /// Nothing new comes; the writer ends when nothing is left.
     closing: CancellationToken,
     tasks: Tasks,
@@ -183,6 +186,7 @@ impl Ledger {
             work: Notify::new(),
             enough: Notify::new(),
             progress: Notify::new(),
+            lost: Lost::default(),
             closing: CancellationToken::new(),
             tasks: Tasks::new(),
         });
@@ -255,6 +259,13 @@ impl Ledger {
             }
         };
         inner.clock.timeout_at(deadline, paid).await.is_ok()
+    }
+
+    /// Waits for calls of dead gateways that were booked as lost since this was asked last. What they consumed is in no
+    /// counter: nobody was left to settle it. Of very many the first are dropped.
+    pub async fn lost(&self) -> Vec<CallRow> {
+        let Some(inner) = &self.0 else { return std::future::pending().await };
+        inner.lost.take().await
     }
 
     /// Ships what is there for at most `grace`, ends, and says what was left. Call it when the last call has settled.

@@ -5,13 +5,14 @@ use std::time::Duration;
 use jiff::Timestamp;
 use ulid::Ulid;
 
-use super::{KeyPage, KeyView, Lists, ManageError, PREFIX, check_name, check_stored, hint, random_key};
+use super::{KeyPage, KeyView, Lists, ManageError, OwnQuota, PREFIX, check_name, check_stored, hint, random_key};
 use crate::{
     auth::{
         Keys,
         declared::DECLARED,
         labels::{DEFAULT_PROJECT, check_project, check_tags},
     },
+    quotas::settings::Dimension,
     store::{Actor, Changed, KeyEdit, KeyFilter, KeyHash, KeyRow, NewKey, Rotation, keys, projects},
     types::Secret,
 };
@@ -28,6 +29,8 @@ pub struct Draft {
     /// The id of an existing project.
     pub project: String,
     pub tags: Vec<String>,
+    /// Quotas of its own.
+    pub quotas: Vec<OwnQuota>,
 }
 
 impl Draft {
@@ -43,12 +46,13 @@ impl Draft {
             expires,
             project: DEFAULT_PROJECT.to_owned(),
             tags: Vec::new(),
+            quotas: Vec::new(),
         }
     }
 
     /// The draft as an edit of everything, which is checked the same way.
     fn as_edit(&self) -> KeyEdit {
-        let Self { name, models, endpoints, addresses, max_tokens, expires, project, tags } = self.clone();
+        let Self { name, models, endpoints, addresses, max_tokens, expires, project, tags, quotas: _ } = self.clone();
         KeyEdit {
             name: Some(name),
             project: Some(project),
@@ -70,10 +74,12 @@ impl Keys {
     /// For what cannot be, a project that is not, an expiry in the past, and when the store cannot be written.
     pub async fn create(&self, draft: Draft, actor: &Actor) -> Result<(KeyRow, Secret), ManageError> {
         self.check_edit(&draft.as_edit()).await?;
-        let Draft { name, models, endpoints, addresses, max_tokens, expires, project, tags } = draft;
+        let Draft { name, models, endpoints, addresses, max_tokens, expires, project, tags, quotas } = draft;
         let secret = random_key(PREFIX)?;
+        let id = Ulid::from_parts(self.clock().unix_millis(), fastrand::u128(..)).to_string();
+        let own = self.own_quotas(quotas, Dimension::Key, &id)?;
         let row = NewKey {
-            id: Ulid::from_parts(self.clock().unix_millis(), fastrand::u128(..)).to_string(),
+            id,
             name,
             hash: KeyHash::of(secret.expose()),
             hint: hint(&secret),
@@ -86,7 +92,7 @@ impl Keys {
             expires,
             created: self.now(),
         };
-        let row = keys::create(self.db(), row, &self.act(actor, "key.create")).await?;
+        let row = keys::create(self.db(), row, own, &self.act(actor, "key.create")).await?;
         Ok((row, secret))
     }
 
@@ -162,7 +168,7 @@ impl Keys {
         Ok(KeyPage { data, next_cursor })
     }
 
-    /// Changes the key with this id, here at once and in other processes within a second. `expected` is the version that
+    /// Changes the key with this id, and adds `quotas` of its own; here at once and in other processes within a second. `expected` is the version that
     /// the change is meant for, if that matters.
     ///
     /// # Errors
@@ -171,12 +177,14 @@ impl Keys {
         &self,
         id: &str,
         edit: KeyEdit,
+        quotas: Vec<OwnQuota>,
         expected: Option<i64>,
         actor: &Actor,
     ) -> Result<KeyRow, ManageError> {
         check_stored(id)?;
         self.check_edit(&edit).await?;
-        let changed = keys::update(self.db(), id, edit, expected, &self.act(actor, "key.update")).await?;
+        let own = self.own_quotas(quotas, Dimension::Key, id)?;
+        let changed = keys::update(self.db(), id, edit, own, expected, &self.act(actor, "key.update")).await?;
         self.settled(id, changed).await
     }
 

@@ -3,6 +3,7 @@
 
 mod keys;
 mod projects;
+mod quotas;
 mod views;
 
 use jiff::Timestamp;
@@ -16,6 +17,7 @@ use crate::{
 
 pub use keys::Draft;
 pub use projects::ProjectDraft;
+pub use quotas::{OwnQuota, QuotaChange, QuotaPage, QuotaView};
 pub use views::{AuditPage, AuditView, KeyPage, KeyView, OldSecretView, ProjectPage, ProjectView};
 
 /// What every key made here begins with, so that people and secret scanners recognise one.
@@ -31,6 +33,8 @@ pub enum ManageError {
     NoKey(String),
     #[error("there is no project `{}`", .0.escape_debug())]
     NoProject(String),
+    #[error("there is no quota `{}`", .0.escape_debug())]
+    NoQuota(String),
     #[error("`{}` may mean any of {}; name one by its id", text.escape_debug(), ids.join(", "))]
     Ambiguous { text: String, ids: Vec<String> },
     #[error("there is a project `{0}` already")]
@@ -107,7 +111,7 @@ pub(super) fn check_name(name: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// A key that the file declares is not the store's.
+/// A key or quota that the file declares is not the store's.
 fn check_stored(id: &str) -> Result<(), ManageError> {
     if id.starts_with(DECLARED) { Err(ManageError::Declared(id.to_owned())) } else { Ok(()) }
 }

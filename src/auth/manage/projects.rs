@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use super::{AuditPage, AuditView, Lists, ManageError, ProjectPage, ProjectView, check_name};
+use super::{AuditPage, AuditView, Lists, ManageError, OwnQuota, ProjectPage, ProjectView, check_name};
 use crate::{
     auth::{
         Keys,
         labels::{check_project, check_tags},
     },
+    quotas::settings::Dimension,
     store::{Actor, AuditFilter, Changed, ProjectEdit, ProjectRow, audit, projects},
 };
 
@@ -21,6 +22,8 @@ pub struct ProjectDraft {
     pub models: Vec<String>,
     pub endpoints: Vec<String>,
     pub addresses: Vec<String>,
+    /// Quotas of its own.
+    pub quotas: Vec<OwnQuota>,
 }
 
 impl Keys {
@@ -29,12 +32,13 @@ impl Keys {
     /// # Errors
     /// For what cannot be, an id that is taken, and when the store cannot be written.
     pub async fn create_project(&self, draft: ProjectDraft, actor: &Actor) -> Result<ProjectRow, ManageError> {
-        let ProjectDraft { id, name, tags, models, endpoints, addresses } = draft;
+        let ProjectDraft { id, name, tags, models, endpoints, addresses, quotas } = draft;
         check_project(&id).map_err(|why| ManageError::invalid("id", why))?;
         if self.declared().projects.contains_key(id.as_str()) {
             return Err(ManageError::Declared(id));
         }
         let name = name.unwrap_or_else(|| id.clone());
+        let own = self.own_quotas(quotas, Dimension::Project, &id)?;
         let row = ProjectRow {
             id: id.clone(),
             name,
@@ -51,7 +55,7 @@ impl Keys {
             Some(&row.tags),
             Lists { models: Some(&row.models), endpoints: Some(&row.endpoints), addresses: Some(&row.addresses) },
         )?;
-        let made = projects::create(self.db(), row, &self.act(actor, "project.create")).await?;
+        let made = projects::create(self.db(), row, own, &self.act(actor, "project.create")).await?;
         self.refresh_after_write().await;
         made.ok_or(ManageError::Exists(id))
     }
@@ -92,7 +96,7 @@ impl Keys {
         Ok(ProjectPage { data, next_cursor })
     }
 
-    /// Changes the project with this id, here at once and in other processes within a second. `expected` is the version
+    /// Changes the project with this id, and adds `quotas` of its own; here at once and in other processes within a second. `expected` is the version
     /// that the change is meant for, if that matters.
     ///
     /// # Errors
@@ -101,6 +105,7 @@ impl Keys {
         &self,
         id: &str,
         edit: ProjectEdit,
+        quotas: Vec<OwnQuota>,
         expected: Option<i64>,
         actor: &Actor,
     ) -> Result<ProjectRow, ManageError> {
@@ -116,12 +121,13 @@ impl Keys {
                 addresses: edit.addresses.as_deref(),
             },
         )?;
+        let own = self.own_quotas(quotas, Dimension::Project, id)?;
         let action = match edit.archived {
             None => "project.update",
             Some(Some(_)) => "project.archive",
             Some(None) => "project.unarchive",
         };
-        match projects::update(self.db(), id, edit, expected, &self.act(actor, action)).await? {
+        match projects::update(self.db(), id, edit, own, expected, &self.act(actor, action)).await? {
             Changed::Done(row) => {
                 self.refresh_after_write().await;
                 Ok(row)
@@ -143,7 +149,7 @@ impl Keys {
         actor: &Actor,
     ) -> Result<ProjectRow, ManageError> {
         let archived = Some(is_archived.then(|| self.now()));
-        self.update_project(id, ProjectEdit { archived, ..ProjectEdit::default() }, expected, actor).await
+        self.update_project(id, ProjectEdit { archived, ..ProjectEdit::default() }, Vec::new(), expected, actor).await
     }
 
     /// One page of the audit log, newest first: what `filter` takes before the row with the id `before`.

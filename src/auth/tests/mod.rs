@@ -58,7 +58,7 @@ async fn create(keys: &Keys, draft: Draft) -> Result<(KeyRow, Secret), ManageErr
 /// By whatever people call it.
 async fn update(keys: &Keys, text: &str, edit: KeyEdit) -> Result<KeyRow, ManageError> {
     let found = keys.find(text).await?;
-    keys.update(&found.id, edit, None, &Actor::COMMAND).await
+    keys.update(&found.id, edit, Vec::new(), None, &Actor::COMMAND).await
 }
 
 async fn revoke(keys: &Keys, text: &str) -> Result<KeyRow, ManageError> {

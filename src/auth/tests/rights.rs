@@ -22,11 +22,12 @@ fn project(id: &str, models: &[&str]) -> ProjectDraft {
         models: texts(models),
         endpoints: all(),
         addresses: all(),
+        quotas: Vec::new(),
     }
 }
 
 async fn edit_project(keys: &Keys, id: &str, edit: ProjectEdit) {
-    keys.update_project(id, edit, None, &Actor::COMMAND).await.unwrap();
+    keys.update_project(id, edit, Vec::new(), None, &Actor::COMMAND).await.unwrap();
 }
 
 async fn ask(keys: &Keys, key: &Secret, address: &str, endpoint: Endpoint) -> &'static str {
@@ -150,7 +151,7 @@ async fn what_the_file_declares_of_projects_wins_and_cannot_be_changed_elsewhere
     let principal = present(&keys, &key).await.unwrap();
     assert!(principal.may_use(&["declared"]) && !principal.may_use(&["stored"]));
     let rename = ProjectEdit { name: Some("x".to_owned()), ..ProjectEdit::default() };
-    let error = keys.update_project("search", rename, None, &Actor::COMMAND).await.unwrap_err();
+    let error = keys.update_project("search", rename, Vec::new(), None, &Actor::COMMAND).await.unwrap_err();
     assert!(matches!(error, ManageError::Declared(_)), "{error}");
     let error = keys.create_project(project("old", &[]), &Actor::COMMAND).await.unwrap_err();
     assert!(matches!(error, ManageError::Declared(_)), "{error}");

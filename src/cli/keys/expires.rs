@@ -16,7 +16,7 @@ pub enum Expires {
 impl Expires {
     /// # Errors
     /// When the span leads beyond the calendar.
-    pub(super) fn resolve(self, now: Timestamp) -> Result<Option<Timestamp>> {
+    pub(in crate::cli) fn resolve(self, now: Timestamp) -> Result<Option<Timestamp>> {
         match self {
             Self::Never => Ok(None),
             Self::At(at) => Ok(Some(at)),

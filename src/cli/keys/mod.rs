@@ -248,7 +248,8 @@ async fn execute(command: KeysCommand, keys: &Keys, db: &Db, clock: &Clock, out:
 async fn create(args: CreateArgs, keys: &Keys, now: Timestamp, out: &mut impl Write) -> Result<()> {
     let CreateArgs { name, models, endpoints, addresses, max_tokens, expires, project, tags, json } = args;
     let expires = expires.resolve(now)?;
-    let draft = Draft { name, models, endpoints, addresses, max_tokens, expires, project, tags };
+    let quotas = Vec::new();
+    let draft = Draft { name, models, endpoints, addresses, max_tokens, expires, project, tags, quotas };
     let (row, secret) = keys.create(draft, &Actor::COMMAND).await?;
     let view = KeyView::of_row(&row, now);
     if json {
@@ -278,13 +279,13 @@ async fn edit(args: EditArgs, keys: &Keys, now: Timestamp, out: &mut impl Write)
     let expires = expires.map(|expires| expires.resolve(now)).transpose()?;
     let max_tokens = max_tokens.map(|most| Some(most).filter(|most| *most > 0));
     let edit = KeyEdit { name, project, tags, models, endpoints, addresses, max_tokens, expires, enabled: None };
-    let row = keys.update(&keys.find(&key).await?.id, edit, None, &Actor::COMMAND).await?;
+    let row = keys.update(&keys.find(&key).await?.id, edit, Vec::new(), None, &Actor::COMMAND).await?;
     show::describe(&KeyView::of_row(&row, now), out)
 }
 
 async fn switch(key: &str, enabled: bool, keys: &Keys, now: Timestamp, out: &mut impl Write) -> Result<()> {
     let edit = KeyEdit { enabled: Some(enabled), ..KeyEdit::default() };
-    let row = keys.update(&keys.find(key).await?.id, edit, None, &Actor::COMMAND).await?;
+    let row = keys.update(&keys.find(key).await?.id, edit, Vec::new(), None, &Actor::COMMAND).await?;
     show::describe(&KeyView::of_row(&row, now), out)
 }
 

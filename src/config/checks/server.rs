@@ -24,6 +24,7 @@ pub(super) fn check(settings: &Settings, report: &mut Report<'_>) {
     timeout(&["timeout"], &settings.timeout, report);
     retries(settings, report);
     health(settings, report);
+    fetch(settings, report);
     models(settings, report);
 }
 
@@ -149,6 +150,21 @@ fn health(settings: &Settings, report: &mut Report<'_>) {
     if health.rest > health.max_rest {
         let message = format!("the first rest is {}, longer than the longest, {}", health.rest, health.max_rest);
         report.error(&["health", "rest"], message);
+    }
+}
+
+fn fetch(settings: &Settings, report: &mut Report<'_>) {
+    let fetch = &settings.fetch;
+    within(&["fetch", "max_size"], fetch.max_size, Size(1)..=Size::mib(1024), report);
+    within(&["fetch", "max_total"], fetch.max_total, Size(1)..=Size::mib(4096), report);
+    within(&["fetch", "max_files"], fetch.max_files, 1..=1_000, report);
+    within(&["fetch", "max_concurrent"], fetch.max_concurrent, 1..=10_000, report);
+    positive(&["fetch", "timeout"], fetch.timeout, report);
+    for (index, host) in fetch.allow_hosts.iter().enumerate() {
+        if host.is_empty() || host.contains(|c: char| "/:@* ".contains(c) && !host.contains("::")) {
+            let help = "a name such as files.example.internal, or an address; no scheme, port or pattern";
+            report.error_with_help(&["fetch", "allow_hosts", &index.to_string()], "this is not a host", help);
+        }
     }
 }
 

@@ -14,9 +14,11 @@ mod watch;
 mod whole;
 
 pub(super) use shown::{error_event, keepalive, refusal};
-pub(super) use translated::{holds_unsigned, translated};
+pub(super) use translated::{Translated, holds_unsigned, inexpressible, is_strict, translated};
 pub(super) use watch::{Closed, Watch};
 pub(super) use whole::{Unusable, Whole, read};
+
+use http::HeaderValue;
 
 use crate::{
     providers::{Operation, Provider},
@@ -45,8 +47,10 @@ pub(super) struct Prepared {
     pub losses: Losses,
     /// What was done to the request that its answer must not show.
     pub undo: Undo,
-    /// The value of `anthropic-beta` without which the provider would refuse what is in the body.
-    pub beta: Option<&'static str>,
+    /// Whether the answer is held to a schema by a parameter that this model may not know.
+    pub tries_schema: bool,
+    /// The value of `anthropic-beta`.
+    pub beta: Option<HeaderValue>,
 }
 
 impl Lane {
@@ -74,9 +78,9 @@ impl Lane {
 }
 
 impl Prepared {
-    /// A request of the pass lane: nothing is lost, nothing is to be undone.
-    pub fn passed(body: Pieces) -> Self {
-        Self { body, losses: Losses::default(), undo: Undo::default(), beta: None }
+    /// A request of the pass lane: nothing is to be undone.
+    pub fn passed(body: Pieces, losses: Losses, beta: Option<HeaderValue>) -> Self {
+        Self { body, losses, undo: Undo::default(), tries_schema: false, beta }
     }
 }
 

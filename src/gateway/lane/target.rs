@@ -7,7 +7,7 @@ use crate::{
     providers::settings::MaxTokensField,
     routing::{Candidate, OUTPUT_CAP},
     wire::{
-        anthropic::{self, SamplingSupport, ThinkingSupport},
+        anthropic::{self, EVERY_EFFORT, SamplingSupport, ThinkingSupport},
         conversation::{Format, fetch::Follows},
         openai_chat::convert::{self as openai_chat, CacheMarks},
         translate::Target,
@@ -21,8 +21,9 @@ const DEFAULT_MAX_TOKENS: u64 = 4096;
 /// Anthropic's own SDKs refuse to wait for more without a stream.
 const MOST_BY_DEFAULT: u64 = 16_384;
 
-/// The terms in which a request is written for `candidate`.
-pub(super) fn target<'c>(upstream: Format, candidate: &'c Candidate, outlet: &Outlet) -> Target<'c> {
+/// The terms in which a request is written for `candidate`. `schemas`: whether a model of which it is not known is
+/// taken to be one that can be held to a schema.
+pub(super) fn target<'c>(upstream: Format, candidate: &'c Candidate, outlet: &Outlet, schemas: bool) -> Target<'c> {
     let model: &str = &candidate.upstream_model;
     let price = outlet.prices.of(&candidate.upstream_model);
     let facts = match &price {
@@ -30,10 +31,15 @@ pub(super) fn target<'c>(upstream: Format, candidate: &'c Candidate, outlet: &Ou
         Price::Free | Price::Unknown => None,
     };
     match upstream {
-        Format::OpenAiChat => Target::OpenAiChat(open(candidate, model, facts)),
+        Format::OpenAiChat => {
+            let json_schema = knows_schemas(upstream, candidate).unwrap_or(schemas);
+            Target::OpenAiChat(openai_chat::Options { json_schema, ..open(candidate, model, facts) })
+        }
         Format::Anthropic => {
             let default_max_tokens = default_max_tokens(candidate, facts);
-            Target::Anthropic(anthropic::Options { default_max_tokens, ..claude(model) })
+            let urls = candidate.target.provider.quirks.takes_urls;
+            let json_schema = knows_schemas(upstream, candidate).unwrap_or(schemas);
+            Target::Anthropic(anthropic::Options { default_max_tokens, urls, json_schema, ..claude(model) })
         }
     }
 }
@@ -66,14 +72,28 @@ fn open<'c>(candidate: &Candidate, model: &'c str, facts: Option<&Facts>) -> ope
             MaxTokensField::MaxTokens | MaxTokensField::Both => OUTPUT_CAP[0],
         },
         reasoning_effort: facts.is_none_or(|facts| facts.can.has(Capability::Reasoning)),
+        max_effort: !is_openai,
         reasoning: quirks.reasoning,
         cache_marks: if quirks.cache_control { CacheMarks::CacheControl } else { CacheMarks::None },
         top_k: quirks.top_k,
+        image_urls: quirks.takes_urls,
         service_tier: is_openai,
         user: is_openai || provider.kind == "openrouter",
         ..openai_chat::Options::default()
     }
 }
+
+/// Whether a model can be held to a schema by a parameter; `None` where nobody knows. Anthropic offers it from Claude 4.5
+/// on; of other makers' models one that cannot would refuse it.
+pub(super) fn knows_schemas(upstream: Format, candidate: &Candidate) -> Option<bool> {
+    match upstream {
+        Format::OpenAiChat => (candidate.target.provider.kind == "openai").then_some(true),
+        Format::Anthropic => version(&candidate.upstream_model).map(|version| version >= WITH_SCHEMAS),
+    }
+}
+
+/// Claude's first version with `output_config.format`.
+const WITH_SCHEMAS: (u32, u32) = (4, 5);
 
 /// What a Claude model takes. A name without a version is taken for a current model.
 fn claude(model: &str) -> anthropic::Options<'_> {
@@ -82,6 +102,8 @@ fn claude(model: &str) -> anthropic::Options<'_> {
     let thinking = match version {
         (..=3, 0..=6) => ThinkingSupport::None,
         (..=4, ..=5) | (..=3, _) => ThinkingSupport::Budget,
+        // The largest models think as they like; told not to, they refuse the call.
+        _ if model.contains("fable") || model.contains("mythos") => ThinkingSupport::Always,
         _ => ThinkingSupport::Adaptive,
     };
     let sampling = match version {
@@ -92,8 +114,13 @@ fn claude(model: &str) -> anthropic::Options<'_> {
     anthropic::Options {
         thinking,
         sampling,
-        effort: version >= (4, 6) || version == (4, 5) && model.contains("opus"),
-        json_schema: version >= (4, 5),
+        efforts: match version {
+            (4, 5) if model.contains("opus") => &EVERY_EFFORT[..3],
+            (..=3, _) | (4, ..=5) => &[],
+            (4, 6) => &["low", "medium", "high", "max"],
+            _ => &EVERY_EFFORT,
+        },
+        json_schema: version >= WITH_SCHEMAS,
         // Claude Opus 4.8 was the first to take them.
         system_turns: version >= (4, 8),
         ..current
@@ -126,6 +153,8 @@ mod tests {
             ("claude-opus-4-5-20251101", Some((4, 5))),
             ("anthropic/claude-sonnet-4.6", Some((4, 6))),
             ("claude-opus-4-7", Some((4, 7))),
+            ("claude-opus-5-5", Some((5, 5))),
+            ("claude-fable-5-1", Some((5, 1))),
             ("claude-next", None),
             ("MiniMax-M2.7", None),
         ];
@@ -146,13 +175,19 @@ mod tests {
             ("claude-opus-4-5", T::Budget, S::One, true, true),
             ("claude-opus-4-6", T::Adaptive, S::One, true, true),
             ("claude-opus-4-8", T::Adaptive, S::None, true, true),
+            ("claude-fable-5-1", T::Always, S::None, true, true),
+            ("claude-haiku-5-5", T::Adaptive, S::None, true, true),
             ("claude-next", T::Adaptive, S::None, true, true),
         ];
         for (model, thinking, sampling, effort, json_schema) in cases {
             let options = claude(model);
-            let found = (options.thinking, options.sampling, options.effort, options.json_schema);
+            let found = (options.thinking, options.sampling, !options.efforts.is_empty(), options.json_schema);
             assert_eq!(found, (thinking, sampling, effort, json_schema), "{model}");
-            assert_eq!(options.system_turns, matches!(model, "claude-opus-4-8" | "claude-next"), "{model}");
+            assert_eq!(
+                options.system_turns,
+                matches!(model, "claude-opus-4-8" | "claude-next" | "claude-fable-5-1" | "claude-haiku-5-5"),
+                "{model}"
+            );
         }
     }
 }

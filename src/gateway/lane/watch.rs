@@ -230,6 +230,9 @@ impl Events {
     fn see(&mut self, frame: &Frame) -> Seen {
         self.heard.frame = Kind::Silent;
         let (heard, upstream) = (&mut self.heard, self.upstream);
+        if let Some(data) = frame.data() {
+            heard.stated.read_terms(&data);
+        }
         match &mut self.flow {
             Flow::Pass(decoder) => decoder.read(frame, &mut |event| heard.note(upstream, &event)),
             Flow::Translated(translated) => {

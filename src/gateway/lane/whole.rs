@@ -58,7 +58,8 @@ pub(in crate::gateway) fn read(
         return counted(body);
     }
     let reply = translate::decode_reply(lane.upstream, &body, undo)?;
-    let known = known(&reply);
+    let mut known = known(&reply);
+    known.stated.read_terms(&body);
     if lane.is_pass() {
         return Ok(Whole { reply: known, losses: Losses::default(), body: body.clone() });
     }

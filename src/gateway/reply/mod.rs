@@ -57,7 +57,9 @@ pub(super) fn commit(gateway: &Arc<Gateway>, call: &Call, committed: Committed, 
     put(&mut headers, names::ATTEMPTS, itoa::Buffer::new().format(charge.attempts()));
     put(&mut headers, names::OVERHEAD, &millis(overhead));
     if !answer.losses.is_empty() {
-        put(&mut headers, names::LOSSY, &answer.losses.header());
+        let places = answer.losses.header();
+        put(&mut headers, names::LOSSY, &places);
+        charge.lossy(&places);
     }
     headers::show_limits(&mut headers, &mut charge, lane.client, gateway.clock.unix_millis());
     let body = match answer.content {

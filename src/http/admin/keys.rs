@@ -11,13 +11,14 @@ use super::{
     body::present,
     endpoint::{Answer, Change},
     params::Limit,
+    quotas::take_over,
     undone,
 };
 use crate::{
     auth::{
         Draft,
         labels::DEFAULT_PROJECT,
-        manage::{KeyPage, KeyView},
+        manage::{KeyPage, KeyView, OwnQuota},
     },
     error::Error,
     http::Surface,
@@ -110,6 +111,9 @@ pub(super) struct NewKey {
     /// When it stops working: a time with its offset, or a date, which is its midnight in UTC. Left out: never.
     #[serde(default)]
     expires: Option<Moment>,
+    /// Quotas of its own: rows of their own, made with it.
+    #[serde(default)]
+    quotas: Vec<OwnQuota>,
 }
 
 /// What to change about a key.
@@ -146,6 +150,9 @@ pub(super) struct EditKey {
     /// `null` removes the expiry.
     #[serde(default, deserialize_with = "present")]
     expires: Option<Option<Moment>>,
+    /// Quotas of its own to add. Those it has are changed at `/admin/v1/quotas`.
+    #[serde(default)]
+    quotas: Vec<OwnQuota>,
 }
 
 /// How to rotate a key.
@@ -217,7 +224,8 @@ pub(super) async fn get(surface: Arc<Surface>, params: OneParams) -> Result<KeyV
 
 pub(super) async fn create(change: Change, _: NoParams, body: NewKey) -> Result<MadeKey, Error> {
     let Change { surface, actor, .. } = change;
-    let NewKey { name, project, tags, models, endpoints, addresses, max_tokens, expires } = body;
+    let NewKey { name, project, tags, models, endpoints, addresses, max_tokens, expires, quotas } = body;
+    let has_quotas = !quotas.is_empty();
     let all = || vec!["*".to_owned()];
     let draft = Draft {
         name,
@@ -228,18 +236,26 @@ pub(super) async fn create(change: Change, _: NoParams, body: NewKey) -> Result<
         expires: expires.map(at).transpose()?,
         project: project.unwrap_or_else(|| DEFAULT_PROJECT.to_owned()),
         tags,
+        quotas,
     };
     let (row, secret) = surface.keys.create(draft, &actor).await.map_err(undone)?;
+    if has_quotas {
+        take_over(&surface).await;
+    }
     let (key, about) = shown(&surface, &row, &secret);
     Ok(MadeKey { key, about })
 }
 
 pub(super) async fn edit(change: Change, params: OneParams, body: EditKey) -> Result<KeyView, Error> {
     let Change { surface, actor, expected } = change;
-    let EditKey { name, project, tags, models, endpoints, addresses, max_tokens, enabled, expires } = body;
+    let EditKey { name, project, tags, models, endpoints, addresses, max_tokens, enabled, expires, quotas } = body;
+    let has_quotas = !quotas.is_empty();
     let expires = expires.map(|moment| moment.map(at).transpose()).transpose()?;
     let edit = KeyEdit { name, project, tags, models, endpoints, addresses, max_tokens, enabled, expires };
-    let row = surface.keys.update(&params.id, edit, expected, &actor).await.map_err(undone)?;
+    let row = surface.keys.update(&params.id, edit, quotas, expected, &actor).await.map_err(undone)?;
+    if has_quotas {
+        take_over(&surface).await;
+    }
     Ok(KeyView::of_row(&row, now(&surface)))
 }
 

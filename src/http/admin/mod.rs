@@ -8,6 +8,7 @@ mod keys;
 mod openapi;
 mod params;
 mod projects;
+mod quotas;
 mod requests;
 mod usage;
 
@@ -31,9 +32,13 @@ use crate::{
 
 /// All admin routes.
 fn endpoints() -> Vec<Endpoint> {
-    use Permission::{Audit, Contract, ReadKeys, ReadProjects, Requests, Usage, WriteKeys, WriteProjects};
+    use Permission::{
+        Audit, Contract, ReadKeys, ReadProjects, ReadQuotas, Requests, Usage, WriteKeys, WriteProjects, WriteQuotas,
+    };
     const KEYS: &str = "/admin/v1/keys";
     const KEY: &str = "/admin/v1/keys/{id}";
+    const QUOTAS: &str = "/admin/v1/quotas";
+    const QUOTA: &str = "/admin/v1/quotas/{id}";
     const PROJECTS: &str = "/admin/v1/projects";
     const PROJECT: &str = "/admin/v1/projects/{id}";
     vec![
@@ -57,6 +62,11 @@ fn endpoints() -> Vec<Endpoint> {
             ("unarchiveProject", WriteProjects, projects::UNARCHIVE),
             projects::unarchive,
         ),
+        Endpoint::get(QUOTAS, ("listQuotas", ReadQuotas, quotas::LIST), quotas::list),
+        Endpoint::post(QUOTAS, ("createQuota", WriteQuotas, quotas::CREATE), quotas::create),
+        Endpoint::get(QUOTA, ("getQuota", ReadQuotas, quotas::GET), quotas::get),
+        Endpoint::patch(QUOTA, ("editQuota", WriteQuotas, quotas::EDIT), quotas::edit),
+        Endpoint::delete(QUOTA, ("deleteQuota", WriteQuotas, quotas::DELETE), quotas::delete),
         Endpoint::get("/admin/v1/audit", ("listAudit", Audit, audit::SUMMARY), audit::list),
         Endpoint::get("/admin/v1/usage", ("usage", Usage, usage::SUMMARY), usage::usage),
         Endpoint::get("/admin/v1/requests", ("listRequests", Requests, requests::LIST_SUMMARY), requests::list),
@@ -117,7 +127,8 @@ fn undone(error: ManageError) -> Error {
             Error::client(StatusCode::NOT_FOUND, "key_not_found", format!("There is no key with the id `{id}`."))
         }
         ManageError::NoProject(_) => Error::client(StatusCode::NOT_FOUND, "project_not_found", message),
-        ManageError::Ambiguous { .. } => conflict("key_ambiguous", message),
+        ManageError::NoQuota(_) => Error::client(StatusCode::NOT_FOUND, "quota_not_found", message),
+        ManageError::Ambiguous { .. } => conflict("ambiguous_name", message),
         ManageError::Exists(_) => conflict("project_exists", message),
         ManageError::Revoked(_) => conflict("key_revoked", message),
         ManageError::Declared(_) => conflict("declared_in_file", message),

@@ -11,12 +11,13 @@ use super::{
     endpoint::{Answer, Change},
     keys::NoParams,
     params::Limit,
+    quotas::take_over,
     undone,
 };
 use crate::{
     auth::{
         ProjectDraft,
-        manage::{ProjectPage, ProjectView},
+        manage::{OwnQuota, ProjectPage, ProjectView},
     },
     error::Error,
     http::Surface,
@@ -78,6 +79,9 @@ pub(super) struct NewProject {
     #[serde(default, deserialize_with = "present")]
     #[schemars(with = "Vec<String>")]
     addresses: Option<Vec<String>>,
+    /// Quotas of its own: rows of their own, made with it.
+    #[serde(default)]
+    quotas: Vec<OwnQuota>,
 }
 
 /// What to change about a project.
@@ -99,6 +103,9 @@ pub(super) struct EditProject {
     #[serde(default, deserialize_with = "present")]
     #[schemars(with = "Vec<String>")]
     addresses: Option<Vec<String>>,
+    /// Quotas of its own to add. Those it has are changed at `/admin/v1/quotas`.
+    #[serde(default)]
+    quotas: Vec<OwnQuota>,
 }
 
 /// There is nothing to say.
@@ -137,7 +144,8 @@ pub(super) async fn get(surface: Arc<Surface>, params: OneParams) -> Result<Proj
 
 pub(super) async fn create(change: Change, _: NoParams, body: NewProject) -> Result<MadeProject, Error> {
     let Change { surface, actor, .. } = change;
-    let NewProject { id, name, tags, models, endpoints, addresses } = body;
+    let NewProject { id, name, tags, models, endpoints, addresses, quotas } = body;
+    let has_quotas = !quotas.is_empty();
     let all = || vec!["*".to_owned()];
     let draft = ProjectDraft {
         id,
@@ -146,16 +154,24 @@ pub(super) async fn create(change: Change, _: NoParams, body: NewProject) -> Res
         models,
         endpoints: endpoints.unwrap_or_else(all),
         addresses: addresses.unwrap_or_else(all),
+        quotas,
     };
     let row = surface.keys.create_project(draft, &actor).await.map_err(undone)?;
+    if has_quotas {
+        take_over(&surface).await;
+    }
     Ok(MadeProject(ProjectView::of_row(&row)))
 }
 
 pub(super) async fn edit(change: Change, params: OneParams, body: EditProject) -> Result<ProjectView, Error> {
     let Change { surface, actor, expected } = change;
-    let EditProject { name, tags, models, endpoints, addresses } = body;
+    let EditProject { name, tags, models, endpoints, addresses, quotas } = body;
+    let has_quotas = !quotas.is_empty();
     let edit = ProjectEdit { name, tags, models, endpoints, addresses, archived: None };
-    let row = surface.keys.update_project(&params.id, edit, expected, &actor).await.map_err(undone)?;
+    let row = surface.keys.update_project(&params.id, edit, quotas, expected, &actor).await.map_err(undone)?;
+    if has_quotas {
+        take_over(&surface).await;
+    }
     Ok(ProjectView::of_row(&row))
 }
 

@@ -38,6 +38,7 @@ pub(super) const MAKERS: &[Vendor] = &[
         auth: Auth { header: "x-api-key", prefix: "" },
         openai: false,
         messages: Some("/v1"),
+        betas: None,
         limits: Some(&ANTHROPIC_LIMITS),
         serves: &[Messages, Models],
         note: "Speaks its own messages format; clients of OpenAI's are translated.",
@@ -194,6 +195,8 @@ pub(super) const MAKERS: &[Vendor] = &[
         note: "International.",
         messages: Some("/anthropic/v1"),
         reasoning: REASONING_CONTENT,
+        // Its guide shows images as base64 alone.
+        takes_urls: false,
         docs: "https://platform.moonshot.ai/docs/api/chat",
         ..HOSTED
     },
@@ -206,6 +209,8 @@ pub(super) const MAKERS: &[Vendor] = &[
         note: "Keys differ from the international ones.",
         messages: Some("/anthropic/v1"),
         reasoning: REASONING_CONTENT,
+        // Its guide shows images as base64 alone.
+        takes_urls: false,
         docs: "https://platform.moonshot.cn/docs/api/chat",
         ..HOSTED
     },

@@ -41,6 +41,8 @@ pub(super) const OWN: &[Vendor] = &[
         max_tokens: MaxTokensField::Either,
         limits: Some(&OPENAI_LIMITS),
         messages: Some("/v1"),
+        // It has a table of its own.
+        betas: None,
         reasoning: REASONING_CONTENT,
         cache_control: true,
         docs: "https://docs.litellm.ai/docs/simple_proxy",
@@ -85,6 +87,8 @@ pub(super) const OWN: &[Vendor] = &[
         base_url: "http://localhost:11434/v1",
         note: "The context length is the server's setting: no request can raise it on this endpoint.",
         docs: "https://docs.ollama.com/api/openai-compatibility",
+        // It takes images as base64 alone.
+        takes_urls: false,
         ..LOCAL
     },
     Vendor {

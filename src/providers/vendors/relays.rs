@@ -57,6 +57,8 @@ pub(super) const RELAYS: &[Vendor] = &[
         limits: Some(&OPENROUTER_LIMITS),
         serves: &[Chat, Embeddings, Models],
         messages: Some("/api/v1"),
+        // Those that its documentation names.
+        betas: Some(&["fine-grained-tool-streaming", "interleaved-thinking", "structured-outputs"]),
         reasoning: ReasoningField::Named { name: "reasoning", required: false },
         cache_control: true,
         top_k: true,

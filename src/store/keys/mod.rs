@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use sqlx::Connection;
 
 use super::{
-    Act, Changed, Db, StoreError, audit,
+    Act, Changed, Db, QuotaRow, StoreError, audit, quotas,
     run::on,
     values::{timestamp, to_json},
 };
@@ -79,11 +79,11 @@ macro_rules! select {
 /// Takes the next number of the counter, and with it the lock that makes writers go one after another.
 const NEXT_VERSION: &str = "update changes set version = version + 1 where topic = 'keys' returning version";
 
-/// Stores a new key.
+/// Stores a new key, and quotas of its own with it.
 ///
 /// # Errors
 /// When the database cannot be written.
-pub async fn create(db: &Db, key: NewKey, act: &Act) -> Result<KeyRow, StoreError> {
+pub async fn create(db: &Db, key: NewKey, mut own: Vec<QuotaRow>, act: &Act) -> Result<KeyRow, StoreError> {
     const INSERT: &str = "insert into keys (id, name, hash, hint, models, enabled, expires_at, created_at, version, \
                           project_id, tags, endpoints, addresses, max_tokens) \
                           values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)";
@@ -131,6 +131,7 @@ pub async fn create(db: &Db, key: NewKey, act: &Act) -> Result<KeyRow, StoreErro
             .execute(&mut *transaction)
             .await?;
         audit::append!(&mut *transaction, act.row(&row.id, &serde_json::Map::new(), &row.told()));
+        quotas::insert!(transaction, &mut own, act);
         transaction.commit().await?;
         Ok(KeyRow { version, ..row })
     })
@@ -210,7 +211,8 @@ pub async fn count(db: &Db) -> Result<u64, StoreError> {
     })
 }
 
-/// Changes a key. `expected` is the version that the change is meant for, if that matters. A revoked key is closed.
+/// Changes a key, and adds quotas of its own. `expected` is the version that the change is meant for, if that matters. A
+/// revoked key is closed.
 ///
 /// # Errors
 /// When the database cannot be written.
@@ -218,10 +220,11 @@ pub async fn update(
     db: &Db,
     id: &str,
     edit: KeyEdit,
+    own: Vec<QuotaRow>,
     expected: Option<i64>,
     act: &Act,
 ) -> Result<Changed<KeyRow>, StoreError> {
-    change(db, id, expected, act, |row| {
+    change(db, id, own, expected, act, |row| {
         let KeyEdit { name, project, tags, models, endpoints, addresses, max_tokens, enabled, expires } = edit;
         set(&mut row.name, name);
         set(&mut row.project, project);
@@ -248,7 +251,7 @@ pub async fn rotate(
     expected: Option<i64>,
     act: &Act,
 ) -> Result<Changed<KeyRow>, StoreError> {
-    change(db, id, expected, act, |row| {
+    change(db, id, Vec::new(), expected, act, |row| {
         let Rotation { hash, hint, until } = rotation;
         let (hash, hint) = (std::mem::replace(&mut row.hash, hash), std::mem::replace(&mut row.hint, hint));
         row.old = Some(OldSecret { hash, hint, until: whole(until) });
@@ -268,7 +271,7 @@ pub async fn revoke(
     expected: Option<i64>,
     act: &Act,
 ) -> Result<Changed<KeyRow>, StoreError> {
-    change(db, id, expected, act, |row| {
+    change(db, id, Vec::new(), expected, act, |row| {
         row.revoked = row.revoked.or(Some(whole(at)));
         true
     })
@@ -297,6 +300,7 @@ pub async fn changed_since(db: &Db, seen: i64, limit: u32) -> Result<Vec<KeyRow>
 async fn change(
     db: &Db,
     id: &str,
+    mut own: Vec<QuotaRow>,
     expected: Option<i64>,
     act: &Act,
     edit: impl FnOnce(&mut KeyRow) -> bool,
@@ -319,6 +323,10 @@ async fn change(
             return Ok(Changed::Closed(found));
         }
         if row == found {
+            if !own.is_empty() {
+                quotas::insert!(transaction, &mut own, act);
+                transaction.commit().await?;
+            }
             return Ok(Changed::Done(found));
         }
         row.version = version;
@@ -343,6 +351,7 @@ async fn change(
             .execute(&mut *transaction)
             .await?;
         audit::append!(&mut *transaction, act.row(&row.id, &found.told(), &row.told()));
+        quotas::insert!(transaction, &mut own, act);
         transaction.commit().await?;
         Ok(Changed::Done(row))
     })

@@ -14,7 +14,13 @@ pub fn decode_request(body: &[u8]) -> Result<Request<'_>, BadField> {
     let root = &Path::ROOT;
     let mut fields = Fields::read(document(body)?, root)?;
     let tool_choice = fields.some("tool_choice");
-    let output = read_output(&mut fields, root)?;
+    let mut unhoused = Vec::new();
+    let output = read_output(&mut fields, root, &mut unhoused)?;
+    if let Some(thinking) = fields.peek("thinking") {
+        let members = thinking.members().filter(|(_, value)| !value.is_empty()).map(|(name, _)| name.text());
+        let unknown = members.filter(|name| !matches!(&**name, "type" | "budget_tokens"));
+        unhoused.extend(unknown.map(|name| format!("thinking.{name}")));
+    }
     Ok(Request {
         format: Format::Anthropic,
         model: fields.need_text("model", root)?,
@@ -54,6 +60,7 @@ pub fn decode_request(body: &[u8]) -> Result<Request<'_>, BadField> {
         stream_usage: true,
         choices: 1,
         size: body.len(),
+        unhoused,
         rest: fields.rest(),
     })
 }
@@ -134,6 +141,7 @@ fn read_parallel(choice: Value<'_>, path: &Path<'_>) -> Result<Option<bool>, Bad
 fn read_output<'a>(
     fields: &mut Fields<'a>,
     root: &Path<'_>,
+    unhoused: &mut Vec<String>,
 ) -> Result<(Option<OutputFormat<'a>>, Option<Text<'a>>), BadField> {
     let mut format = fields.some("output_format").map(|format| (format, "output_format"));
     let mut effort = None;
@@ -142,6 +150,9 @@ fn read_output<'a>(
         let mut fields = Fields::read(config, path)?;
         effort = fields.text("effort", path)?;
         format = fields.some("format").map(|format| (format, "output_config.format")).or(format);
+        let rest = fields.rest();
+        let unknown = rest.unknown().filter(|(_, value)| !value.is_empty());
+        unhoused.extend(unknown.map(|(name, _)| format!("output_config.{}", name.decode())));
     }
     let Some((format, name)) = format else { return Ok((None, effort)) };
     let path = &root.name(name);

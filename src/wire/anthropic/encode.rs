@@ -85,15 +85,7 @@ const MEMBERS: &[&str] = &[
     "service_tier",
     "cache_control",
     "stream",
-    "context_management",
-    "mcp_servers",
-    "container",
-    "inference_geo",
-    "speed",
 ];
-
-/// Members of Anthropic's own that clients of other formats may send; the provider judges them.
-const PASSED: &[&str] = &["context_management", "mcp_servers", "container", "inference_geo", "speed"];
 
 /// A request that was read from this format: its own members in their order. Only the model changes, and thinking
 /// that the provider would reject is left out.
@@ -158,7 +150,7 @@ fn write_placed(blocks: &[Placed<'_>], out: &mut Vec<u8>) {
 fn note_unknown(request: &Request<'_>, losses: &mut Losses) {
     for (name, value) in request.rest.unknown() {
         let name = name.decode();
-        if !value.is_empty() && !PASSED.contains(&&*name) {
+        if !value.is_empty() {
             losses.note(name, "this provider has no such parameter");
         }
     }
@@ -241,10 +233,7 @@ fn write_member(
         },
         "cache_control" => return written(request.cache.as_ref(), out, Raw::write),
         "stream" if request.stream => out.extend_from_slice(b"true"),
-        _ => match request.rest.unknown().find(|(member, _)| **member == *name) {
-            Some((_, value)) if PASSED.contains(&name) => out.extend_from_slice(value.raw),
-            _ => return Wrote::Nothing,
-        },
+        _ => return Wrote::Nothing,
     }
     Wrote::Value
 }

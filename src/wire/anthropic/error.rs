@@ -160,6 +160,22 @@ mod tests {
         ),
         (
             400,
+            r#"{"type":"error","error":{"type":"invalid_request_error","message":"You have reached your specified API usage limits. You will regain access on 2026-12-01 at 00:00 UTC."}}"#,
+            Class::QuotaExhausted,
+        ),
+        (
+            400,
+            r#"{"type":"error","error":{"type":"invalid_request_error","message":"This organization has been disabled."}}"#,
+            Class::Permission,
+        ),
+        (
+            400,
+            r#"{"type":"error","error":{"type":"invalid_request_error","message":"messages.0.content.1.image.source.base64: image exceeds 5 MB maximum: 6291456 bytes > 5242880 bytes"}}"#,
+            Class::BadRequest,
+        ),
+        (403, r#"{"type":"error","error":{"type":"forbidden","message":"Request not allowed"}}"#, Class::Permission),
+        (
+            400,
             r#"{"type":"error","error":{"type":"invalid_request_error","message":"Output blocked by content filtering policy"}}"#,
             Class::ContentPolicy,
         ),

@@ -1,5 +1,6 @@
 //! Anthropic's messages to and from the neutral conversation: requests, whole replies, streams and errors.
 
+pub mod betas;
 mod block;
 mod decode;
 mod encode;
@@ -21,7 +22,7 @@ pub(in crate::wire) use block::{For, write_block, write_page};
 pub use decode::decode_request;
 pub(in crate::wire) use decode::thinking_setting;
 pub use encode::{encode_count_request, encode_request};
-pub use options::{Options, SamplingSupport, ThinkingSupport};
+pub use options::{EVERY_EFFORT, Options, SAMPLING, SamplingSupport, ThinkingSupport};
 pub use reply::{decode_count, decode_reply, encode_count, encode_reply, reason_word};
 pub use stream_in::Decoder;
 pub(in crate::wire) use stream_in::broken;

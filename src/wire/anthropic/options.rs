@@ -1,5 +1,11 @@
 //! What the model and the platform that a request is encoded for take.
 
+/// The words for an effort, the least first.
+pub const EVERY_EFFORT: [&str; 5] = ["low", "medium", "high", "xhigh", "max"];
+
+/// The sampling parameters.
+pub const SAMPLING: [&str; 3] = ["temperature", "top_p", "top_k"];
+
 /// What is known about the target of a request.
 #[derive(Clone, Debug)]
 pub struct Options<'o> {
@@ -8,8 +14,8 @@ pub struct Options<'o> {
     /// For requests that name no limit: the format demands one. In tokens.
     pub default_max_tokens: u64,
     pub thinking: ThinkingSupport,
-    /// Whether `output_config.effort` is taken.
-    pub effort: bool,
+    /// The words that `output_config.effort` takes, the least first; none if it is not taken.
+    pub efforts: &'static [&'static str],
     pub sampling: SamplingSupport,
     /// Whether the model may be forced to call a tool.
     pub forced_tools: bool,
@@ -50,7 +56,7 @@ impl Default for Options<'_> {
             model: "",
             default_max_tokens: 8192,
             thinking: ThinkingSupport::Adaptive,
-            effort: true,
+            efforts: &EVERY_EFFORT,
             sampling: SamplingSupport::None,
             forced_tools: true,
             json_schema: true,

@@ -160,8 +160,27 @@ fn thinking<'r>(
         }
         ThinkingSupport::Budget => None,
     };
-    let effort = effort.filter(|_| options.effort && options.thinking != ThinkingSupport::Budget);
+    let effort = effort.and_then(|word| known_effort(word, options, losses));
     (said, effort)
+}
+
+/// The word for an effort that the model takes: the highest that is no higher. A model that has a budget for thinking is
+/// told of no effort beside it.
+fn known_effort<'r>(word: Text<'r>, options: &Options<'_>, losses: &mut Losses) -> Option<Text<'r>> {
+    if options.efforts.is_empty() || options.thinking == ThinkingSupport::Budget {
+        return None;
+    }
+    let all = &super::options::EVERY_EFFORT;
+    let Some(place) = all.iter().position(|known| word == **known) else {
+        // A word that is not known here may be known there.
+        return Some(word);
+    };
+    let below = all[..=place].iter().rev().find(|known| options.efforts.contains(known))?;
+    if word == **below {
+        return Some(word);
+    }
+    losses.note("reasoning_effort", "this model knows no such effort");
+    Some(Text::literal(below))
 }
 
 /// Whether the conversation stands in a loop of tool calls whose last turn does not begin with thinking of its own.

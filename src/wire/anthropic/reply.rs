@@ -4,7 +4,7 @@ use super::{
     block::{For, write_block, write_content},
     decode::read_reply_content,
     error::classify,
-    usage::{UsageReport, write_usage},
+    usage::{UsageReport, read_tier, write_usage},
 };
 use crate::{
     types::Usage,
@@ -36,9 +36,10 @@ pub fn decode_reply<'a>(body: &'a [u8], undo: &Undo) -> Result<Reply<'a>, BadRep
         unwrap_json(&mut content);
         stop.reason = stop.reason.with_calls(content.blocks.iter().any(Block::is_tool_use));
     }
-    let mut report = UsageReport::default();
+    let (mut report, mut tier) = (UsageReport::default(), None);
     if let Some(usage) = fields.some("usage") {
         report.add(usage);
+        tier = read_tier(usage);
     }
     Ok(Reply {
         format: Format::Anthropic,
@@ -47,6 +48,7 @@ pub fn decode_reply<'a>(body: &'a [u8], undo: &Undo) -> Result<Reply<'a>, BadRep
         turn: Turn { role: Role::Assistant, content, cache: None, rest: Rest::default() },
         stop,
         usage: report.usage(),
+        tier,
         others: Vec::new(),
         choice_rest: Rest::default(),
         rest: fields.rest(),
@@ -128,7 +130,7 @@ pub fn encode_reply(reply: &Reply<'_>, options: &ReplyOptions<'_>, losses: &mut 
                 Some(sequence) => sequence.write(out),
                 None => out.extend_from_slice(b"null"),
             },
-            _ => write_usage(out, &reply.usage.unwrap_or(estimate(options))),
+            _ => write_usage(out, &reply.usage.unwrap_or(estimate(options)), reply.tier),
         }
         Wrote::Value
     });

@@ -1,6 +1,10 @@
 //! Reading a stream of Anthropic's: `message_start`, blocks one after the other, `message_delta`, `message_stop`.
 
-use super::{error::classify, reply::read_reason, usage::UsageReport};
+use super::{
+    error::classify,
+    reply::read_reason,
+    usage::{UsageReport, read_tier},
+};
 use crate::wire::{
     conversation::{Delta, Event, JSON_TOOL, Raw, Stop, StopReason, StreamBlock, Text, Undo},
     json::{Kind, Value},
@@ -126,7 +130,8 @@ impl Decoder {
         self.phase = Phase::Within;
         let message = event.get("message").ok_or("`message_start` has no message.")?;
         let text = |name| message.get(name).and_then(Text::of);
-        each(Event::Start { id: text("id"), model: text("model") });
+        let tier = message.get("usage").and_then(read_tier);
+        each(Event::Start { id: text("id"), model: text("model"), tier });
         if let Some(usage) = message.get("usage") {
             self.report(usage, each);
         }

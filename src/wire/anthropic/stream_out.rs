@@ -14,7 +14,7 @@ use crate::{
     wire::{
         anthropic::stream_in::broken,
         conversation::{
-            Delta, Event, Losses, ReplyOptions, StopReason, StreamBlock, Text, UNSIGNED, write_number, write_word,
+            Delta, Event, Losses, ReplyOptions, StopReason, StreamBlock, Text, Tier, UNSIGNED, write_number, write_word,
         },
     },
 };
@@ -36,6 +36,7 @@ pub struct Encoder {
     called: bool,
     refused: bool,
     usage: Usage,
+    tier: Option<Tier>,
     reason: StopReason,
     sequence: Option<Text<'static>>,
     losses: Losses,
@@ -78,6 +79,7 @@ impl Encoder {
             called: false,
             refused: false,
             usage: estimate(options),
+            tier: None,
             reason: StopReason::EndTurn,
             sequence: None,
             losses: Losses::default(),
@@ -90,7 +92,10 @@ impl Encoder {
             return;
         }
         match event {
-            Event::Start { id, model } => self.start(id.as_ref(), model.as_ref(), out),
+            Event::Start { id, model, tier } => {
+                self.tier = tier;
+                self.start(id.as_ref(), model.as_ref(), out);
+            }
             Event::BlockStart { index, kind } => self.begin_block(index, kind, out),
             Event::BlockDelta { index, delta } => self.delta(index, delta, out),
             Event::BlockStop { index } => self.end_block(index, out),
@@ -135,7 +140,7 @@ impl Encoder {
         out.extend_from_slice(b",\"type\":\"message\",\"role\":\"assistant\",\"model\":");
         write_model(out, model, &options);
         out.extend_from_slice(b",\"content\":[],\"stop_reason\":null,\"stop_sequence\":null,\"usage\":");
-        write_usage(out, &self.usage);
+        write_usage(out, &self.usage, self.tier);
         out.extend_from_slice(b"}}\n\n");
     }
 
@@ -281,7 +286,7 @@ impl Encoder {
             None => out.extend_from_slice(b"null"),
         }
         out.extend_from_slice(b"},\"usage\":");
-        write_usage(out, &self.usage);
+        write_usage(out, &self.usage, self.tier);
         out.extend_from_slice(b"}\n\nevent: message_stop\ndata: {\"type\":\"message_stop\"}\n\n");
         self.phase = Phase::Ended;
     }

@@ -3,7 +3,7 @@
 use crate::{
     types::Usage,
     wire::{
-        conversation::{Rest, Wrote, write_number, write_object},
+        conversation::{Rest, Tier, Wrote, write_number, write_object, write_word},
         json::{Kind, Value},
     },
 };
@@ -72,14 +72,24 @@ pub fn read_usage(raw: &[u8]) -> Option<Usage> {
     report.usage()
 }
 
+/// The service tier that a `usage` object names.
+pub(super) fn read_tier(usage: Value<'_>) -> Option<Tier> {
+    match &*usage.get("service_tier")?.as_str()? {
+        "standard" => Some(Tier::Standard),
+        "priority" => Some(Tier::Priority),
+        _ => None,
+    }
+}
+
 /// Writes a `usage` object.
-pub(super) fn write_usage(out: &mut Vec<u8>, usage: &Usage) {
+pub(super) fn write_usage(out: &mut Vec<u8>, usage: &Usage, tier: Option<Tier>) {
     let names = &[
         "input_tokens",
         "cache_creation_input_tokens",
         "cache_read_input_tokens",
         "output_tokens",
         "output_tokens_details",
+        "service_tier",
     ];
     write_object(out, &Rest::default(), names, |name, out| {
         let count = match name {
@@ -87,6 +97,14 @@ pub(super) fn write_usage(out: &mut Vec<u8>, usage: &Usage) {
             "cache_creation_input_tokens" => usage.cache_write + usage.cache_write_1h,
             "cache_read_input_tokens" => usage.cache_read,
             "output_tokens" => usage.total_output(),
+            "service_tier" => match tier {
+                Some(tier) => {
+                    let word = if tier == Tier::Priority { "priority" } else { "standard" };
+                    write_word(out, word);
+                    return Wrote::Value;
+                }
+                None => return Wrote::Nothing,
+            },
             _ if usage.reasoning > 0 => {
                 out.extend_from_slice(b"{\"thinking_tokens\":");
                 write_number(out, usage.reasoning);
@@ -112,7 +130,7 @@ mod tests {
             Usage { input: 10, cache_read: 7, cache_write: 5, output: 10, reasoning: 20, ..Usage::default() };
         assert_eq!(usage, expected);
         let mut out = Vec::new();
-        write_usage(&mut out, &usage);
+        write_usage(&mut out, &usage, None);
         assert_eq!(String::from_utf8(out).unwrap(), text);
     }
 

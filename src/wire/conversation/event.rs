@@ -2,7 +2,7 @@
 //! interleave tool calls. What a target wants in sequence, its encoder puts in sequence.
 
 use super::{
-    reply::Stop,
+    reply::{Stop, Tier},
     text::{Raw, Text},
 };
 use crate::{types::Usage, wire::openai_chat::ProviderError};
@@ -14,6 +14,7 @@ pub enum Event<'a> {
     Start {
         id: Option<Text<'a>>,
         model: Option<Text<'a>>,
+        tier: Option<Tier>,
     },
     BlockStart {
         index: usize,

@@ -24,7 +24,7 @@ pub struct Losses {
 const MAX_LOSSES: usize = 64;
 
 impl Losses {
-    pub(in crate::wire) fn note(&mut self, path: impl std::fmt::Display, why: impl Into<Cow<'static, str>>) {
+    pub fn note(&mut self, path: impl std::fmt::Display, why: impl Into<Cow<'static, str>>) {
         if self.list.len() >= MAX_LOSSES {
             self.more += 1;
             return;

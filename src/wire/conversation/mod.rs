@@ -29,7 +29,7 @@ pub use event::{Delta, Event, StreamBlock};
 pub use fields::{BadField, Path, Rest};
 pub(in crate::wire) use fields::{Fields, Wrote, write_list, write_object};
 pub use loss::{Encoded, JSON_TOOL, Loss, Losses, Undo};
-pub use reply::{BadReply, Reply, ReplyOptions, Stop, StopReason};
+pub use reply::{BadReply, Reply, ReplyOptions, Stop, StopReason, Tier};
 pub use request::{
     Format, OutputFormat, Reasoning, Request, Role, Sampling, Thinking, Tool, ToolChoice, ToolKind, Turn, WebSearch,
 };

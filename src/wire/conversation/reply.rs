@@ -16,11 +16,20 @@ pub struct Reply<'a> {
     pub turn: Turn<'a>,
     pub stop: Stop<'a>,
     pub usage: Option<Usage>,
+    /// The service tier that it was made in.
+    pub tier: Option<Tier>,
     /// Further alternatives, as they came.
     pub others: Vec<Raw<'a>>,
     /// The members around the first alternative (OpenAI's `choices[0]`); empty in formats that have none.
     pub choice_rest: Rest<'a>,
     pub rest: Rest<'a>,
+}
+
+/// A service tier, under the names that each format has for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tier {
+    Standard,
+    Priority,
 }
 
 /// Why a reply ended.

@@ -46,6 +46,8 @@ pub struct Request<'a> {
     pub choices: u64,
     /// The length of the document it was read from, in bytes.
     pub size: usize,
+    /// Members of members that have no home, by their paths: `output_config.task_budget`.
+    pub unhoused: Vec<String>,
     pub rest: Rest<'a>,
 }
 

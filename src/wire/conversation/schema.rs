@@ -4,7 +4,10 @@
 use std::borrow::Cow;
 
 use super::text::Raw;
-use crate::wire::json::{Kind, Value};
+use crate::wire::{
+    json::{Kind, Value},
+    openai_chat::ProviderError,
+};
 
 /// Whose part of JSON Schema.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,6 +84,22 @@ fn is_closed(schema: Value<'_>, dialect: Dialect) -> bool {
     let required: std::collections::HashSet<Cow<'_, str>> =
         schema.get("required").into_iter().flat_map(|list| list.items()).filter_map(|name| name.as_str()).collect();
     properties.members().all(|(name, _)| required.contains(&name.text()))
+}
+
+/// Whether a provider has refused a request for the parameter that holds the answer to a schema.
+pub fn is_refused(error: &ProviderError) -> bool {
+    const WORDS: [&str; 7] = [
+        "output_config",
+        "output_format",
+        "response_format",
+        "json_schema",
+        "structured output",
+        "structured_output",
+        "guided",
+    ];
+    let said = [Some(error.message.as_str()), error.param.as_deref()].into_iter().flatten();
+    let said: Vec<String> = said.map(str::to_ascii_lowercase).collect();
+    WORDS.iter().any(|word| said.iter().any(|said| said.contains(word)))
 }
 
 #[cfg(test)]

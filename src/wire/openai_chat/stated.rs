@@ -41,6 +41,20 @@ impl Stated {
         self.take_service_tier(Value::parse(raw).ok());
     }
 
+    /// Takes the service tier and the cost from a reply or an event of either format, wherever they stand in it: at the
+    /// top, or in the counts of tokens. The counts themselves are left alone.
+    pub fn read_terms(&mut self, document: &[u8]) {
+        let says = |word: &[u8]| memchr::memmem::find(document, word).is_some();
+        if !says(b"\"service_tier\"") && !says(b"\"cost\"") {
+            return;
+        }
+        let Ok(document) = Value::parse(document) else { return };
+        let inner = document.get("message").and_then(|message| message.get("usage"));
+        let usage = inner.or_else(|| document.get("usage")).filter(|usage| usage.kind == Kind::Object);
+        self.cost = usage.and_then(read_cost).or(self.cost);
+        self.take_service_tier(document.get("service_tier").or_else(|| usage?.get("service_tier")));
+    }
+
     /// Says whether it held token counts.
     pub(super) fn take_usage(&mut self, object: Value<'_>) -> bool {
         if object.kind != Kind::Object {
@@ -90,6 +104,25 @@ fn text(value: Option<Value<'_>>) -> Option<Box<str>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn terms_are_found_wherever_a_format_has_them() {
+        let cases = [
+            (r#"{"service_tier":"flex","usage":{"prompt_tokens":1}}"#, Some("flex"), None),
+            (r#"{"type":"message","usage":{"input_tokens":1,"service_tier":"priority"}}"#, Some("priority"), None),
+            (r#"{"type":"message_start","message":{"usage":{"service_tier":"batch"}}}"#, Some("batch"), None),
+            (r#"{"usage":{"prompt_tokens":1,"cost":0.5}}"#, None, Some(500_000_000)),
+            (r#"{"usage":null,"service_tier":null}"#, None, None),
+            (r#"{"choices":[{"message":{"content":"the \"cost\""}}]}"#, None, None),
+            ("\"service_tier\"", None, None),
+        ];
+        for (document, tier, nanos) in cases {
+            let mut stated = Stated::default();
+            stated.read_terms(document.as_bytes());
+            assert_eq!((stated.service_tier.as_deref(), stated.cost), (tier, nanos.map(Nanos)), "{document}");
+            assert_eq!(stated.usage, None);
+        }
+    }
 
     #[test]
     fn an_id_is_kept_the_first_time_and_a_tier_the_last() {

@@ -5,6 +5,7 @@ mod changes;
 mod contract;
 mod keys;
 mod projects;
+mod quotas;
 mod rights;
 mod usage;
 

@@ -53,6 +53,7 @@ pub fn decode_request(body: &[u8]) -> Result<Request<'_>, BadField> {
         },
         choices: fields.count("n", root)?.unwrap_or(1),
         size: body.len(),
+        unhoused: Vec::new(),
         rest: fields.rest(),
     })
 }

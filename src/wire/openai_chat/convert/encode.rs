@@ -11,7 +11,8 @@ use super::{
 };
 use crate::wire::{
     conversation::{
-        Encoded, Format, Losses, OutputFormat, Raw, Request, Rest, Text, Thinking, ToolKind, Undo, Wrote, effort_of,
+        Block, Encoded, Format, Losses, OutputFormat, Raw, Request, Rest, Text, Thinking, ToolKind, Undo, Wrote,
+        effort_of,
         schema::{Dialect, holds},
         write_list, write_number, write_object, write_word,
     },
@@ -29,6 +30,8 @@ pub struct Options<'o> {
     pub system_role: &'static str,
     /// Whether `reasoning_effort` is taken.
     pub reasoning_effort: bool,
+    /// Whether it takes the effort `max`; else the highest is `xhigh`.
+    pub max_effort: bool,
     /// How reasoning of earlier turns is sent back.
     pub reasoning: ReasoningField,
     pub cache_marks: CacheMarks,
@@ -76,6 +79,7 @@ impl Default for Options<'_> {
             max_tokens_name: "max_completion_tokens",
             system_role: "system",
             reasoning_effort: true,
+            max_effort: false,
             reasoning: ReasoningField::None,
             cache_marks: CacheMarks::None,
             image_urls: true,
@@ -230,17 +234,33 @@ fn write_messages(out: &mut Vec<u8>, request: &Request<'_>, options: &Options<'_
         system_role: options.system_role,
     };
     out.push(b'[');
-    write_system(out, &request.system, &style);
+    match &request.output {
+        Some(OutputFormat::JsonSchema { schema, .. }) if !options.json_schema => {
+            let mut system = request.system.clone();
+            system.blocks.push(Block::text(in_words(schema)));
+            write_system(out, &system, &style);
+        }
+        _ => write_system(out, &request.system, &style),
+    }
     for (index, turn) in request.turns.iter().enumerate() {
         write_turn(out, turn, index, &style, losses);
     }
     out.push(b']');
 }
 
+/// A schema for a model that cannot be held to it, and is told of it instead.
+fn in_words(schema: &Raw<'_>) -> Text<'static> {
+    let schema = String::from_utf8_lossy(schema.bytes());
+    Text::new(&format!("Answer with a single JSON object and nothing else. It follows this JSON Schema:\n{schema}"))
+}
+
 /// What of the client's format has no home here.
 fn note_unknown(request: &Request<'_>, options: &Options<'_>, losses: &mut Losses) {
     for (name, _) in request.rest.unknown().filter(|(_, value)| !value.is_empty()) {
         losses.note(name.decode(), "this provider has no such parameter");
+    }
+    for path in &request.unhoused {
+        losses.note(path, "this provider has no such parameter");
     }
     let cached = |blocks: &[crate::wire::conversation::Block<'_>]| blocks.iter().any(|block| block.cache.is_some());
     let marked = request.cache.is_some()
@@ -260,6 +280,9 @@ fn note_unknown(request: &Request<'_>, options: &Options<'_>, losses: &mut Losse
     if reasons && !options.reasoning_effort {
         losses.note("thinking", "this model takes no effort");
     }
+    if request.reasoning.effort.as_ref().is_some_and(|effort| *effort == "max") && !options.max_effort {
+        losses.note("output_config.effort", "the highest effort that this provider has is asked for");
+    }
     if request.user.is_some() && !options.user {
         losses.note("metadata.user_id", "this provider has no such parameter");
     }
@@ -271,7 +294,7 @@ fn note_unknown(request: &Request<'_>, options: &Options<'_>, losses: &mut Losse
     }
     match &request.output {
         Some(OutputFormat::JsonSchema { .. }) if !options.json_schema => {
-            losses.note("output_config.format", "any JSON object is asked for");
+            losses.note("output_config.format", "the model is told of the schema, and not held to it");
         }
         Some(OutputFormat::JsonSchema { schema, .. }) if !holds(schema, Dialect::OpenAiStrict) => {
             losses.note("output_config.format", "the model cannot be held to this schema, and is told of it only");
@@ -291,6 +314,7 @@ fn effort<'r>(request: &'r Request<'_>, options: &Options<'_>) -> Option<Text<'r
     }
     match (&request.reasoning.effort, request.reasoning.thinking) {
         (_, Some(Thinking::Disabled)) => None,
+        (Some(effort), _) if *effort == "max" && !options.max_effort => Some(Text::literal("xhigh")),
         (Some(effort), _) => Some(effort.as_borrowed()),
         (None, Some(Thinking::Budget(budget))) => Some(Text::literal(effort_of(budget))),
         (None, _) => None,

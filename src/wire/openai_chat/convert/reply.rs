@@ -10,7 +10,7 @@ use crate::{
     wire::{
         conversation::{
             BadReply, Block, BlockKind, Fields, Format, Losses, Path, Raw, Reply, ReplyOptions, Rest, Stop, StopReason,
-            Text, Turn, Undo, Wrote, document, write_list, write_number, write_object, write_word,
+            Text, Tier, Turn, Undo, Wrote, document, write_list, write_number, write_object, write_word,
         },
         json::{Kind, Value, push_quoted},
         openai_chat::{classify, read_usage},
@@ -50,13 +50,17 @@ pub fn decode_reply<'a>(body: &'a [u8], undo: &Undo) -> Result<Reply<'a>, BadRep
         cite(&mut turn, annotations);
     }
     let usage = fields.some("usage").and_then(|usage| read_usage(usage.raw));
+    let tier = fields.peek("service_tier").and_then(Text::of);
+    // How vLLM and SGLang tell which stop sequence it was.
+    let stopped_by = choice.peek("stop_reason").and_then(Text::of);
     Ok(Reply {
         format: Format::OpenAiChat,
         id: fields.text("id", root)?,
         model: fields.text("model", root)?,
         turn,
-        stop: Stop { reason: reason.map_or(StopReason::EndTurn, |word| read_reason(&word.decode())), sequence: None },
+        stop: stopped(reason.map_or(StopReason::EndTurn, |word| read_reason(&word.decode())), stopped_by),
         usage,
+        tier: tier.and_then(|tier| read_tier(&tier)),
         others: choices.map(Raw::of).collect(),
         choice_rest: choice.rest(),
         rest: fields.rest(),
@@ -74,6 +78,30 @@ fn cite(turn: &mut Turn<'_>, annotations: Value<'_>) {
     let mut list = Vec::new();
     write_list(&mut list, pages, |(url, title), out| crate::wire::anthropic::write_page(out, &url, &title));
     *citations = Some(Raw::made(list));
+}
+
+/// Why a reply ended, with the stop sequence that a server names beside it.
+pub(super) fn stopped<'a>(reason: StopReason, by: Option<Text<'a>>) -> Stop<'a> {
+    match by.filter(|by| !by.is_empty()) {
+        Some(by) if reason == StopReason::EndTurn => Stop { reason: StopReason::StopSequence, sequence: Some(by) },
+        _ => Stop { reason, sequence: None },
+    }
+}
+
+/// The service tier under this format's name. `flex` and `scale` have no counterpart.
+pub(super) fn read_tier(word: &Text<'_>) -> Option<Tier> {
+    match &*word.decode() {
+        "default" => Some(Tier::Standard),
+        "priority" => Some(Tier::Priority),
+        _ => None,
+    }
+}
+
+pub(super) fn tier_word(tier: Tier) -> &'static str {
+    match tier {
+        Tier::Standard => "default",
+        Tier::Priority => "priority",
+    }
 }
 
 pub(super) fn read_reason(word: &str) -> StopReason {
@@ -120,7 +148,7 @@ pub fn encode_reply(reply: &Reply<'_>, options: &ReplyOptions<'_>, losses: &mut 
     }
     let called = reply.turn.content.blocks.iter().any(Block::is_tool_use);
     let reason = final_reason(reply.stop.reason, called);
-    let names = &["id", "object", "created", "model", "choices", "usage"];
+    let names = &["id", "object", "created", "model", "choices", "service_tier", "usage"];
     write_object(&mut out, &Rest::default(), names, |name, out| {
         match name {
             "id" => write_id(out, reply.id.as_ref(), options.request_id),
@@ -134,6 +162,10 @@ pub fn encode_reply(reply: &Reply<'_>, options: &ReplyOptions<'_>, losses: &mut 
                 write_word(out, reason_word(reason));
                 out.extend_from_slice(b"}]");
             }
+            "service_tier" => match reply.tier {
+                Some(tier) => write_word(out, tier_word(tier)),
+                None => return Wrote::Nothing,
+            },
             _ => match &reply.usage {
                 Some(usage) => write_usage(out, usage),
                 None => return Wrote::Nothing,

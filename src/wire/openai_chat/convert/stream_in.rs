@@ -2,10 +2,10 @@
 //! kind and ends where another kind begins. Calls may be interleaved; a call has ended when its arguments are a whole
 //! JSON value and something else begins, or when the reply ends.
 
-use super::reply::read_reason;
+use super::reply::{read_reason, read_tier, stopped};
 use crate::wire::{
     anthropic::broken,
-    conversation::{Delta, Event, Stop, StopReason, StreamBlock, Text, Undo},
+    conversation::{Delta, Event, Stop, StreamBlock, Text, Undo},
     json::{Kind, Value},
     openai_chat::{classify, read_usage},
     sse::Frame,
@@ -117,7 +117,7 @@ impl Decoder {
             return each(Event::Error(broken("The provider ended the stream without an answer.")));
         }
         if !self.finished {
-            self.stop(StopReason::EndTurn, each);
+            self.stop(Stop::default(), each);
         }
         each(Event::End);
     }
@@ -130,7 +130,7 @@ impl Decoder {
         if chunk.kind != Kind::Object {
             return Err("A chunk of the stream is not a JSON object.");
         }
-        let (mut id, mut model, mut choices, mut usage, mut error) = (None, None, None, None, None);
+        let (mut id, mut model, mut choices, mut usage, mut error, mut tier) = (None, None, None, None, None, None);
         for (name, value) in chunk.members() {
             match name.bytes().as_ref() {
                 b"id" => id = Text::of(value),
@@ -138,6 +138,7 @@ impl Decoder {
                 b"choices" => choices = Some(value),
                 b"usage" => usage = Some(value),
                 b"error" => error = Some(value),
+                b"service_tier" => tier = Text::of(value).and_then(|tier| read_tier(&tier)),
                 _ => {}
             }
         }
@@ -147,7 +148,7 @@ impl Decoder {
             return Ok(());
         }
         if !std::mem::replace(&mut self.started, true) {
-            each(Event::Start { id, model });
+            each(Event::Start { id, model, tier });
         }
         for choice in choices.into_iter().flat_map(|choices| choices.items()) {
             self.read_choice(choice, each)?;
@@ -159,7 +160,7 @@ impl Decoder {
     }
 
     fn read_choice(&mut self, choice: Value<'_>, each: &mut Each<'_>) -> Result<(), &'static str> {
-        let (mut delta, mut reason) = (None, None);
+        let (mut delta, mut reason, mut stopped_by) = (None, None, None);
         for (name, value) in choice.members() {
             match name.bytes().as_ref() {
                 b"index" if value.as_u64() != Some(0) => {
@@ -167,6 +168,7 @@ impl Decoder {
                     return Ok(());
                 }
                 b"delta" => delta = Some(value),
+                b"stop_reason" => stopped_by = Text::of(value),
                 b"finish_reason" => reason = Text::of(value).filter(|reason| !reason.is_empty()),
                 _ => {}
             }
@@ -175,7 +177,7 @@ impl Decoder {
             self.read_delta(delta, each)?;
         }
         if let Some(reason) = reason.filter(|_| !self.finished) {
-            self.stop(read_reason(&reason.decode()), each);
+            self.stop(stopped(read_reason(&reason.decode()), stopped_by), each);
         }
         Ok(())
     }
@@ -376,11 +378,11 @@ impl Decoder {
         }
     }
 
-    fn stop(&mut self, reason: StopReason, each: &mut Each<'_>) {
+    fn stop(&mut self, stop: Stop<'_>, each: &mut Each<'_>) {
         self.finished = true;
         self.close_said(each);
         self.close_calls(true, each);
-        each(Event::Stop(Stop { reason, sequence: None }));
+        each(Event::Stop(stop));
     }
 }
 

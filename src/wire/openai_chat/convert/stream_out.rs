@@ -1,13 +1,16 @@
 //! Writing a stream of chat completion chunks.
 
 use super::{
-    reply::{final_reason, reason_word, write_id, write_model, write_usage},
+    reply::{final_reason, reason_word, tier_word, write_id, write_model, write_usage},
     reply_message::{Annotation, page_of, write_annotation},
 };
 use crate::{
     types::Usage,
     wire::{
-        conversation::{Delta, Event, Losses, ReplyOptions, StopReason, StreamBlock, Text, write_list, write_number},
+        conversation::{
+            Delta, Event, Losses, ReplyOptions, StopReason, StreamBlock, Text, Tier, write_list, write_number,
+            write_word,
+        },
         openai_chat::render_translated,
     },
 };
@@ -27,6 +30,7 @@ pub struct Encoder {
     /// How many characters of content were written: annotations count them.
     characters: usize,
     usage: Option<Usage>,
+    tier: Option<Tier>,
     reason: Option<StopReason>,
     finished: bool,
     ended: bool,
@@ -72,6 +76,7 @@ impl Encoder {
             calls: 0,
             characters: 0,
             usage: None,
+            tier: None,
             reason: None,
             finished: false,
             ended: false,
@@ -85,7 +90,10 @@ impl Encoder {
             return;
         }
         match event {
-            Event::Start { id, model } => self.start(id.as_ref(), model.as_ref(), out),
+            Event::Start { id, model, tier } => {
+                self.tier = tier;
+                self.start(id.as_ref(), model.as_ref(), out);
+            }
             Event::BlockStart { index, kind } => self.begin_block(index, &kind, out),
             Event::BlockDelta { index, delta } => self.delta(index, &delta, out),
             Event::BlockStop { index } => self.end_block(index, out),
@@ -130,6 +138,10 @@ impl Encoder {
         write_number(head, self.created);
         head.extend_from_slice(b",\"model\":");
         write_model(head, model, self.model.as_deref());
+        if let Some(tier) = self.tier {
+            head.extend_from_slice(b",\"service_tier\":");
+            write_word(head, tier_word(tier));
+        }
         head.extend_from_slice(b",\"choices\":[");
         self.chunk(out, |out| out.extend_from_slice(b"\"role\":\"assistant\",\"content\":\"\""));
     }

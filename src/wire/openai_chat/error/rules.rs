@@ -103,13 +103,14 @@ const RULES: &[Rule] = &[
             "insufficient balance", // DeepSeek, MiniMax
             "insufficient credit",  // OpenRouter
             "insufficient funds",
-            "requires more credits",       // OpenRouter
-            "credit balance is too low",   // Anthropic
-            "credit limit exceeded",       // Together
-            "used all available credits",  // xAI
-            "monthly spending limit",      // xAI, Fireworks
-            "monthly included credits",    // Hugging Face
-            "account is in good standing", // DashScope
+            "requires more credits",                   // OpenRouter
+            "credit balance is too low",               // Anthropic
+            "reached your specified api usage limits", // Anthropic
+            "credit limit exceeded",                   // Together
+            "used all available credits",              // xAI
+            "monthly spending limit",                  // xAI, Fireworks
+            "monthly included credits",                // Hugging Face
+            "account is in good standing",             // DashScope
         ],
     },
     Rule {
@@ -205,7 +206,7 @@ const RULES: &[Rule] = &[
             "accessdeniedexception",
             "unsupported_country_region_territory",
         ],
-        phrases: &[],
+        phrases: &["this organization has been disabled"], // Anthropic
     },
     Rule {
         class: ErrorClass::Timeout,

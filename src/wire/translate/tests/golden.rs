@@ -44,7 +44,7 @@ fn requests_for_older_models_and_other_servers() {
         model: "claude-opus-4-1",
         thinking: anthropic::ThinkingSupport::Budget,
         sampling: anthropic::SamplingSupport::One,
-        effort: false,
+        efforts: &[],
         json_schema: false,
         system_turns: false,
         ..Default::default()

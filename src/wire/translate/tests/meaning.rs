@@ -3,7 +3,7 @@
 use super::*;
 use crate::wire::conversation::{
     BlockKind, Role, ToolChoice,
-    fetch::{Fetched, Follows, fill, pending},
+    fetch::{Follows, fill, pending},
 };
 
 /// A request of one format, through the other and back.
@@ -115,23 +115,98 @@ fn cache_marks_reach_anthropic_from_every_position() {
 
 #[test]
 fn what_has_to_be_fetched_is_named_and_filled_in() {
+    const NONE: Follows = Follows { images: false, documents: false };
     let text = named(REQUESTS, "request_anthropic_documents.json");
     let mut request = decode_request(Format::Anthropic, text.as_bytes()).unwrap();
-    let list = pending(&request, Follows { images: false, documents: false });
-    let urls: Vec<_> = list.iter().map(|fetch| fetch.url.as_str()).collect();
-    assert_eq!(urls, ["https://example.com/b.pdf", "https://example.com/c.png"]);
+    let list = pending(&request, NONE);
+    let found: Vec<_> = list.iter().map(|wanted| (wanted.path.as_str(), wanted.url.as_str())).collect();
+    let expected = [
+        ("messages[0].content[1].source.url", "https://example.com/b.pdf"),
+        ("messages[0].content[3].source.content[1].source.url", "https://example.com/c.png"),
+    ];
+    assert_eq!(found, expected);
     assert_eq!(pending(&request, Follows { images: true, documents: false }).len(), 1);
-    let bytes = |media_type: &str, url: &str| Fetched {
-        url: url.to_owned(),
-        media_type: media_type.to_owned(),
-        bytes: bytes::Bytes::from_static(b"%PDF"),
-    };
-    fill(&mut request, &[bytes("Application/PDF; x=y", urls[0]), bytes("image/png", urls[1])]);
-    assert!(pending(&request, Follows { images: false, documents: false }).is_empty());
+    let fetched = [
+        list[0].filled("application/octet-stream", b"%PDF-1.7").unwrap().into(),
+        list[1].filled("image/png", b"\x89PNG\r\n\x1a\n").unwrap().into(),
+    ];
+    fill(&mut request, &fetched);
+    assert!(pending(&request, NONE).is_empty());
     for format in FORMATS {
         let body = encode_request(&request, &target(format)).body;
         let body = std::str::from_utf8(&body).unwrap();
-        assert!(body.contains("application/pdf") && body.contains("JVBERg==") && !body.contains("b.pdf"), "{body}");
+        assert!(body.contains("application/pdf") && body.contains("JVBERi0xLjc=") && !body.contains("b.pdf"), "{body}");
+        assert!(body.contains("image/png") && body.contains("iVBORw0KGgo=") && !body.contains("c.png"), "{body}");
+    }
+}
+
+#[test]
+fn urls_are_named_by_their_place_in_the_clients_own_format() {
+    let none = Follows { images: false, documents: false };
+    let open = r#"{"model":"m","messages":[{"role":"user","content":[{"type":"text","text":"a"},{"type":"image_url","image_url":{"url":"https://e.com/1"}},{"type":"file","file":{"file_data":"https://e.com/2"}}]},{"role":"tool","tool_call_id":"c","content":[{"type":"text","text":"r"},{"type":"image_url","image_url":{"url":"https://e.com/3"}}]}]}"#;
+    let claude = r#"{"model":"m","max_tokens":1,"messages":[{"role":"user","content":[{"type":"tool_result","tool_use_id":"t","content":[{"type":"text","text":"r"},{"type":"image","source":{"type":"url","url":"https://e.com/1"}}]},{"type":"document","source":{"type":"content","content":[{"type":"image","source":{"type":"url","url":"https://e.com/2"}}]}}]}]}"#;
+    let cases = [
+        (
+            Format::OpenAiChat,
+            open,
+            &[
+                "messages[0].content[1].image_url.url",
+                "messages[0].content[2].file.file_data",
+                "messages[1].content[1].image_url.url",
+            ][..],
+        ),
+        (
+            Format::Anthropic,
+            claude,
+            &["messages[0].content[0].content[1].source.url", "messages[0].content[1].source.content[0].source.url"][..],
+        ),
+    ];
+    for (format, text, expected) in cases {
+        let request = decode_request(format, text.as_bytes()).unwrap();
+        let paths: Vec<_> = pending(&request, none).into_iter().map(|wanted| wanted.path).collect();
+        assert_eq!(paths, expected);
+    }
+}
+
+#[test]
+fn a_file_of_one_provider_is_named_where_it_means_nothing_to_the_other() {
+    for (name, format, place) in [
+        ("request_openai_search.json", Format::Anthropic, "messages[0].content[1]"),
+        ("request_anthropic_effort.json", Format::OpenAiChat, "messages[0].content[1]"),
+    ] {
+        let client = if format == Format::Anthropic { Format::OpenAiChat } else { Format::Anthropic };
+        let request = decode_request(client, named(REQUESTS, name).as_bytes()).unwrap();
+        let encoded = encode_request(&request, &target(format));
+        assert!(encoded.losses.iter().any(|loss| loss.path == place), "{name}: {:?}", encoded.losses);
+        assert!(!String::from_utf8_lossy(&encoded.body).contains("file_id"), "{name}");
+    }
+}
+
+#[test]
+fn an_effort_that_a_model_does_not_know_becomes_the_next_lower_one() {
+    let effort = |word: &str, efforts: &'static [&'static str]| {
+        let text =
+            format!(r#"{{"model":"m","messages":[{{"role":"user","content":"a"}}],"reasoning_effort":"{word}"}}"#);
+        let request = decode_request(Format::OpenAiChat, text.as_bytes()).unwrap();
+        let options = anthropic::Options { efforts, ..anthropic::Options::default() };
+        let encoded = encode_request(&request, &Target::Anthropic(options));
+        let body: serde_json::Value = serde_json::from_slice(&encoded.body).unwrap();
+        let found = body.pointer("/output_config/effort").and_then(|effort| effort.as_str()).map(str::to_owned);
+        (found, encoded.losses.header())
+    };
+    const OLD: &[&str] = &["low", "medium", "high", "max"];
+    let cases: &[(&str, &'static [&'static str], Option<&str>, &str)] = &[
+        ("minimal", &anthropic::EVERY_EFFORT, Some("low"), ""),
+        ("xhigh", &anthropic::EVERY_EFFORT, Some("xhigh"), ""),
+        ("xhigh", OLD, Some("high"), "reasoning_effort"),
+        ("max", OLD, Some("max"), ""),
+        ("max", &OLD[..3], Some("high"), "reasoning_effort"),
+        ("newer", OLD, Some("newer"), ""),
+        ("high", &[], None, ""),
+    ];
+    for (word, efforts, expected, lost) in cases {
+        let found = effort(word, efforts);
+        assert_eq!((found.0.as_deref(), found.1.as_str()), (*expected, *lost), "{word}");
     }
 }
 

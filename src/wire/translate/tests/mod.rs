@@ -27,12 +27,17 @@ const REQUESTS: &[Fixture] = &[
     fixture!("request_anthropic_claude_code.json", Anthropic),
     fixture!("request_anthropic_documents.json", Anthropic),
     fixture!("request_anthropic_claude_code_search.json", Anthropic),
+    fixture!("request_openai_search.json", OpenAiChat),
+    fixture!("request_anthropic_effort.json", Anthropic),
 ];
 
 const REPLIES: &[Fixture] = &[
     fixture!("reply_openai.json", OpenAiChat),
     fixture!("reply_openai_refusal.json", OpenAiChat),
     fixture!("reply_anthropic.json", Anthropic),
+    fixture!("reply_openai_stopped.json", OpenAiChat),
+    fixture!("reply_anthropic_paused.json", Anthropic),
+    fixture!("reply_anthropic_window.json", Anthropic),
 ];
 
 const STREAMS: &[Fixture] = &[
@@ -49,6 +54,8 @@ const STREAMS: &[Fixture] = &[
     fixture!("stream_openai_citation.sse", OpenAiChat),
     fixture!("stream_openai_length.sse", OpenAiChat),
     fixture!("stream_openai_error.sse", OpenAiChat),
+    fixture!("stream_openai_stopped.sse", OpenAiChat),
+    fixture!("stream_anthropic_stopped.sse", Anthropic),
 ];
 
 const FORMATS: [Format; 2] = [Format::OpenAiChat, Format::Anthropic];

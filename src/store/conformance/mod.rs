@@ -21,7 +21,7 @@ macro_rules! conforms {
         mod sqlite {
             $(#[tokio::test]
             async fn $name() {
-                let (_dir, db) = super::super::testing::sqlite().await;
+                let (_dir, db) = crate::store::testing::sqlite().await;
                 super::$name(&db).await;
             })*
         }
@@ -29,11 +29,13 @@ macro_rules! conforms {
         mod postgres {
             $(#[tokio::test]
             async fn $name() {
-                super::$name(&super::super::testing::postgres().await).await;
+                super::$name(&crate::store::testing::postgres().await).await;
             })*
         }
     };
 }
+
+mod quotas;
 
 conforms!(
     a_key_comes_back_as_it_was_stored,
@@ -64,11 +66,11 @@ fn act(action: &'static str) -> Act {
 }
 
 async fn create(db: &Db, key: NewKey) -> Result<KeyRow, super::StoreError> {
-    keys::create(db, key, &act("key.create")).await
+    keys::create(db, key, Vec::new(), &act("key.create")).await
 }
 
 async fn update(db: &Db, id: &str, edit: KeyEdit) -> Changed<KeyRow> {
-    keys::update(db, id, edit, None, &act("key.update")).await.unwrap()
+    keys::update(db, id, edit, Vec::new(), None, &act("key.update")).await.unwrap()
 }
 
 async fn revoke(db: &Db, id: &str, at: Timestamp) -> Changed<KeyRow> {
@@ -170,7 +172,7 @@ async fn a_change_meant_for_another_version_is_not_made(db: &Db) {
     let row = create(db, new_key(1, "a")).await.unwrap();
     let rename = |name: &str| KeyEdit { name: Some(name.to_owned()), ..KeyEdit::default() };
     let update = async |name: &str, expected| {
-        keys::update(db, &row.id, rename(name), Some(expected), &act("key.update")).await.unwrap()
+        keys::update(db, &row.id, rename(name), Vec::new(), Some(expected), &act("key.update")).await.unwrap()
     };
     let Changed::Done(second) = update("b", row.version).await else { panic!("it is at that version") };
     assert_eq!(update("c", row.version).await, Changed::Stale(second.clone()));
@@ -180,7 +182,7 @@ async fn a_change_meant_for_another_version_is_not_made(db: &Db) {
     );
     assert_eq!(keys::get(db, &row.id).await.unwrap(), Some(second));
     let edit = ProjectEdit { name: Some("x".to_owned()), ..ProjectEdit::default() };
-    let changed = projects::update(db, "default", edit, Some(7), &act("project.update")).await.unwrap();
+    let changed = projects::update(db, "default", edit, Vec::new(), Some(7), &act("project.update")).await.unwrap();
     assert!(matches!(changed, Changed::Stale(row) if row.name == "Default"));
 }
 
@@ -319,7 +321,7 @@ async fn hostile_text_is_data(db: &Db) {
     let row = create(db, new_key(1, hostile)).await.unwrap();
     assert_eq!(keys::find(db, hostile).await.unwrap(), [row]);
     let quoted = ProjectRow { id: hostile.to_owned(), name: hostile.to_owned(), ..project("a") };
-    let quoted = projects::create(db, quoted, &act("project.create")).await.unwrap().unwrap();
+    let quoted = projects::create(db, quoted, Vec::new(), &act("project.create")).await.unwrap().unwrap();
     assert_eq!(projects::get(db, hostile).await.unwrap(), Some(quoted));
     assert!(secrets::put_first(db, hostile, &KeyHash::of("a"), 1).await.unwrap());
     let filter = AuditFilter { object_kind: Some("' or '1'='1".to_owned()), ..AuditFilter::default() };
@@ -348,10 +350,10 @@ fn project(id: &str) -> ProjectRow {
 async fn projects_are_made_once_and_listed_by_id(db: &Db) {
     for (version, id) in (1..).zip(["search", "a-team", "a.team"]) {
         let wanted = ProjectRow { version, ..project(id) };
-        assert_eq!(projects::create(db, project(id), &act("project.create")).await.unwrap(), Some(wanted));
+        assert_eq!(projects::create(db, project(id), Vec::new(), &act("project.create")).await.unwrap(), Some(wanted));
     }
     let other = ProjectRow { name: "Another".to_owned(), ..project("search") };
-    assert_eq!(projects::create(db, other, &act("project.create")).await.unwrap(), None);
+    assert_eq!(projects::create(db, other, Vec::new(), &act("project.create")).await.unwrap(), None);
     assert_eq!(projects::get(db, "search").await.unwrap(), Some(ProjectRow { version: 1, ..project("search") }));
     assert_eq!(projects::get(db, "nobody").await.unwrap(), None);
 
@@ -369,7 +371,7 @@ fn all() -> Vec<String> {
 }
 
 async fn a_project_changes_with_its_number(db: &Db) {
-    projects::create(db, project("search"), &act("project.create")).await.unwrap();
+    projects::create(db, project("search"), Vec::new(), &act("project.create")).await.unwrap();
     let at = Timestamp::from_millisecond(AT + 1_000).unwrap();
     let edits = [
         ProjectEdit { name: Some("New".to_owned()), ..ProjectEdit::default() },
@@ -391,20 +393,22 @@ async fn a_project_changes_with_its_number(db: &Db) {
         wanted.archived = edit.archived.unwrap_or(wanted.archived);
         for _ in 0..2 {
             // The second time there is nothing to change.
-            let changed = projects::update(db, "search", edit.clone(), None, &act("project.update")).await.unwrap();
+            let changed =
+                projects::update(db, "search", edit.clone(), Vec::new(), None, &act("project.update")).await.unwrap();
             assert_eq!(changed, Changed::Done(wanted.clone()));
         }
         assert_eq!(projects::get(db, "search").await.unwrap().as_ref(), Some(&wanted));
     }
     let archive = |at| ProjectEdit { archived: Some(Some(at)), ..ProjectEdit::default() };
     for later in [at, at + 1.hour()] {
-        let changed = projects::update(db, "search", archive(later), None, &act("project.archive")).await.unwrap();
+        let changed =
+            projects::update(db, "search", archive(later), Vec::new(), None, &act("project.archive")).await.unwrap();
         assert_eq!(changed.done().unwrap().archived, Some(at), "the first time stays");
     }
-    let missing = projects::update(db, "nobody", archive(at), None, &act("project.archive")).await.unwrap();
+    let missing = projects::update(db, "nobody", archive(at), Vec::new(), None, &act("project.archive")).await.unwrap();
     assert_eq!(missing, Changed::Missing);
     let version = wanted.version + 1;
-    assert_eq!(changes::markers(db).await.unwrap(), Markers { keys: 0, projects: version });
+    assert_eq!(changes::markers(db).await.unwrap(), Markers { projects: version, ..Markers::default() });
     let changed = projects::changed_since(db, version - 1, 9).await.unwrap();
     assert_eq!(changed.iter().map(|row| row.id.as_str()).collect::<Vec<_>>(), ["search"]);
     assert_eq!(projects::changed_since(db, version, 9).await.unwrap(), []);
@@ -422,8 +426,8 @@ async fn the_audit_log_tells_of_each_change_what_was_before_and_after(db: &Db) {
     keys::rotate(db, &row.id, rotation, None, &act("key.rotate")).await.unwrap();
     revoke(db, &row.id, row.created).await;
     revoke(db, &row.id, row.created).await;
-    projects::create(db, project("search"), &act("project.create")).await.unwrap();
-    projects::create(db, project("search"), &act("project.create")).await.unwrap();
+    projects::create(db, project("search"), Vec::new(), &act("project.create")).await.unwrap();
+    projects::create(db, project("search"), Vec::new(), &act("project.create")).await.unwrap();
     secrets::put(db, "admin", &KeyHash::of("a"), &act("admin_key.rotate")).await.unwrap();
 
     let mut told: Vec<(String, String, Value)> = Vec::new();
@@ -459,9 +463,9 @@ async fn the_audit_log_is_read_by_what_who_and_when(db: &Db) {
     for n in 1..=4_i64 {
         let actor = if n % 2 == 0 { admin() } else { Actor::COMMAND };
         let key = new_key(u32::try_from(n).unwrap(), "a");
-        keys::create(db, key, &by(n, actor, "key.create")).await.unwrap();
+        keys::create(db, key, Vec::new(), &by(n, actor, "key.create")).await.unwrap();
     }
-    projects::create(db, project("search"), &by(5, admin(), "project.create")).await.unwrap();
+    projects::create(db, project("search"), Vec::new(), &by(5, admin(), "project.create")).await.unwrap();
     let times = async |filter: AuditFilter| -> Vec<i64> {
         entries(db, &filter).await.into_iter().map(|row| row.at - AT).collect()
     };
@@ -492,17 +496,17 @@ async fn a_change_without_its_audit_row_is_not_made(db: &Db) {
     renamed.unwrap();
     create(db, new_key(2, "b")).await.unwrap_err();
     let edit = KeyEdit { enabled: Some(false), ..KeyEdit::default() };
-    keys::update(db, &row.id, edit, None, &act("key.update")).await.unwrap_err();
+    keys::update(db, &row.id, edit, Vec::new(), None, &act("key.update")).await.unwrap_err();
     keys::revoke(db, &row.id, row.created, None, &act("key.revoke")).await.unwrap_err();
-    projects::create(db, project("search"), &act("project.create")).await.unwrap_err();
+    projects::create(db, project("search"), Vec::new(), &act("project.create")).await.unwrap_err();
     let edit = ProjectEdit { archived: Some(Some(row.created)), ..ProjectEdit::default() };
-    projects::update(db, "default", edit, None, &act("project.archive")).await.unwrap_err();
+    projects::update(db, "default", edit, Vec::new(), None, &act("project.archive")).await.unwrap_err();
     secrets::put(db, "admin", &KeyHash::of("a"), &act("admin_key.rotate")).await.unwrap_err();
     assert_eq!(keys::list(db, &KeyFilter::default(), None, 9).await.unwrap(), [row]);
     assert_eq!(projects::list(db, None, 9).await.unwrap().len(), 1);
     assert_eq!(projects::get(db, "default").await.unwrap().unwrap().archived, None);
     assert_eq!(secrets::get(db, "admin").await.unwrap(), None);
-    assert_eq!(changes::markers(db).await.unwrap(), Markers { keys: 1, projects: 0 });
+    assert_eq!(changes::markers(db).await.unwrap(), Markers { keys: 1, ..Markers::default() });
 }
 
 async fn secrets_are_replaced_and_the_first_one_wins(db: &Db) {

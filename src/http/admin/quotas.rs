@@ -1,0 +1,198 @@
+//! `/admin/v1/quotas`: making, seeing, changing and deleting quotas.
+
+use std::sync::Arc;
+
+use http::StatusCode;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    body::present,
+    endpoint::{Answer, Change},
+    keys::NoParams,
+    params::Limit,
+    undone,
+};
+use crate::{
+    auth::manage::{QuotaChange, QuotaPage, QuotaView},
+    error::Error,
+    http::Surface,
+    quotas::settings::{
+        Action, Amount, Match, Measure, MidStream, QuotaSettings, Raise, Scope, WhenDown, WindowSettings,
+    },
+    store::{QuotaFilter, QuotaRow},
+};
+
+pub(super) const LIST: &str =
+    "All quotas: the stored ones, oldest first, then those that the configuration file declares";
+pub(super) const CREATE: &str = "Make a quota";
+pub(super) const GET: &str = "One quota";
+pub(super) const EDIT: &str = "Change what a quota says; members that are left out stay as they are";
+pub(super) const DELETE: &str = "Delete a quota, for good";
+
+/// Quotas on a page unless the query says.
+const LIMIT: u32 = 100;
+
+/// Quotas on the largest page.
+const MAX_LIMIT: u32 = 1_000;
+
+/// What the list takes.
+#[derive(Debug, Deserialize, JsonSchema)]
+pub(super) struct ListParams {
+    /// Quotas of the key with this id.
+    key: Option<String>,
+    /// Quotas of the project with this id.
+    project: Option<String>,
+    /// Quotas of this name.
+    name: Option<String>,
+    /// The `next_cursor` of the page before; all else as it was.
+    cursor: Option<String>,
+    /// How many quotas at most.
+    #[serde(default)]
+    limit: Limit<LIMIT, MAX_LIMIT>,
+}
+
+/// What a quota is named by.
+#[derive(Debug, Deserialize, JsonSchema)]
+pub(super) struct OneParams {
+    /// The quota's id.
+    id: String,
+}
+
+/// What to change about a quota.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct EditQuota {
+    /// `null`: it is put together from what the quota says.
+    #[serde(default, deserialize_with = "present")]
+    name: Option<Option<String>>,
+    #[serde(default, deserialize_with = "present")]
+    #[schemars(with = "Scope")]
+    scope: Option<Scope>,
+    #[serde(default, deserialize_with = "present", rename = "match")]
+    #[schemars(with = "Match")]
+    matching: Option<Match>,
+    #[serde(default, deserialize_with = "present")]
+    #[schemars(with = "Measure")]
+    measure: Option<Measure>,
+    #[serde(default, deserialize_with = "present")]
+    #[schemars(with = "Amount")]
+    limit: Option<Amount>,
+    /// `null`: none, for concurrent calls.
+    #[serde(default, deserialize_with = "present")]
+    window: Option<Option<WindowSettings>>,
+    #[serde(default, deserialize_with = "present")]
+    #[schemars(with = "Action")]
+    action: Option<Action>,
+    #[serde(default, deserialize_with = "present")]
+    #[schemars(with = "Vec<f64>")]
+    warn_at: Option<Vec<f64>>,
+    #[serde(default, deserialize_with = "present")]
+    #[schemars(with = "MidStream")]
+    mid_stream: Option<MidStream>,
+    #[serde(default, deserialize_with = "present")]
+    #[schemars(with = "WhenDown")]
+    when_down: Option<WhenDown>,
+    /// `null` ends a temporary raise.
+    #[serde(default, deserialize_with = "present")]
+    raise: Option<Option<Raise>>,
+    /// `false`: it is not in force.
+    #[serde(default, deserialize_with = "present")]
+    #[schemars(with = "bool")]
+    enabled: Option<bool>,
+}
+
+/// The quota as it was made.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(transparent)]
+pub(super) struct MadeQuota(QuotaView);
+
+impl Answer for QuotaPage {}
+
+impl Answer for QuotaView {
+    fn version(&self) -> Option<i64> {
+        Some(self.version)
+    }
+}
+
+impl Answer for MadeQuota {
+    const STATUS: StatusCode = StatusCode::CREATED;
+
+    fn version(&self) -> Option<i64> {
+        self.0.version()
+    }
+}
+
+pub(super) async fn list(surface: Arc<Surface>, params: ListParams) -> Result<QuotaPage, Error> {
+    let ListParams { key, project, name, cursor, limit } = params;
+    if key.is_some() && project.is_some() {
+        let why = "A quota is of a key or of a project: ask for one of them.";
+        return Err(Error::bad_field("invalid_parameter", "project", why));
+    }
+    let owner = key.map(|key| ("key", key)).or(project.map(|project| ("project", project)));
+    let filter = QuotaFilter { owner, name };
+    surface.keys.list_quotas(&filter, cursor.as_deref(), limit.0).await.map_err(undone)
+}
+
+pub(super) async fn get(surface: Arc<Surface>, params: OneParams) -> Result<QuotaView, Error> {
+    surface.keys.quota(&params.id).await.map_err(undone)
+}
+
+pub(super) async fn create(change: Change, _: NoParams, body: QuotaSettings) -> Result<MadeQuota, Error> {
+    let Change { surface, actor, .. } = change;
+    let row = surface.keys.create_quota(&body, &actor).await.map_err(undone)?;
+    shown(&surface, &row).await.map(MadeQuota)
+}
+
+pub(super) async fn edit(change: Change, params: OneParams, body: EditQuota) -> Result<QuotaView, Error> {
+    let Change { surface, actor, expected } = change;
+    let EditQuota {
+        name,
+        scope,
+        matching,
+        measure,
+        limit,
+        window,
+        action,
+        warn_at,
+        mid_stream,
+        when_down,
+        raise,
+        enabled,
+    } = body;
+    let wanted = QuotaChange {
+        name,
+        scope,
+        matching,
+        measure,
+        limit,
+        window,
+        action,
+        warn_at,
+        mid_stream,
+        when_down,
+        raise,
+        enabled,
+    };
+    let row = surface.keys.update_quota(&params.id, wanted, expected, &actor).await.map_err(undone)?;
+    shown(&surface, &row).await
+}
+
+pub(super) async fn delete(change: Change, params: OneParams) -> Result<QuotaView, Error> {
+    let Change { surface, actor, expected } = change;
+    let row = surface.keys.delete_quota(&params.id, expected, &actor).await.map_err(undone)?;
+    shown(&surface, &row).await
+}
+
+/// The quota, once it is in force here. Where that fails, it will be within a second.
+async fn shown(surface: &Surface, row: &QuotaRow) -> Result<QuotaView, Error> {
+    take_over(surface).await;
+    QuotaView::of_row(row).map_err(undone)
+}
+
+/// Puts stored quotas in force here at once.
+pub(super) async fn take_over(surface: &Surface) {
+    if let Err(error) = surface.stored_quotas.refresh().await {
+        tracing::debug!(%error, "a change of quotas was not taken over at once");
+    }
+}
