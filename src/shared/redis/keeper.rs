@@ -46,6 +46,7 @@ pub(super) struct Keeper {
     /// Why Redis is away.
     pub(super) why: String,
     looked: Option<oneshot::Sender<()>>,
+    looked_at: bool,
     /// How this replica stood with Redis when that was last said.
     said: Option<Standing>,
     beat_at: Instant,
@@ -64,7 +65,7 @@ impl Keeper {
         let (sender, looked) = oneshot::channel();
         let beat_at = redis.clock.now();
         let (link, pushes, why) = (None, VecDeque::new(), String::new());
-        (Self { redis, place, link, pushes, why, looked: Some(sender), said: None, beat_at }, looked)
+        (Self { redis, place, link, pushes, why, looked: Some(sender), looked_at: false, said: None, beat_at }, looked)
     }
 
     /// Keeps until it is told to stop, and then says the last words.
@@ -135,7 +136,27 @@ impl Keeper {
             "it answers too slowly".clone_into(&mut self.why);
             return Err(Untold::Away);
         }
-        self.stand_by(beat).await
+        let pause = self.stand_by(beat).await?;
+        self.look_at_the_server().await;
+        Ok(pause)
+    }
+
+    /// Says once what of the server's own settings endangers counters. Who may not ask is not told.
+    async fn look_at_the_server(&mut self) {
+        let Some(link) = self.link.as_mut().filter(|_| !std::mem::replace(&mut self.looked_at, true)) else { return };
+        let mut command = redis::cmd("CONFIG");
+        command.arg("GET").arg("maxmemory-policy");
+        let clock = self.redis.clock.clone();
+        let asked = clock.timeout_at(clock.now() + PATIENCE, command.query_async::<Vec<String>>(link)).await;
+        if let Ok(Ok(answer)) = asked
+            && let Some(policy) = evicts(&answer)
+        {
+            tracing::warn!(
+                "Redis ({}) may evict counters (`maxmemory-policy` is {policy}), and a limit would then begin again: set \
+                 it to noeviction",
+                self.place
+            );
+        }
     }
 
     /// Asks a Redis that answers how it is.
@@ -296,6 +317,14 @@ impl Keeper {
     }
 }
 
+/// The policy, if it is one that may take counters away.
+fn evicts(answer: &[String]) -> Option<&str> {
+    match answer {
+        [_, policy] if policy != "noeviction" => Some(policy),
+        _ => None,
+    }
+}
+
 /// What replicas may want to know; of too much, the oldest is forgotten.
 #[derive(Debug, Default)]
 pub(super) struct Notes(VecDeque<(String, Bytes, u64)>);
@@ -313,5 +342,28 @@ impl Notes {
     pub(super) fn some(&mut self) -> Vec<(String, Bytes, u64)> {
         let count = self.0.len().min(256);
         self.0.drain(..count).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_policy_that_takes_counters_away_is_warned_of() {
+        let answer = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect::<Vec<_>>();
+        assert_eq!(evicts(&answer(&["maxmemory-policy", "allkeys-lru"])), Some("allkeys-lru"));
+        assert_eq!(evicts(&answer(&["maxmemory-policy", "noeviction"])), None);
+        assert_eq!(evicts(&answer(&[])), None);
+    }
+
+    #[test]
+    fn of_too_many_notes_the_oldest_are_forgotten() {
+        let mut notes = Notes::default();
+        for number in 0..Notes::MOST + 5 {
+            notes.add(number.to_string(), Bytes::new(), 1);
+        }
+        assert_eq!(notes.0.len(), Notes::MOST);
+        assert_eq!(notes.some()[0].0, "5");
     }
 }
