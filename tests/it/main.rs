@@ -21,5 +21,6 @@ mod ledger;
 mod messages;
 mod pass_lane;
 mod quotas;
+mod replicas;
 mod schemas;
 mod settlement;

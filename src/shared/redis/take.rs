@@ -19,6 +19,9 @@ use crate::shared::{CounterId, Level, Refusal, Take, WhenDown, Window, history::
 /// When there may be room again after an outage, if a share has none and the limit would have.
 const AFTER_OUTAGE: Duration = Duration::from_secs(5);
 
+/// The shortest time in which a script may still come, in milliseconds: a process short of CPU sends it late.
+const LEAST_PATIENCE: u64 = 1_000;
+
 /// The record that a take goes into, and what it was before.
 struct Place {
     number: u64,
@@ -98,7 +101,7 @@ impl Redis {
         let epoch = self.epoch.load_full()?;
         // A script that comes too late does nothing: its caller has long gone another way. Nor does it when this replica
         // may be taken for dead.
-        let patience = millis(self.timeout).saturating_mul(2);
+        let patience = millis(self.timeout).saturating_mul(2).max(LEAST_PATIENCE);
         let best_before = self.server_now().saturating_add(patience).min(self.lease_ends.load(Relaxed));
         let place = self.place(account, &epoch, takes, best_before);
         let mut head = Pack::new(96);
