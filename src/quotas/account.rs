@@ -80,7 +80,7 @@ impl Account {
     /// Sets aside what an attempt at `place` may consume. The rules named in `exempt` only count.
     ///
     /// # Errors
-    /// [`Refused`], and nothing has changed.
+    /// [`Refused`], and nothing was taken; places among concurrent calls at a target that was left are free all the same.
     pub async fn enter(
         &mut self,
         subject: &Subject<'_>,
