@@ -80,7 +80,8 @@ impl Account {
     /// Sets aside what an attempt at `place` may consume. The rules named in `exempt` only count.
     ///
     /// # Errors
-    /// [`Refused`], and nothing was taken; places among concurrent calls at a target that was left are free all the same.
+    /// [`Refused`], and nothing was taken. Places among concurrent calls at a target that was left are given back all the
+    /// same.
     pub async fn enter(
         &mut self,
         subject: &Subject<'_>,
