@@ -258,28 +258,40 @@ mod tests {
     async fn a_file_that_is_removed_is_missed_and_one_in_its_place_is_used() {
         let dir = tempfile::tempdir().unwrap();
         let db = Db::open(dir.path(), None).await.unwrap();
-        let Db::Sqlite(pool, _) = &db else { unreachable!() };
+        let Db::Sqlite(pool, writer) = &db else { unreachable!() };
         let write = |version: i64| sqlx::query("update changes set version = $1 where topic = 'keys'").bind(version);
+        let write_own = |version: i64| {
+            writer.run(move |connection| {
+                connection.execute("update changes set version = ?1 where topic = 'quotas'", [version])
+            })
+        };
         write(7).execute(pool).await.unwrap();
+        assert_eq!(write_own(7).await.unwrap(), 1);
         let (file, aside) = (dir.path().join(FILE), dir.path().join("aside"));
         let sidecars = [dir.path().join(format!("{FILE}-wal")), dir.path().join(format!("{FILE}-shm"))];
         std::fs::rename(&file, &aside).unwrap();
         sidecars.iter().for_each(|sidecar| std::fs::remove_file(sidecar).unwrap());
         write(8).execute(pool).await.unwrap_err();
+        write_own(8).await.unwrap_err();
         assert!(!file.exists(), "no file is made");
 
         let other = Db::open(dir.path(), None).await.unwrap();
         other.close().await;
         write(9).execute(pool).await.unwrap();
+        assert_eq!(write_own(10).await.unwrap(), 1);
         let told: i64 =
             sqlx::query_scalar("select version from changes where topic = 'keys'").fetch_one(pool).await.unwrap();
         assert_eq!(told, 9);
         db.close().await;
+        write_own(11).await.unwrap_err();
         let again = Db::open(dir.path(), None).await.unwrap();
         let Db::Sqlite(pool, _) = &again else { unreachable!() };
-        let told: i64 =
-            sqlx::query_scalar("select version from changes where topic = 'keys'").fetch_one(pool).await.unwrap();
-        assert_eq!(told, 9, "it was written where the next start reads");
+        let told: Vec<(i64,)> =
+            sqlx::query_as("select version from changes where topic in ('keys', 'quotas') order by topic")
+                .fetch_all(pool)
+                .await
+                .unwrap();
+        assert_eq!(told, [(9,), (10,)], "it was written where the next start reads");
     }
 
     #[tokio::test]
