@@ -24,3 +24,4 @@ mod quotas;
 mod replicas;
 mod schemas;
 mod settlement;
+mod thinking;

@@ -13,7 +13,10 @@ use super::{
     whole::{MAX_THINKING, reason_word, reply_options, shape},
 };
 use crate::{
-    gateway::{Call, Gateway, memory::Memory},
+    gateway::{
+        Call, Gateway,
+        memory::{Memory, Owner},
+    },
     types::Clock,
     wire::{
         anthropic,
@@ -70,7 +73,7 @@ struct Translated {
     out: Vec<u8>,
     recorder: Option<Recorder>,
     memory: Arc<Memory>,
-    principal: Arc<str>,
+    owner: Owner,
 }
 
 /// What was heard of an answer so far.
@@ -114,7 +117,7 @@ impl Watch {
                 out: Vec::new(),
                 recorder: Some(Recorder::new(MAX_THINKING)),
                 memory: gateway.memory.clone(),
-                principal: call.principal.id.clone(),
+                owner: gateway.memory.owner(&call.principal.id, &call.headers),
             }))
         };
         let (heard, clock) = (Heard::default(), gateway.clock.clone());
@@ -305,7 +308,7 @@ impl Events {
     fn remember(&mut self) {
         let Flow::Translated(translated) = &mut self.flow else { return };
         let Some(recorder) = translated.recorder.take() else { return };
-        translated.memory.remember(&translated.principal, recorder.finish(), self.clock.now());
+        translated.memory.remember(&translated.owner, recorder.finish(), self.clock.now());
     }
 }
 
