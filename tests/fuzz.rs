@@ -5,7 +5,11 @@
 //! `SWITCHBOARD_FUZZ_ROUNDS` says how many inputs each property gets, `SWITCHBOARD_FUZZ_SEED` where the draw begins: a
 //! failure names it, and the input.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot set its scene has failed, and says so at the place")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test that cannot set its scene has failed, and says so at the place"
+)]
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -21,13 +25,61 @@ const LONGEST: usize = 64 * 1024;
 
 /// What the formats' grammar is made of: spliced in, it gets further than noise does.
 const WORDS: &[&str] = &[
-    "{", "}", "[", "]", ",", ":", "\"", "\\", "\n", "\r\n", "\n\n", "null", "true", "0", "-1", "1e999", "18446744073709551616",
-    "\\u0000", "\\ud800", "\\ud83d\\ude00", "\u{feff}", "ä", "\u{0}", "data: ", "event: ", "id: 1\n", ": ping\n\n", "[DONE]",
-    "\"type\":", "\"index\":", "\"content\":", "\"text\"", "\"thinking\"", "\"redacted_thinking\"", "\"tool_use\"",
-    "\"tool_result\"", "\"tool_calls\":", "\"signature\":", "\"cache_control\":{\"type\":\"ephemeral\"}", "\"usage\":",
-    "\"message_start\"", "\"message_delta\"", "\"message_stop\"", "\"content_block_start\"", "\"content_block_delta\"",
-    "\"content_block_stop\"", "\"input_json_delta\"", "\"finish_reason\":\"stop\"", "\"role\":\"system\"", "\"role\":\"tool\"",
-    "\"error\":{\"message\":\"m\",\"type\":\"t\"}", "\"delta\":{}", "{}", "[]", "\"\"",
+    "{",
+    "}",
+    "[",
+    "]",
+    ",",
+    ":",
+    "\"",
+    "\\",
+    "\n",
+    "\r\n",
+    "\n\n",
+    "null",
+    "true",
+    "0",
+    "-1",
+    "1e999",
+    "18446744073709551616",
+    "\\u0000",
+    "\\ud800",
+    "\\ud83d\\ude00",
+    "\u{feff}",
+    "ä",
+    "\u{0}",
+    "data: ",
+    "event: ",
+    "id: 1\n",
+    ": ping\n\n",
+    "[DONE]",
+    "\"type\":",
+    "\"index\":",
+    "\"content\":",
+    "\"text\"",
+    "\"thinking\"",
+    "\"redacted_thinking\"",
+    "\"tool_use\"",
+    "\"tool_result\"",
+    "\"tool_calls\":",
+    "\"signature\":",
+    "\"cache_control\":{\"type\":\"ephemeral\"}",
+    "\"usage\":",
+    "\"message_start\"",
+    "\"message_delta\"",
+    "\"message_stop\"",
+    "\"content_block_start\"",
+    "\"content_block_delta\"",
+    "\"content_block_stop\"",
+    "\"input_json_delta\"",
+    "\"finish_reason\":\"stop\"",
+    "\"role\":\"system\"",
+    "\"role\":\"tool\"",
+    "\"error\":{\"message\":\"m\",\"type\":\"t\"}",
+    "\"delta\":{}",
+    "{}",
+    "[]",
+    "\"\"",
 ];
 
 type Property = (&'static str, fn(&[u8]), &'static [&'static str]);

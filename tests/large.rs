@@ -13,7 +13,6 @@ use std::{
     alloc::{GlobalAlloc, Layout, System},
     net::SocketAddr,
     sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
-
 };
 
 use switchboard::{

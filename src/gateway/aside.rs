@@ -5,9 +5,8 @@ use std::{panic::resume_unwind, sync::Arc, thread::available_parallelism};
 
 use tokio::sync::Semaphore;
 
-/// Work on bodies up to this size is done where it comes up: it takes less than what going elsewhere and back does, or
-/// not much more.
-pub(super) const SMALL: usize = 128 * 1024;
+/// Work on bodies up to this size is done where it comes up: it takes a few milliseconds at most.
+pub(super) const SMALL: usize = 3 * 512 * 1024;
 
 /// Where large bodies are worked on: as many at once as there are cores.
 #[derive(Clone, Debug)]

@@ -201,18 +201,32 @@ fn long_stream(kind: &str) -> String {
     let usage = json!({ "input_tokens": 9, "output_tokens": 1 });
     let message = json!({ "id": "msg_1", "type": "message", "role": "assistant", "model": "up", "content": [],
                           "stop_reason": null, "stop_sequence": null, "usage": usage });
-    let text = json!({ "type": "text", "text": "Well." });
+    let text = json!({ "type": "text", "text": "" });
+    let well = json!({ "type": "text_delta", "text": "Well." });
     let mut events = vec![
         json!({ "type": "message_start", "message": message }),
         json!({ "type": "content_block_start", "index": 0, "content_block": text }),
+        json!({ "type": "content_block_delta", "index": 0, "delta": well }),
         json!({ "type": "content_block_stop", "index": 0 }),
         json!({ "type": "content_block_start", "index": 1, "content_block": block }),
     ];
-    let said = json!({ "type": "content_block_delta", "index": 1, "delta": { "type": delta, member: "word ".repeat(8) } });
+    let said =
+        json!({ "type": "content_block_delta", "index": 1, "delta": { "type": delta, member: "word ".repeat(8) } });
+    if kind == "tool_use" {
+        let first = json!({ "type": delta, member: "{\"a\":\"" });
+        events.push(json!({ "type": "content_block_delta", "index": 1, "delta": first }));
+    }
     events.extend(std::iter::repeat_n(said, 400));
+    let last = match kind {
+        "thinking" => Some(json!({ "type": "signature_delta", "signature": "c2ln" })),
+        "tool_use" => Some(json!({ "type": delta, member: "\"}" })),
+        _ => None,
+    };
+    events.extend(last.map(|delta| json!({ "type": "content_block_delta", "index": 1, "delta": delta })));
+    let reason = if kind == "tool_use" { kind } else { "end_turn" };
     events.extend([
         json!({ "type": "content_block_stop", "index": 1 }),
-        json!({ "type": "message_delta", "delta": { "stop_reason": "end_turn", "stop_sequence": null }, "usage": { "output_tokens": 4_000 } }),
+        json!({ "type": "message_delta", "delta": { "stop_reason": reason, "stop_sequence": null }, "usage": { "output_tokens": 4_000 } }),
         json!({ "type": "message_stop" }),
     ]);
     let event = |event: &Value| format!("event: {}\ndata: {event}\n\n", event["type"].as_str().unwrap());
@@ -260,6 +274,9 @@ async fn a_stream_that_is_cut_ends_with_a_stop_in_its_clients_format_in_every_la
                     rows.equal("status", answer.status, 200);
                     let (ending, _) = checked(client, &answer.body);
                     rows.equal("ending", ending, Ending::Clean);
+                    // Sent back to the gateway, it is known for what it is.
+                    let marked = answer.text().contains("switchboard.unsigned");
+                    rows.equal("marked", marked, block == "thinking" && policy == "cut" && client == MESSAGES);
                     let is_cut = policy == "cut";
                     let stop = match client {
                         MESSAGES => r#""stop_reason":"max_tokens""#,

@@ -11,6 +11,9 @@ use crate::{
 const OTHER: &str = "other-key-0123456789";
 const SIGNATURE: &str = "c2lnbmF0dXJlLW9m";
 
+/// An answer of which there is nothing to remember.
+const PLAIN: &str = r#"{"id":"msg_02","type":"message","role":"assistant","model":"c","content":[{"type":"text","text":"Rain."}],"stop_reason":"end_turn","stop_sequence":null,"usage":{"input_tokens":9,"output_tokens":2}}"#;
+
 /// A gateway over this Redis, and its provider, which the test plays by hand.
 async fn gateway(redis: &PrivateRedis, more: &str) -> (Gate, RawUpstream) {
     let upstream = RawUpstream::listen().await;
@@ -39,8 +42,7 @@ const IDS: [&str; 2] = ["toolu_1", "toolu_2"];
 /// What a provider is sent of a call: it says something, and the call succeeds.
 async fn sent(gate: &Gate, upstream: &RawUpstream, body: String, key: &str) -> Value {
     let headers = [("authorization", &*format!("Bearer {key}"))];
-    let (answer, (_, request)) =
-        tokio::join!(gate.post(CHAT, body, &headers), play(upstream, whole(CLAUDE_WHOLE)));
+    let (answer, (_, request)) = tokio::join!(gate.post(CHAT, body, &headers), play(upstream, whole(PLAIN)));
     gate.unseen(1);
     assert_eq!(answer.status, 200, "{}", answer.text());
     request

@@ -69,18 +69,12 @@ pub(in crate::gateway) fn prepared(
 /// # Errors
 /// [`Failure`] with a 400 that names the field at fault: what is no request in the client's own format, what the
 /// target would have to be sent as bytes, and, where the model's policy is strict, what cannot be said.
-fn translated(
-    gateway: &Gateway,
-    call: &Call,
-    candidate: &Candidate,
-    lane: Lane,
-) -> Result<Translated, Failure> {
+fn translated(gateway: &Gateway, call: &Call, candidate: &Candidate, lane: Lane) -> Result<Translated, Failure> {
     let outlet = call.snapshot.outlet(&candidate.target);
     let mut request = translate::decode_request(lane.client, call.envelope.bytes()).map_err(|bad| unread(&bad))?;
     // Thinking that is bound to its conversation has no place where the model shall not think.
-    let has_place = lane.upstream != Format::Anthropic
-        || !request.reasoning.is_off()
-        || !binds_thinking(&candidate.upstream_model);
+    let has_place =
+        lane.upstream != Format::Anthropic || !request.reasoning.is_off() || !binds_thinking(&candidate.upstream_model);
     let missing = if has_place { memory::missing(&request) } else { Vec::new() };
     let memos = gateway.memory.recall(&call.principal.id, &missing, gateway.clock.now());
     if memos.len() < missing.len() && may_ask(gateway, call, candidate, lane) {
@@ -126,7 +120,8 @@ fn translated(
 
 /// Whether replicas are to be asked for thinking: once for each call, and for a provider that takes it back.
 fn may_ask(gateway: &Gateway, call: &Call, candidate: &Candidate, lane: Lane) -> bool {
-    let takes = lane.upstream == Format::Anthropic || candidate.target.provider.quirks.reasoning != ReasoningField::None;
+    let takes =
+        lane.upstream == Format::Anthropic || candidate.target.provider.quirks.reasoning != ReasoningField::None;
     !lane.is_pass() && takes && gateway.memory.can_ask() && !call.asked_replicas.swap(true, Relaxed)
 }
 
@@ -149,15 +144,16 @@ fn holds_unsigned(call: &Call, lane: Lane) -> bool {
     lane.upstream == Format::Anthropic && memchr::memmem::find(call.envelope.bytes(), UNSIGNED.as_bytes()).is_some()
 }
 
-/// The betas of Anthropic's that a request needs. Files by id are refused without theirs; a quotation mark inside a text is
+/// The betas of Anthropic's that a request needs: what they gate is refused without them. A quotation mark inside a text is
 /// escaped, so that this is the name of a member wherever it stands.
 fn own_betas(lane: Lane, target: &translate::Target<'_>, body: &[u8]) -> SmallVec<[&'static str; 2]> {
     let mut own = SmallVec::new();
     if let translate::Target::Anthropic(options) = target
         && !lane.is_pass()
     {
-        own.extend(memchr::memmem::find(body, b"\"file_id\":").map(|_| FILES));
-        own.extend(options.drop_unfitting.then_some(THINKING_BINDING));
+        let has = |member: &[u8]| memchr::memmem::find(body, member).is_some();
+        own.extend(has(b"\"file_id\":").then_some(FILES));
+        own.extend((options.drop_unfitting && has(b"\"block_binding\":")).then_some(THINKING_BINDING));
     }
     own
 }

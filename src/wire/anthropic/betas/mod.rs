@@ -155,9 +155,21 @@ mod tests {
     fn every_place_of_the_table_is_read() {
         let places: usize = BUILT_IN.iter().map(|(_, places)| places.len()).sum();
         assert_eq!(built_in().iter().map(|feature| feature.places.len()).sum::<usize>(), places);
-        for wrong in
-            ["", "tools", "tools[]", "tools[].", "content", "content[].text[x]", "messages", "messages[x]", "a b", "a.", "a.b[", "[x]", "a.b.c"]
-        {
+        for wrong in [
+            "",
+            "tools",
+            "tools[]",
+            "tools[].",
+            "content",
+            "content[].text[x]",
+            "messages",
+            "messages[x]",
+            "a b",
+            "a.",
+            "a.b[",
+            "[x]",
+            "a.b.c",
+        ] {
             assert_eq!(Place::read(wrong), None, "{wrong}");
         }
     }
