@@ -4,9 +4,11 @@
 
 #![expect(
     clippy::unwrap_used,
-    clippy::panic,
+    clippy::disallowed_methods,
+    clippy::print_stdout,
     unsafe_code,
-    reason = "a test that cannot set its scene has failed; and an allocator that counts cannot be had without `unsafe`"
+    reason = "a test that cannot set its scene has failed, its tasks end with it, and it says what it has measured; and an \
+              allocator that counts cannot be had without `unsafe`"
 )]
 
 use std::{
