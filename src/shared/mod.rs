@@ -91,6 +91,15 @@ impl Shared {
         }
     }
 
+    /// What was spent before, each at its moment: a rolling window forgets it a window after that. What is counted already stays.
+    /// Never waits.
+    pub fn add_past(&self, spent: &[Spent]) {
+        match &self.inner {
+            Inner::Memory(memory) => memory.add_past(spent),
+            Inner::Redis(redis) => redis.add_past(spent),
+        }
+    }
+
     /// Ends when the counters have no history and nobody is rebuilding them.
     pub async fn history_lost(&self) {
         match &self.inner {

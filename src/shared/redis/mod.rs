@@ -282,6 +282,13 @@ impl Redis {
         self.accounts.wake.notify_one();
     }
 
+    /// As [`Redis::add`], each at its moment.
+    pub(super) fn add_past(&self, spent: &[Spent]) {
+        self.local.add_past(spent);
+        self.dirty.store(true, Relaxed);
+        self.accounts.wake.notify_one();
+    }
+
     /// Gives back what `account` holds of `counters`.
     pub(super) fn release(&self, account: &Arc<Account>, counters: &[CounterId]) {
         let mut state = account.state();
