@@ -174,6 +174,12 @@ impl Memory {
         for entry in spent {
             self.table.get(entry.counter, entry.window, now).pot().forget_spent();
         }
+        self.add_past(spent);
+    }
+
+    /// Adds what was spent before, each at its moment.
+    pub(super) fn add_past(&self, spent: &[Spent]) {
+        let now = self.now();
         for entry in spent {
             let age = now.wall.saturating_sub(entry.at);
             let then = Now { steady: now.steady.saturating_sub(age), wall: now.wall };
