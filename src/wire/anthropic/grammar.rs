@@ -6,6 +6,7 @@
 //! are tokens of input from the start; the reason to stop is `tool_use` exactly if a tool is to be called.
 
 use crate::wire::{
+    conversation::Text,
     json::{Kind, Value},
     sse::Frame,
 };
@@ -212,8 +213,13 @@ impl Grammar {
 }
 
 fn text(value: Value<'_>, name: &str) -> Result<String, String> {
-    let text = value.get(name).and_then(|text| text.as_str().map(std::borrow::Cow::into_owned));
-    text.ok_or_else(|| format!("no text `{name}`"))
+    value.get(name).and_then(spoken).ok_or_else(|| format!("no text `{name}`"))
+}
+
+/// The text of a string. Half of a character in two escapes is carried as it came, since clients' readers of JSON take it.
+pub(in crate::wire) fn spoken(value: Value<'_>) -> Option<String> {
+    simdutf8::basic::from_utf8(value.raw).ok()?;
+    Text::of(value).map(|text| text.decode().into_owned())
 }
 
 fn count(value: Value<'_>, name: &str) -> Result<u64, String> {

@@ -7,6 +7,7 @@
 //! without choices; then `[DONE]`. Or an `error` at any place, and nothing behind it.
 
 use crate::wire::{
+    anthropic::grammar::spoken,
     json::{Kind, Value},
     sse::Frame,
 };
@@ -52,7 +53,7 @@ impl Grammar {
         }
         let chunk = Value::parse(&data).map_err(|malformed| malformed.to_string())?;
         if let Some(error) = chunk.get("error") {
-            error.get("message").and_then(|text| text.as_str()).ok_or("an error without a message")?;
+            error.get("message").and_then(spoken).ok_or("an error without a message")?;
             self.phase = Phase::Failed;
             return Ok(());
         }
@@ -116,7 +117,7 @@ impl Grammar {
             _ => self.phase = Phase::Within,
         }
         if let Some(content) = delta.get("content").filter(|content| !content.is_null()) {
-            self.text.push_str(&content.as_str().ok_or("content that is no text")?);
+            self.text.push_str(&spoken(content).ok_or("content that is no text")?);
         }
         for name in ["reasoning_content", "refusal"] {
             if delta.get(name).is_some_and(|text| !matches!(text.kind, Kind::String | Kind::Null)) {
@@ -159,5 +160,5 @@ impl Grammar {
 }
 
 fn text(value: Value<'_>, name: &str) -> Option<String> {
-    value.get(name)?.as_str().map(std::borrow::Cow::into_owned)
+    spoken(value.get(name)?)
 }
