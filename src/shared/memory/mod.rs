@@ -84,6 +84,11 @@ impl Memory {
         Now { steady, wall: self.clock.unix_millis() }
     }
 
+    /// When it began to count, in Unix milliseconds.
+    pub(super) fn began_at(&self) -> u64 {
+        self.began_at
+    }
+
     /// Waits for history where a take needs it.
     pub(super) async fn ready(&self, takes: &[Take]) -> Result<(), Refusal> {
         match takes.iter().position(|take| take.needs_history) {
@@ -174,6 +179,12 @@ impl Memory {
         for entry in spent {
             self.table.get(entry.counter, entry.window, now).pot().forget_spent();
         }
+        self.add_spent(spent);
+    }
+
+    /// Adds what was spent, each at its moment.
+    pub(super) fn add_spent(&self, spent: &[Spent]) {
+        let now = self.now();
         for entry in spent {
             let age = now.wall.saturating_sub(entry.at);
             let then = Now { steady: now.steady.saturating_sub(age), wall: now.wall };
