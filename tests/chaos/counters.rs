@@ -67,7 +67,8 @@ async fn call(gateway: &Replica) -> (String, usize) {
 async fn a_killed_gateway_gives_back_its_places_in_time_and_what_its_calls_consumed_counts_once() {
     const LIMIT: usize = 1_000;
     let (redis, tasks) = (PrivateRedis::start(), Tasks::new());
-    let behaviour = Behaviour { chunks: Some(1_000), chunk_delay: Some(Period::from_millis(100)), ..Behaviour::default() };
+    let behaviour =
+        Behaviour { chunks: Some(1_000), chunk_delay: Some(Period::from_millis(100)), ..Behaviour::default() };
     let provider = provider_of(behaviour, &tasks).await;
     let config = config(
         &redis,

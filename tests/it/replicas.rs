@@ -39,19 +39,21 @@ async fn is_up(gate: &Gate, up: bool) {
     .await;
 }
 
-/// Calls, one after another, until the quota says that all calls so far are counted. Gives how many there are then.
-async fn until_all_count(gate: &Gate, limit: usize, mut calls: usize) -> usize {
+/// Calls, one after another, until the quota says that all `calls` and these are counted, and no more than `twice` of them
+/// twice.
+async fn until_all_count(gate: &Gate, limit: usize, mut calls: usize, twice: usize) {
     soon(async {
         loop {
             calls += 1;
             let answer = gate.chat(json!({})).await;
             assert_eq!(answer.status, 200, "{}", answer.text());
-            if answer.header("x-ratelimit-remaining-requests") == (limit - calls).to_string() {
-                return calls;
+            let left: usize = answer.header("x-ratelimit-remaining-requests").parse().unwrap();
+            if (limit - calls - twice..=limit - calls).contains(&left) {
+                return;
             }
         }
     })
-    .await
+    .await;
 }
 
 #[tokio::test]
@@ -140,7 +142,7 @@ async fn no_call_fails_while_redis_is_slow_and_afterwards_each_is_counted_once()
     some().await;
     proxy.slow(millis(0));
     is_up(&gate, true).await;
-    until_all_count(&gate, 10_000, 60).await;
+    until_all_count(&gate, 10_000, 60, 0).await;
     gate.finish().await;
 }
 
@@ -162,10 +164,11 @@ async fn no_call_fails_while_the_node_of_a_cluster_that_counts_is_gone() {
     some().await;
     is_up(&gate, false).await;
     some().await;
-    // It kept nothing but its place in the cluster; the ledger knows the rest.
+    // It kept nothing but its place in the cluster; the ledger knows the rest, and no call is forgotten. Those of the moment
+    // in which the gateway noticed may be known to both.
     cluster.nodes[master].restart();
     is_up(&gate, true).await;
-    until_all_count(&gate, 10_000, 60).await;
+    until_all_count(&gate, 10_000, 60, 3).await;
     gate.finish().await;
 }
 

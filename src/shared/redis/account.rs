@@ -89,7 +89,16 @@ impl Entry {
 
 impl Record {
     pub(super) fn new(number: u64, epoch: Option<Epoch>, entries: Vec<Entry>) -> Self {
-        Self { number, epoch, entries, returning: Vec::new(), until: 0, doubtful: false, sure: false, actual: Vec::new() }
+        Self {
+            number,
+            epoch,
+            entries,
+            returning: Vec::new(),
+            until: 0,
+            doubtful: false,
+            sure: false,
+            actual: Vec::new(),
+        }
     }
 
     /// Whether its end can be told by what changes: it is as Redis has it in this epoch, and no command is on its way.

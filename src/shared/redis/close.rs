@@ -112,8 +112,7 @@ mod tests {
         }
         let mut changes: Vec<_> = closing.changes.iter().map(|((id, bucket), (_, by))| (*id, *bucket, *by)).collect();
         changes.sort_unstable();
-        let mut expected =
-            [(id("m"), 12, -6), (id("s"), 0, -2), (id("h"), 0, 8), (id("g"), 10, -6)];
+        let mut expected = [(id("m"), 12, -6), (id("s"), 0, -2), (id("h"), 0, 8), (id("g"), 10, -6)];
         expected.sort_unstable();
         assert_eq!(changes, expected);
         assert_eq!(closing.holds, [1, 2]);

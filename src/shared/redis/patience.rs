@@ -140,7 +140,12 @@ mod tests {
     }
 
     /// Moves the clock as smoothly as a machine with time to spare does, and lets `answered` hear of it each millisecond.
-    async fn pass<F: Future + Unpin>(clock: &Clock, period: u64, wait: &mut F, mut each: impl FnMut(u64)) -> Option<F::Output> {
+    async fn pass<F: Future + Unpin>(
+        clock: &Clock,
+        period: u64,
+        wait: &mut F,
+        mut each: impl FnMut(u64),
+    ) -> Option<F::Output> {
         for milli in 0..period {
             clock.advance(millis(1));
             each(milli);

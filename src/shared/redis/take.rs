@@ -127,12 +127,7 @@ impl Redis {
         None
     }
 
-    async fn try_there(
-        &self,
-        account: &Arc<Account>,
-        levels: &mut Vec<(CounterId, Level)>,
-        takes: &[Take],
-    ) -> There {
+    async fn try_there(&self, account: &Arc<Account>, levels: &mut Vec<(CounterId, Level)>, takes: &[Take]) -> There {
         let Some(epoch) = self.epoch.load_full() else { return There::Nothing };
         // A script that comes too late does nothing: its caller has long gone another way. Nor does it when this replica
         // may be taken for dead.

@@ -99,7 +99,9 @@ impl Keeper {
                 for line in closed {
                     let mut state = accounts[line.account].state();
                     let ended = state.ended;
-                    lines.extend(state.record(line.record).map(|record| write_line(&mut pack, line.account, record, ended)));
+                    lines.extend(
+                        state.record(line.record).map(|record| write_line(&mut pack, line.account, record, ended)),
+                    );
                 }
             }
         }

@@ -13,9 +13,13 @@ for _, record in ipairs(call('HMGET', holds, unpack(a[4]))) do
 end
 local keys = prefix .. 'c:'
 for at = 5, #a, 5 do
-  local kind, window, bucket = a[at + 1], a[at + 2], a[at + 3]
-  if kind == ROLLING and bucket < 0 then bucket = floor(now / ceil(window / 60)) end
-  owe(keys .. a[at], kind, window, bucket, a[at + 4])
+  local key, kind, window = keys .. a[at], a[at + 1], a[at + 2]
+  if kind == ROLLING then
+    local bucket = a[at + 3]
+    owe(key, kind, window, bucket < 0 and floor(now / ceil(window / 60)) or bucket, a[at + 4])
+  else
+    add(key, kind, window, a[at + 4], now)
+  end
 end
 pay()
 call('HDEL', holds, unpack(a[4]))

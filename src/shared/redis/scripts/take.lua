@@ -17,8 +17,9 @@ if a[6] == 1 then
   if not record then return {4, now} end
 end
 
--- Looking: nothing but what has left a window changes.
-local rolling, useds, short = {}, {}, nil
+-- Looking: nothing but what has left a window changes. Of a rolling counter width, oldest and newest bucket and the newest's
+-- content are noted in a row.
+local rolling, noted, useds, short = {}, 0, {}, nil
 for i = 1, count do
   local at, key = 5 * i - 4, names[i + 1]
   local kind, window, amount, limit = takes[at + 1], takes[at + 2], takes[at + 3], takes[at + 4]
@@ -26,7 +27,9 @@ for i = 1, count do
   if kind == ROLLING then
     local width = ceil(window / 60)
     local sum, oldest, newest, content = look(key, window, width, got[i + 1])
-    rolling[i] = {width, oldest, newest, content}
+    rolling[noted + 1], rolling[noted + 2], rolling[noted + 3] = width, oldest or false, newest or false
+    rolling[noted + 4] = content or false
+    noted = noted + 4
     used = sum
   else
     used = tonumber(got[i + 1] or 0)
@@ -35,19 +38,19 @@ for i = 1, count do
   if limit >= 0 and used + amount > limit then
     local resets, wait = 0, -1
     if kind == ROLLING then
-      local r = rolling[i]
+      local width, oldest, newest, content = unpack(rolling, noted - 3, noted)
       local freed, over = 0, used + amount - limit
-      if r[3] then
-        resets = leaves_at(r[3], window, r[1]) - now
+      if newest then
+        resets = leaves_at(newest, window, width) - now
         if amount <= limit then
           local fields = {}
-          for index = r[2], r[3] do fields[#fields + 1] = text(index) end
+          for index = oldest, newest do fields[#fields + 1] = text(index) end
           local held = call('HMGET', key .. 't', unpack(fields))
-          held[#fields] = r[4]
-          for offset, content in ipairs(held) do
-            freed = freed + tonumber(content or 0)
+          held[#fields] = content
+          for offset, amount_held in ipairs(held) do
+            freed = freed + tonumber(amount_held or 0)
             if freed >= over then
-              wait = max(1, leaves_at(r[2] + offset - 1, window, r[1]) - now)
+              wait = max(1, leaves_at(oldest + offset - 1, window, width) - now)
               break
             end
           end
@@ -67,18 +70,19 @@ end
 if short then return short end
 
 -- Taking.
-local answer = {0, now}
+noted = 0
 for i = 1, count do
   local at, key = 5 * i - 4, names[i + 1]
   local kind, window, amount = takes[at + 1], takes[at + 2], takes[at + 3]
   if kind == ROLLING then
-    local r = rolling[i]
-    roll(key, window, r[1], floor(now / r[1]), amount, useds[i], r[2], r[3], r[4])
+    local width, oldest, newest = rolling[noted + 1], rolling[noted + 2], rolling[noted + 3]
+    roll(key, window, width, floor(now / width), amount, useds[i], oldest, newest, rolling[noted + 4])
+    noted = noted + 4
   else
     call('INCRBY', key, text(amount))
     if kind == PERIOD and not got[i + 1] then call('PEXPIREAT', key, text(max(window, now) + GRACE)) end
   end
-  answer[i + 2] = useds[i] + amount
+  useds[i] = useds[i] + amount
 end
 call('HSET', holds, a[5], record .. cmsgpack.pack(now) .. ARGV[2])
-return answer
+return {0, now, unpack(useds)}
