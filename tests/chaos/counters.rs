@@ -1,6 +1,7 @@
 //! Gateways in processes of their own that share counters in Redis: bursts, and the death of one.
 
 use std::{
+    net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -34,6 +35,11 @@ fn folder() -> Arc<tempfile::TempDir> {
     Arc::new(tempfile::tempdir().unwrap())
 }
 
+/// A gateway for which Redis counts.
+async fn start(folder: Arc<tempfile::TempDir>, provider: SocketAddr, config: &str) -> Replica {
+    Replica::start_in(folder, provider, config).await.counts_in_redis().await
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn four_gateways_and_five_hundred_calls_at_once_spend_a_dollar_once() {
     let (redis, tasks) = (PrivateRedis::start(), Tasks::new());
@@ -41,7 +47,7 @@ async fn four_gateways_and_five_hundred_calls_at_once_spend_a_dollar_once() {
     let usage = UsageScript { prompt_tokens: Some(9), completion_tokens: Some(1_000), ..UsageScript::default() };
     let provider = provider_of(Behaviour { usage, ..Behaviour::default() }, &tasks).await;
     let config = config(&redis, "  - { name: team, scope: project, measure: usd, limit: 1, window: month }");
-    let gateways = join_all((0..4).map(|_| Replica::start_in(folder(), provider, &config))).await;
+    let gateways = join_all((0..4).map(|_| start(folder(), provider, &config))).await;
     let ask = |gateway: &Replica| {
         let body = json!({ "model": "m", "max_tokens": 1000, "messages": [{ "role": "user", "content": "Hello" }] });
         let request = gateway.request(KEY, "m", false).body(body.to_string());
@@ -75,8 +81,8 @@ async fn a_killed_gateway_gives_back_its_places_in_time_and_what_its_calls_consu
         "  - { name: places, scope: project, measure: concurrent, limit: 4 }\n  \
          - { name: calls, scope: project, measure: requests, limit: 1000, window: 1h }",
     );
-    let one = Replica::start_in(folder(), provider, &config).await;
-    let other = Replica::start_in(folder(), provider, &config).await;
+    let one = start(folder(), provider, &config).await;
+    let other = start(folder(), provider, &config).await;
     let mut streams = Vec::new();
     for _ in 0..4 {
         let mut stream = one.request(KEY, "m", true).send().await.unwrap();
@@ -104,7 +110,7 @@ async fn a_killed_gateway_gives_back_its_places_in_time_and_what_its_calls_consu
 
     // Its successors find its journal. The first counts four lost calls, the second finds nothing to count.
     for successor in 0..2 {
-        let next = Replica::start_in(kept.clone(), provider, &config).await;
+        let next = start(kept.clone(), provider, &config).await;
         for _ in 0..20 {
             tokio::time::sleep(Duration::from_millis(100)).await;
             calls += 1;

@@ -82,6 +82,18 @@ impl Replica {
         answer
     }
 
+    /// Waits until Redis counts for it.
+    pub async fn counts_in_redis(self) -> Self {
+        for _ in 0..3_000 {
+            let metrics = self.client.get(format!("{}/metrics", self.url)).send().await.unwrap().text().await.unwrap();
+            if metrics.contains("\nswitchboard_redis_up 1\n") {
+                return self;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("Redis does not count");
+    }
+
     /// Where it keeps what it keeps.
     pub fn folder(&self) -> Arc<tempfile::TempDir> {
         self.dir.clone()

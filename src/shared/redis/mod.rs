@@ -22,7 +22,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use arc_swap::ArcSwapOption;
@@ -174,14 +174,15 @@ impl Redis {
     fn stand(&self, standing: Standing) {
         let before = self.standing.swap(standing as u8, Relaxed);
         if before == Standing::Up as u8 && standing != Standing::Up && self.failures.load(Relaxed) == 0 {
-            self.alone();
+            self.alone(self.clock.now());
         }
         self.metrics.redis_up.set(i64::from(standing == Standing::Up));
     }
 
-    /// From now on this replica counts by itself: from the call on that has just waited in vain.
-    fn alone(&self) {
-        self.alone_since.store(self.clock.unix_millis().saturating_sub(millis(self.timeout)), Relaxed);
+    /// From the call on that asked at this moment, this replica counts by itself.
+    fn alone(&self, asked: Instant) {
+        let ago = millis(self.clock.now().saturating_duration_since(asked));
+        self.alone_since.store(self.clock.unix_millis().saturating_sub(ago), Relaxed);
     }
 
     /// How many replicas showed that they live when this one last asked.
@@ -211,11 +212,11 @@ impl Redis {
     }
 
     /// Notes that Redis did not answer, or not as it should. After some of these in a row nobody asks any more.
-    fn failed(&self, why: &str) {
+    fn failed(&self, asked: Instant, why: &str) {
         self.metrics.redis_failures.inc();
         let failures = self.failures.fetch_add(1, Relaxed) + 1;
         if failures == 1 && self.standing() == Standing::Up {
-            self.alone();
+            self.alone(asked);
         }
         tracing::debug!("Redis: {why}");
         if failures >= FAILURES && self.standing() == Standing::Up {
@@ -228,22 +229,23 @@ impl Redis {
     async fn ask(&self, script: &Script, keys: &[&[u8]], arguments: &[&[u8]]) -> Option<Answer> {
         let link = self.link.load_full()?;
         let mut link = Link::clone(&link);
+        let asked = self.clock.now();
         let outcome = self.patience.wait(self.timeout, script.run(&mut link, keys, arguments)).await;
         match outcome {
             Ok(Ok(value)) => {
                 let answer = Answer::of(value);
                 match &answer {
                     Some(answer) => self.heard(answer),
-                    None => self.failed("an answer that no script of ours gives"),
+                    None => self.failed(asked, "an answer that no script of ours gives"),
                 }
                 answer
             }
             Ok(Err(error)) => {
-                self.failed(&connect::say(&error));
+                self.failed(asked, &connect::say(&error));
                 None
             }
             Err(_) => {
-                self.failed("no answer in time");
+                self.failed(asked, "no answer in time");
                 None
             }
         }
@@ -354,6 +356,7 @@ impl Redis {
 
         let link = self.link.load_full()?;
         let mut link = Link::clone(&link);
+        let asked = self.clock.now();
         match self.patience.wait(self.timeout, link.req_packed_command(command)).await {
             Ok(Ok(value)) => {
                 self.patience.heard();
@@ -361,11 +364,11 @@ impl Redis {
                 value.extract_error().ok()
             }
             Ok(Err(error)) => {
-                self.failed(&connect::say(&error));
+                self.failed(asked, &connect::say(&error));
                 None
             }
             Err(_) => {
-                self.failed("no answer in time");
+                self.failed(asked, "no answer in time");
                 None
             }
         }
