@@ -139,6 +139,7 @@ fn call(outcome: Outcome) -> CallRow {
         overhead_us: 85,
         bytes_in: 1_024,
         bytes_out: 4_096,
+        notes: None,
         attempts: vec![AttemptRow {
             number: 1,
             at: now.cast_signed(),

@@ -142,6 +142,7 @@ fn call(n: usize, who: Who) -> CallRow {
         overhead_us: 78,
         bytes_in: 3_410,
         bytes_out: 18_204,
+        notes: None,
         attempts: vec![attempt],
     }
 }

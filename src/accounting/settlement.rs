@@ -18,7 +18,7 @@ use super::{
 use crate::{
     providers::Operation,
     quotas::{Account, Consumed, Quotas},
-    store::ledger::{AttemptRow, CallRow, Who},
+    store::ledger::{AttemptRow, CallRow, LimitRow, Notes, Who},
     telemetry::{
         CallLine, CallLog, Metrics, ModelMetrics, Outcome,
         calls::{AttemptNote, Attempts},
@@ -53,7 +53,7 @@ pub struct Settlement {
     /// The code of the error the client saw.
     pub error_code: Option<&'static str>,
     pub finish_reason: Option<Box<str>>,
-    /// What could not be said in the other side's format, by its places; for the log.
+    /// What could not be said in the other side's format, by its places; for the log and the receipt.
     pub lossy: Option<Box<str>>,
     /// From arrival to the first real output.
     pub first_output: Option<Duration>,
@@ -94,8 +94,9 @@ pub async fn settle_all(mut settlements: mpsc::Receiver<Box<Settlement>>, books:
             if settlements.len() < BEHIND {
                 settlement.count().await;
             }
-            let row = settlement.row(&books.instance);
-            settlement.spend(&books.quotas, &row);
+            let mut row = settlement.row(&books.instance);
+            let limits = settlement.spend(&books.quotas, &row);
+            row.notes = Notes::new(settlement.lossy.as_deref().map(listed), limits);
             settlement.observe(&books.metrics, &row);
             settlement.log(&books.log, &row);
             rows.push(row);
@@ -105,7 +106,8 @@ pub async fn settle_all(mut settlements: mpsc::Receiver<Box<Settlement>>, books:
 }
 
 impl Settlement {
-    /// Its row in the ledger, as things stand. Of a call that has not ended, it is the row of one that never will.
+    /// Its row in the ledger, as things stand. Of a call that has not ended, it is the row of one that never will. Notes
+    /// are made at the end.
     pub fn row(&self, instance: &Arc<str>) -> CallRow {
         let attempts = self.attempts.iter().enumerate();
         CallRow {
@@ -128,19 +130,21 @@ impl Settlement {
             bytes_in: self.bytes_in,
             bytes_out: self.bytes_out,
             attempts: attempts.map(|(index, attempt)| attempt.row(index + 1, &self.asked)).collect(),
+            notes: None,
         }
     }
 
-    /// Turns what was set aside into what was consumed, and remembers how long answers are.
-    fn spend(&mut self, quotas: &Quotas, row: &CallRow) {
+    /// Turns what was set aside into what was consumed, and remembers how long answers are. Says what was set aside.
+    fn spend(&mut self, quotas: &Quotas, row: &CallRow) -> Vec<LimitRow> {
         let consumed = |attempt: &AttemptRow| Consumed {
             input: attempt.usage.total_input(),
             output: attempt.usage.total_output(),
             cost: attempt.cost,
         };
+        let mut limits = Vec::new();
         if let Some(account) = self.account.take() {
             let attempts: SmallVec<[Consumed; 4]> = row.attempts.iter().map(consumed).collect();
-            account.settle(quotas.shared(), &attempts);
+            limits = account.settle(quotas.shared(), &attempts);
         }
         let answered = row.attempts.last().filter(|attempt| attempt.outcome == Outcome::Ok);
         if let (Some(answered), Some((model, _))) = (answered, &self.served)
@@ -148,6 +152,7 @@ impl Settlement {
         {
             quotas.note_output(model, answered.usage.total_output());
         }
+        limits
     }
 
     /// The model that served it. A pattern is filled in once a provider has worked for it: clients invent names.
@@ -246,6 +251,19 @@ fn label(operation: Operation) -> Arc<str> {
     static LABELS: LazyLock<[Arc<str>; Operation::ALL.len()]> =
         LazyLock::new(|| Operation::ALL.map(|operation| operation.label().into()));
     LABELS[operation as usize].clone()
+}
+
+/// The places of what was lost, as many as a row keeps.
+fn listed(places: &str) -> Box<str> {
+    const MOST: usize = 16;
+    const LONGEST: usize = 64;
+    const MORE: &str = "and more";
+    let mut list: Vec<&str> =
+        places.split(", ").take(MOST).map(|place| &place[..place.floor_char_boundary(LONGEST)]).collect();
+    if places.split(", ").nth(MOST).is_some() && list.last() != Some(&MORE) {
+        list.push(MORE);
+    }
+    list.join(", ").into()
 }
 
 /// The address as a text. Asked for twice a call, so it is put together without a string that grows.

@@ -31,7 +31,7 @@ use crate::{
     accounting::{Books, Ledger, LedgerError, Sink, Till, settle_all},
     auth::{Draft, Keys, ManageError},
     config::{Complaints, Environment, Loaded, Settings, Source},
-    gateway::{Gateway, Schemas},
+    gateway::{Aside, Gateway, Schemas},
     http::{self, Phase, Server, Shutdown, Surface, Tls},
     mock::{Behaviour, Mock},
     providers::MOCK,
@@ -41,7 +41,7 @@ use crate::{
     shared::{Shared, SharedError},
     store::{self, Actor, Db, KeyHash, StoreError},
     telemetry::{
-        self, CallLog, Lines, Metrics,
+        self, CallLog, ContentLog, Lines, Metrics,
         metrics::{BreakerSample, BreakerState},
     },
     types::{Clock, Secret, Tasks},
@@ -85,6 +85,7 @@ pub struct App {
     sharing: Tasks,
     serving: Tasks,
     lines: Lines,
+    content: ContentLog,
 }
 
 /// Why a gateway could not start.
@@ -104,6 +105,8 @@ pub enum StartError {
     Tls(#[from] http::tls::TlsError),
     #[error("{0}")]
     Log(#[from] telemetry::logging::InitError),
+    #[error("`log.content`: {to} cannot be written: {cause}")]
+    Content { to: String, cause: std::io::Error },
 }
 
 impl App {
@@ -116,6 +119,7 @@ impl App {
         loaded.flags.apply(&mut settings);
         let metrics = Arc::new(Metrics::new());
         let lines = telemetry::logging::init(&settings.log, &metrics.log_lines_dropped)?;
+        let content = open_content(&settings.log, &metrics)?;
         if let Some(warning) = too_few_descriptors(&settings.server, telemetry::process::descriptor_limit()) {
             tracing::warn!("{warning}");
         }
@@ -174,7 +178,8 @@ impl App {
             till,
             quotas,
             retries: RetryBudget::new(settings.retries.max_share),
-            memory: Arc::default(),
+            memory: sharing::memory(&settings, &shared, &clock),
+            aside: Aside::default(),
             schemas: Schemas::default(),
             metrics: metrics.clone(),
             clock: clock.clone(),
@@ -183,7 +188,7 @@ impl App {
         show_breakers(&metrics, &gateway);
 
         let shutdown = Shutdown::new();
-        let surface = surface(&gateway, &keys, stored_quotas, &db, &settings.server, &shutdown);
+        let surface = surface(&gateway, &keys, stored_quotas, &db, &content, &settings.server, &shutdown);
         let tls = settings.tls.as_ref().map(Tls::load).transpose()?;
         let server = Server {
             settings: settings.server.clone(),
@@ -241,6 +246,7 @@ impl App {
             sharing,
             serving,
             lines,
+            content,
         })
     }
 
@@ -283,7 +289,7 @@ impl App {
         self.serving.shut_down(&self.clock, Duration::from_secs(2)).await;
         self.tasks.shut_down(&self.clock, Duration::from_secs(2)).await;
         // The last till goes with the gateway; settling then runs dry and ends.
-        let Self { db, ledger, gateway, reloads, settling, sharing, clock, lines, .. } = self;
+        let Self { db, ledger, gateway, reloads, settling, sharing, clock, lines, content, .. } = self;
         drop(reloads);
         drop(gateway);
         if !settling.shut_down(&clock, Duration::from_secs(5)).await {
@@ -293,7 +299,17 @@ impl App {
         ledger.stop(LAST_ROWS).await;
         db.close().await;
         lines.flush(Duration::from_secs(1));
+        content.flush(Duration::from_secs(1));
     }
+}
+
+/// Where what calls say and are answered goes.
+fn open_content(settings: &telemetry::settings::Settings, metrics: &Metrics) -> Result<ContentLog, StartError> {
+    let content = settings.content.as_ref();
+    ContentLog::open(content, &metrics.content_lines_dropped).map_err(|cause| StartError::Content {
+        to: content.map_or_else(String::new, |content| content.to.display().to_string()),
+        cause,
+    })
 }
 
 /// The quotas, without rules yet, and who is told when one fills up.
@@ -336,6 +352,7 @@ fn surface(
     keys: &Keys,
     stored_quotas: Stored,
     db: &Db,
+    content: &ContentLog,
     settings: &http::settings::Settings,
     shutdown: &Shutdown,
 ) -> Arc<Surface> {
@@ -345,6 +362,7 @@ fn surface(
         stored_quotas,
         db: db.clone(),
         metrics: gateway.metrics.clone(),
+        content: content.clone(),
         clock: gateway.clock.clone(),
         in_flight: Arc::new(Semaphore::new(settings.max_in_flight.min(Semaphore::MAX_PERMITS))),
         settings: settings.clone(),

@@ -157,6 +157,7 @@ mod tests {
             endpoints: Vec::new(),
             addresses: Vec::new(),
             max_tokens: None,
+            log_content: None,
             enabled,
             expires: None,
             created: Timestamp::UNIX_EPOCH,

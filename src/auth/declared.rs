@@ -133,9 +133,12 @@ fn project(id: &str, settings: &ProjectSettings) -> Result<Project, Vec<Bad>> {
         bad.extend(check_name(name).err().map(|message| Bad::new("name", message)));
     }
     bad.extend(check_tags(&settings.tags).err().map(|message| Bad::new("tags", message)));
-    let ProjectSettings { models, endpoints, addresses, archived, .. } = settings;
+    let ProjectSettings { models, endpoints, addresses, log_content, archived, .. } = settings;
     let rights = rights(models, endpoints, addresses, &mut bad);
-    if bad.is_empty() { Ok(Project { id: id.into(), rights, is_archived: *archived }) } else { Err(bad) }
+    if !bad.is_empty() {
+        return Err(bad);
+    }
+    Ok(Project { id: id.into(), rights, log_content: *log_content, is_archived: *archived })
 }
 
 fn known(key: &KeySettings) -> Result<Known, Vec<Bad>> {
@@ -157,6 +160,7 @@ fn known(key: &KeySettings) -> Result<Known, Vec<Bad>> {
         project: key.project.as_str().into(),
         tags: sorted(&key.tags),
         max_tokens: key.max_tokens,
+        log_content: key.log_content,
         expires: key.expires,
         own: Arc::new(own),
         standing: if key.enabled { Standing::Good } else { Standing::Disabled },
@@ -192,6 +196,7 @@ mod tests {
             endpoints: vec!["*".to_owned()],
             addresses: vec!["*".to_owned()],
             max_tokens: None,
+            log_content: None,
             expires: None,
             enabled: true,
         }
@@ -220,6 +225,7 @@ mod tests {
             models: vec!["*/*".to_owned()],
             endpoints: Vec::new(),
             addresses: Vec::new(),
+            log_content: None,
             archived: false,
         };
         let projects = BTreeMap::from([("Search".to_owned(), project)]);

@@ -27,6 +27,8 @@ pub struct Principal {
     pub tags: Arc<[Arc<str>]>,
     /// The most output tokens that one of its calls may ask for; what it asks for when it says nothing.
     pub max_tokens: Option<u32>,
+    /// Whether what is said in its calls is logged, as its key says; [`Principal::log_content`] knows the project, too.
+    pub key_logs_content: Option<bool>,
     /// When the key stops working.
     pub expires: Option<Timestamp>,
     /// What the key may do, as far as its project allows it.
@@ -40,6 +42,14 @@ impl Principal {
     /// key and its project must list one of them. Ask again for every model a call is led to, fallbacks included.
     pub fn may_use(&self, names: &[&str]) -> bool {
         self.levels().all(|rights| names.iter().any(|name| rights.models.allows(name)))
+    }
+
+    /// Whether what is said in its calls is logged. `None`: nobody has chosen. A project that says no has the last word.
+    pub fn log_content(&self) -> Option<bool> {
+        match (self.key_logs_content, self.within.log_content) {
+            (_, Some(false)) => Some(false),
+            (of_key, of_project) => of_key.or(of_project),
+        }
     }
 
     /// The names of models that the key or its project lists, without patterns: some of them it may use.
@@ -87,6 +97,7 @@ pub(super) struct Known {
     pub(super) project: Arc<str>,
     pub(super) tags: Arc<[Arc<str>]>,
     pub(super) max_tokens: Option<u32>,
+    pub(super) log_content: Option<bool>,
     pub(super) expires: Option<Timestamp>,
     pub(super) own: Arc<Rights>,
     pub(super) standing: Standing,
@@ -123,6 +134,7 @@ impl Known {
             project: row.project.as_str().into(),
             tags: sorted(&row.tags),
             max_tokens: row.max_tokens,
+            log_content: row.log_content,
             expires: row.expires,
             own: Arc::new(Rights::of_row(&row.id, &row.models, &row.endpoints, &row.addresses)),
             standing,
@@ -164,6 +176,7 @@ impl Known {
             project: self.project.clone(),
             tags: self.tags.clone(),
             max_tokens: self.max_tokens,
+            key_logs_content: self.log_content,
             expires: self.expires,
             own: self.own.clone(),
             within: project.clone(),

@@ -20,6 +20,8 @@ pub struct Project {
     pub id: Arc<str>,
     /// What its keys may do.
     pub rights: Rights,
+    /// Whether what is said in their calls is logged, if it has a say in that.
+    pub log_content: Option<bool>,
     /// Its keys may do nothing.
     pub is_archived: bool,
 }
@@ -43,13 +45,14 @@ impl Project {
         Self {
             id: row.id.as_str().into(),
             rights: Rights::of_row(&row.id, &row.models, &row.endpoints, &row.addresses),
+            log_content: row.log_content,
             is_archived: row.archived.is_some(),
         }
     }
 
     /// A project of which nobody could say anything yet: it takes nothing away.
     pub(super) fn open(id: Arc<str>) -> Self {
-        Self { id, rights: Rights::all(), is_archived: false }
+        Self { id, rights: Rights::all(), log_content: None, is_archived: false }
     }
 }
 
@@ -124,6 +127,7 @@ mod tests {
             models: models.iter().map(|&model| model.to_owned()).collect(),
             endpoints: all.clone(),
             addresses: all,
+            log_content: None,
             created: Timestamp::UNIX_EPOCH,
             archived: None,
             version: 1,

@@ -47,6 +47,9 @@ pub struct KeySettings {
     #[serde(default)]
     #[schemars(range(min = 1))]
     pub max_tokens: Option<u32>,
+    /// Whether what its calls say and are answered is logged, where `log.content` logs anything. Left out: as its project says.
+    #[serde(default)]
+    pub log_content: Option<bool>,
     /// When it stops working, for example `2027-01-01T00:00:00Z`.
     #[serde(default)]
     #[schemars(with = "Option<String>", extend("format" = "date-time"))]
@@ -75,6 +78,9 @@ pub struct ProjectSettings {
     /// The addresses and ranges that its keys may be used from, as for a key.
     #[serde(default = "all")]
     pub addresses: Vec<String>,
+    /// Whether what calls of its keys say and are answered is logged. `false` binds its keys. Left out: as `log.content` says.
+    #[serde(default)]
+    pub log_content: Option<bool>,
     /// `true`: its keys may do nothing.
     #[serde(default)]
     pub archived: bool,

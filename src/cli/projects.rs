@@ -7,7 +7,7 @@ use anyhow::Result;
 use clap::{Args, Subcommand};
 
 use super::{
-    keys::date,
+    keys::{Choice, Own, chosen, date, own},
     store::{Place, StoreArgs},
     table::{Rows, listed},
 };
@@ -85,6 +85,14 @@ pub struct CreateArgs {
     /// From where its keys may be used: addresses and ranges, for example `10.0.0.0/8`; '*' for everywhere.
     #[arg(long, value_delimiter = ',', default_value = "*")]
     addresses: Vec<String>,
+    /// Whether what calls of its keys say and are answered is logged, where the gateway logs that (`log.content`): true,
+    /// false (which binds its keys), or inherit for what the configuration says.
+    #[arg(long, value_name = "CHOICE", default_value = "inherit")]
+    log_content: Choice,
+    /// A quota of all its keys together, made with it: usd=500/month, requests=600/1m, concurrent=20; may be given several
+    /// times. `switchboard quotas` makes others, and changes them.
+    #[arg(long = "quota", value_name = "QUOTA")]
+    quotas: Vec<Own>,
 }
 
 /// What to change about a project.
@@ -107,6 +115,12 @@ pub struct EditArgs {
     /// From where its keys may be used from now on, in place of what was before.
     #[arg(long, value_delimiter = ',', group = "change")]
     addresses: Option<Vec<String>>,
+    /// Whether what calls of its keys say and are answered is logged: true, false, or inherit.
+    #[arg(long, value_name = "CHOICE", group = "change")]
+    log_content: Option<Choice>,
+    /// A further quota of all its keys together, as when it is made; may be given several times.
+    #[arg(long = "quota", value_name = "QUOTA", group = "change")]
+    quotas: Vec<Own>,
 }
 
 /// Runs the command on the store at `place`, and writes what it has to say to `out`.
@@ -123,8 +137,9 @@ pub async fn run(command: ProjectsCommand, place: &Place, clock: &Clock, out: &m
 async fn execute(command: ProjectsCommand, keys: &Keys, out: &mut impl Write) -> Result<()> {
     match command {
         ProjectsCommand::Create(args) => {
-            let CreateArgs { id, name, tags, models, endpoints, addresses } = args;
-            let draft = ProjectDraft { id, name, tags, models, endpoints, addresses, quotas: Vec::new() };
+            let CreateArgs { id, name, tags, models, endpoints, addresses, log_content, quotas } = args;
+            let (log_content, quotas) = (log_content.0, own(quotas));
+            let draft = ProjectDraft { id, name, tags, models, endpoints, addresses, log_content, quotas };
             let row = keys.create_project(draft, &Actor::COMMAND).await?;
             writeln!(out, "Made the project {}. A key of it: `switchboard keys create --project {0} …`", row.id)?;
             describe(&ProjectView::of_row(&row), out)?;
@@ -146,9 +161,10 @@ async fn execute(command: ProjectsCommand, keys: &Keys, out: &mut impl Write) ->
             }
         }
         ProjectsCommand::Edit(args) => {
-            let EditArgs { id, name, tags, models, endpoints, addresses } = args;
-            let edit = ProjectEdit { name, tags, models, endpoints, addresses, archived: None };
-            let row = keys.update_project(&id, edit, Vec::new(), None, &Actor::COMMAND).await?;
+            let EditArgs { id, name, tags, models, endpoints, addresses, log_content, quotas } = args;
+            let log_content = log_content.map(|choice| choice.0);
+            let edit = ProjectEdit { name, tags, models, endpoints, addresses, log_content, archived: None };
+            let row = keys.update_project(&id, edit, own(quotas), None, &Actor::COMMAND).await?;
             describe(&ProjectView::of_row(&row), out)?;
         }
         ProjectsCommand::Archive { id } => {
@@ -188,11 +204,12 @@ fn describe(view: &ProjectView, out: &mut impl Write) -> Result<()> {
         ("models", listed(&view.models)),
         ("endpoints", listed(&view.endpoints)),
         ("addresses", listed(&view.addresses)),
+        ("log content", chosen(view.log_content).unwrap_or_else(|| "as the configuration says".to_owned())),
         ("state", state),
         ("declared", if view.declared { "in the configuration file" } else { "no" }.to_owned()),
     ];
     for (name, value) in lines {
-        writeln!(out, "  {name:<9}  {value}")?;
+        writeln!(out, "  {name:<11}  {value}")?;
     }
     Ok(())
 }
@@ -254,6 +271,13 @@ mod tests {
         let shown: Value = serde_json::from_str(&run(&["show", "search", "--json"]).await.unwrap()).unwrap();
         assert_eq!((&shown["models"], &shown["endpoints"]), (&json!(["gpt"]), &json!(["chat"])));
         assert!(run(&["show", "search"]).await.unwrap().contains("10.0.0.0/8"));
+
+        let quota = ["edit", "search", "--quota", "usd=50/month@Europe/Berlin", "--log-content", "false"];
+        assert!(run(&quota).await.unwrap().contains("log content  false"));
+        assert_eq!(
+            run(&["edit", "search", "--log-content", "inherit"]).await.unwrap().matches("as the config").count(),
+            1
+        );
 
         run(&["archive", "search"]).await.unwrap();
         let table = run(&["list"]).await.unwrap();

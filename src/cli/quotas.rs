@@ -17,7 +17,7 @@ use super::{
 use crate::{
     auth::{
         Keys,
-        manage::{QuotaChange, QuotaView},
+        manage::{CounterView, QuotaChange, QuotaView},
     },
     quotas::settings::{Match, QuotaSettings},
     store::{Actor, QuotaFilter},
@@ -157,6 +157,13 @@ pub struct EditArgs {
     no_raise: bool,
 }
 
+/// What is said of the use that a command shows: it has no part in the counters of a running gateway.
+const FROM_THE_LEDGER: &str = "USED is what the ledger has of calls that have ended. Calls under way are in the counters of \
+                               running gateways only: GET /admin/v1/quotas.";
+
+/// The counters that are shown of a quota.
+const MOST: usize = 10;
+
 /// Runs the command on the store at `place`, and writes what it has to say to `out`.
 ///
 /// # Errors
@@ -182,7 +189,15 @@ async fn execute(command: QuotasCommand, keys: &Keys, clock: &Clock, out: &mut i
             show(&QuotaView::of_row(&row)?, json, out)
         }
         QuotasCommand::List { key, project, json } => list(key, project, json, keys, out).await,
-        QuotasCommand::Show { quota, json } => show(&QuotaView::of_row(&keys.find_quota(&quota).await?)?, json, out),
+        QuotasCommand::Show { quota, json } => {
+            let mut views = [QuotaView::of_row(&keys.find_quota(&quota).await?)?];
+            keys.add_spent(&mut views, MOST).await?;
+            show(&views[0], json, out)?;
+            if !json {
+                show_use(&views[0], out)?;
+            }
+            Ok(())
+        }
         QuotasCommand::Edit(args) => edit(*args, keys, now, out).await,
         QuotasCommand::Enable { quota } => switch(&quota, true, keys, out).await,
         QuotasCommand::Disable { quota } => switch(&quota, false, keys, out).await,
@@ -215,12 +230,13 @@ async fn list(
             break;
         }
     }
+    keys.add_spent(&mut views, MOST).await?;
     if json {
         writeln!(out, "{}", serde_json::to_value(views)?)?;
     } else if views.is_empty() {
         writeln!(out, "There are no such quotas. Make one with `switchboard quotas create`.")?;
     } else {
-        write!(out, "{}", table(&views)?)?;
+        write!(out, "{}\n{FROM_THE_LEDGER}\n", table(&views)?)?;
     }
     Ok(())
 }
@@ -270,10 +286,7 @@ impl Words {
     /// What was said, as the members of a quota.
     fn said(self, now: Timestamp) -> Result<Map<String, Value>> {
         let Self { name, matching, window, action, warn_at, mid_stream, when_down, raise, until } = self;
-        let window = window.map(|window| match window.split_once('@') {
-            Some((span, zone)) => json!({ span: zone }),
-            None => window.into(),
-        });
+        let window = window.map(|text| self::window(&text));
         let action = action.map(|action| match action.strip_prefix("downgrade=") {
             Some(model) => json!({ "downgrade": model }),
             None => action.into(),
@@ -296,6 +309,14 @@ impl Words {
             ("raise", raise),
         ];
         Ok(members.into_iter().filter_map(|(member, value)| Some((member.to_owned(), value?))).collect())
+    }
+}
+
+/// A span, or a stretch of the calendar and its zone.
+pub(super) fn window(text: &str) -> Value {
+    match text.split_once('@') {
+        Some((span, zone)) => json!({ span: zone }),
+        None => text.into(),
     }
 }
 
@@ -356,6 +377,47 @@ fn show(view: &QuotaView, json: bool, out: &mut impl Write) -> Result<()> {
     Ok(())
 }
 
+/// The counters of a quota, the fullest first.
+fn show_use(view: &QuotaView, out: &mut impl Write) -> Result<()> {
+    let Some(used) = &view.used else {
+        writeln!(out, "\nOnly running gateways know how much of it is used: GET /admin/v1/quotas/{}.", view.id)?;
+        return Ok(());
+    };
+    let row =
+        |counter: &CounterView| vec![subject(counter), counter.used.clone(), counter.limit.clone(), resets(counter)];
+    let rows: Vec<_> = used.counters.iter().map(row).collect();
+    if rows.is_empty() {
+        writeln!(out, "\nNothing of it is used. {FROM_THE_LEDGER}")?;
+        return Ok(());
+    }
+    let head = ["subject", "used", "limit", "resets"];
+    let table = Rows { head: head.map(str::to_owned).to_vec(), numbers: head.len(), rows }.aligned();
+    write!(out, "\n{table}\n{FROM_THE_LEDGER}\n")?;
+    Ok(())
+}
+
+fn subject(counter: &CounterView) -> String {
+    match counter.subject.is_empty() {
+        true => "all calls".to_owned(),
+        false => counter.subject.values().cloned().collect::<Vec<_>>().join(", "),
+    }
+}
+
+fn resets(counter: &CounterView) -> String {
+    counter.resets_at.map_or_else(|| "-".to_owned(), |at| date(Some(at)))
+}
+
+/// The use of a quota in a table: of several counters that of the fullest, and whose it is. A quota says that nothing is
+/// used, and not that nobody knows, only where that is so.
+fn used(view: &QuotaView) -> String {
+    let Some(used) = &view.used else { return "?".to_owned() };
+    match used.counters.as_slice() {
+        [] => "0".to_owned(),
+        [first, ..] if first.subject.is_empty() => first.used.clone(),
+        [first, ..] => format!("{} ({})", first.used, subject(first)),
+    }
+}
+
 fn state(view: &QuotaView) -> &'static str {
     match view.enabled {
         true => "in force",
@@ -364,7 +426,8 @@ fn state(view: &QuotaView) -> &'static str {
 }
 
 fn table(views: &[QuotaView]) -> Result<String> {
-    let head = ["id", "name", "scope", "match", "measure", "limit", "window", "action", "state", "created"];
+    let head =
+        ["id", "name", "scope", "match", "measure", "used", "limit", "window", "resets", "action", "state", "created"];
     let mut rows = Vec::with_capacity(views.len());
     for view in views {
         let said = serde_json::to_value(&view.quota)?;
@@ -376,8 +439,10 @@ fn table(views: &[QuotaView]) -> Result<String> {
             of("scope"),
             of("match"),
             of("measure"),
+            used(view),
             of("limit"),
             of("window"),
+            view.used.as_ref().and_then(|used| used.counters.first()).map_or_else(|| "-".to_owned(), resets),
             action,
             state(view).to_owned(),
             view.created.map_or_else(|| "in the file".to_owned(), |at| date(Some(at))),
@@ -465,6 +530,7 @@ mod tests {
         assert_eq!(listed[1]["quota"]["match"], json!({ "key": "ci", "model": "gpt-*" }));
         assert_eq!(json(&["list", "--project", "research", "--json"]).await.as_array().unwrap().len(), 1);
         assert!(run(&["list"]).await.unwrap().contains("month Europe/Berlin"));
+        assert!(run(&["list"]).await.unwrap().contains("calls that have ended"), "whose figures these are");
 
         run(&["edit", "research", "--limit", "600", "--raise", "800", "--until", "2099-01-01", "--action", "reject"])
             .await

@@ -141,6 +141,8 @@ fn failed(error: StartError) -> Failed {
         StartError::Config(_) | StartError::Tls(_) | StartError::Log(_) | StartError::Shared(_) => {
             Failed::misconfigured(error)
         }
-        StartError::Listen { .. } | StartError::Store(_) | StartError::Ledger(_) => Failed::wrong(error),
+        StartError::Listen { .. } | StartError::Content { .. } | StartError::Store(_) | StartError::Ledger(_) => {
+            Failed::wrong(error)
+        }
     }
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use clap::Parser;
 
-use super::{reconcile, requests, store::Place, usage};
+use super::{quotas, reconcile, requests, store::Place, usage};
 use crate::{
     store::{
         Db,
@@ -28,6 +28,12 @@ struct UsageCli {
 struct ReconcileCli {
     #[command(flatten)]
     args: reconcile::ReconcileArgs,
+}
+
+#[derive(Debug, Parser)]
+struct QuotasCli {
+    #[command(flatten)]
+    args: quotas::QuotasArgs,
 }
 
 #[derive(Debug, Parser)]
@@ -56,6 +62,7 @@ fn call(number: u8, at: i64, key: &str, model: &str, usage: Usage, cost: Option<
         overhead_us: 1,
         bytes_in: 1,
         bytes_out: 1,
+        notes: None,
         attempts: vec![AttemptRow {
             number: 1,
             at,
@@ -323,4 +330,41 @@ async fn a_wrong_file_is_named_with_its_place() {
     let args = ReconcileCli::try_parse_from(cli).unwrap().args;
     let error = reconcile::run(args, &place, &mut Vec::new()).await.unwrap_err().to_string();
     assert!(error.contains("did you mean `openai`?"), "{error}");
+}
+
+#[tokio::test]
+async fn quotas_show_what_the_ledger_has_of_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let (db, now) = (Db::open(dir.path(), None).await.unwrap(), i64::try_from(Clock::Real.unix_millis()).unwrap());
+    let calls = [("ci", "0.02"), ("web", "2"), ("ci", "0.01")];
+    let calls = calls.into_iter().zip(1..);
+    let calls: Vec<CallRow> =
+        calls.map(|((key, cost), number)| call(number, now - HOUR, key, "m", tokens(1, 0, 1), Some(cost))).collect();
+    ledger::write(&db, &calls).await.unwrap();
+    db.close().await;
+    let place = Place::folder(dir.path());
+    let ask = async |args: &[&str]| {
+        let cli = QuotasCli::try_parse_from(std::iter::once(&"quotas").chain(args)).unwrap();
+        let mut out = Vec::new();
+        quotas::run(cli.args.command, &place, &Clock::Real, &mut out).await.unwrap();
+        String::from_utf8(out).unwrap()
+    };
+    let words = [
+        (&["--name", "each", "--scope", "key", "--measure", "usd", "--limit", "5"][..], "24h"),
+        (&["--name", "one", "--scope", "key", "--match", "ci", "--measure", "requests", "--limit", "9"], "24h"),
+        (&["--name", "now", "--scope", "global", "--measure", "concurrent", "--limit", "3"], ""),
+    ];
+    for (args, window) in words {
+        let window: &[&str] = if window.is_empty() { &[] } else { &["--window", window] };
+        ask(&[&["create"], args, window].concat()).await;
+    }
+    let lines = ask(&["list"]).await;
+    let used = |name: &str| {
+        let line = lines.lines().find(|line| line.contains(name)).unwrap().to_owned();
+        line.split("  ").map(str::trim).filter(|cell| !cell.is_empty()).nth(5).unwrap().to_owned()
+    };
+    assert_eq!([used(" each "), used(" one "), used(" now ")], ["2.00 (web)", "2 (ci)", "?"], "{lines}");
+    let each = ask(&["show", "each"]).await;
+    assert!(each.contains("web      2.00") && each.contains("ci       0.03"), "{each}");
+    assert!(ask(&["show", "now"]).await.contains("Only running gateways know"));
 }

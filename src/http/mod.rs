@@ -25,7 +25,14 @@ pub use serve::Server;
 pub use shutdown::{Phase, Shutdown};
 pub use tls::Tls;
 
-use crate::{auth::Keys, gateway::Gateway, quotas, store::Db, telemetry::Metrics, types::Clock};
+use crate::{
+    auth::Keys,
+    gateway::Gateway,
+    quotas,
+    store::Db,
+    telemetry::{ContentLog, Metrics},
+    types::Clock,
+};
 
 /// What handlers may reach.
 #[derive(Debug)]
@@ -37,6 +44,8 @@ pub struct Surface {
     /// Read by the admin API alone: no call waits for it.
     pub db: Db,
     pub metrics: Arc<Metrics>,
+    /// What calls say and are answered, where that is wanted.
+    pub content: ContentLog,
     pub clock: Clock,
     pub settings: settings::Settings,
     /// One permit per call in flight, from its head to its last byte.

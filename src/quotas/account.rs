@@ -3,6 +3,9 @@
 //! Before each attempt [`Account::enter`] sets aside what the call may consume if that attempt succeeds, on top of what
 //! earlier attempts have consumed: at every counter at once, or nothing at all. At the end [`Account::settle`] turns it
 //! into what was really consumed. An account that is dropped gives everything back.
+//!
+//! An attempt counts in the period of the calendar in which it was let through, however long it takes, and a call as a
+//! request in that of its first attempt.
 
 use std::sync::Arc;
 
@@ -14,9 +17,11 @@ use super::{
     rule::Rule,
     settings::{Measure, WhenDown},
     subject::{Place, Subject},
+    touched::{self, Touched},
 };
 use crate::{
     shared::{self, CounterId, Hold, Shared, Take},
+    store::ledger::LimitRow,
     types::Nanos,
 };
 
@@ -48,10 +53,12 @@ pub struct Account {
     entries: SmallVec<[Entry; 4]>,
     /// What was set aside later, for an answer that turned out longer.
     grants: Vec<Hold>,
-    /// What was set aside for the attempt that is running.
+    /// What was set aside for the attempt that is running, and its place among all of them.
     estimate: Consumed,
+    attempt: u16,
     /// What the last quota that had no room says of itself.
     refused: Option<RateLimits>,
+    touched: Touched,
 }
 
 /// One counter that the call counts in.
@@ -62,6 +69,10 @@ struct Entry {
     window: shared::Window,
     /// The attempts that count here; `None`: all of them.
     attempts: Option<SmallVec<[u16; 4]>>,
+    /// The most there may be, and the most that was set aside, for the receipt.
+    limit: u64,
+    most: u64,
+    used: Option<u64>,
 }
 
 impl Account {
@@ -73,7 +84,9 @@ impl Account {
             entries: SmallVec::new(),
             grants: Vec::new(),
             estimate: Consumed::default(),
+            attempt: 0,
             refused: None,
+            touched: Touched::default(),
         }
     }
 
@@ -94,9 +107,12 @@ impl Account {
         let mut wanted: SmallVec<[Entry; 4]> = SmallVec::new();
         for rule in self.concern.rules() {
             let (window, period) = rule.window_at(unix_millis);
-            let of_place = rule.is_of_place();
+            // An attempt that is made in another period counts there alone.
+            let of_some = rule.is_of_place() || rule.is_calendar();
+            let limit = rule.limit_at(unix_millis);
             rule.counters(subject, Some(place), period, |counter| {
-                wanted.push(Entry { rule: rule.clone(), counter, window, attempts: of_place.then(SmallVec::new) });
+                let (rule, attempts) = (rule.clone(), of_some.then(SmallVec::new));
+                wanted.push(Entry { rule, counter, window, attempts, limit, most: 0, used: None });
             });
         }
         self.leave(&wanted);
@@ -106,7 +122,8 @@ impl Account {
             let enforced = entry.rule.enforces() && !exempt.contains(&entry.rule.id);
             let Some(needed) = entry.needed(known, &demand) else {
                 if enforced {
-                    return Err(Refused::unpriced(entry.rule.clone()));
+                    let refused = Refused::unpriced(entry.rule.clone(), entry.counter);
+                    return Err(self.refuse(refused, unix_millis));
                 }
                 continue;
             };
@@ -114,7 +131,7 @@ impl Account {
             if amount == 0 {
                 continue;
             }
-            let limit = if enforced { entry.rule.limit_at(unix_millis) } else { u64::MAX };
+            let limit = if enforced { entry.limit } else { u64::MAX };
             takes.push(entry.take(amount, limit, self.blind));
             of.push(index);
         }
@@ -122,22 +139,33 @@ impl Account {
             && let Err(refusal) = self.hold.take(&takes).await
         {
             let index = place_of(&refusal).min(of.len() - 1);
-            let rule = wanted[of[index]].rule.clone();
-            return Err(self.refuse(Refused::new(rule, refusal, takes[index].amount, unix_millis), unix_millis));
+            let Entry { rule, counter, .. } = &wanted[of[index]];
+            let refused = Refused::new(rule.clone(), *counter, refusal, takes[index].amount, unix_millis);
+            return Err(self.refuse(refused, unix_millis));
         }
-        self.estimate = demand.estimate;
+        (self.estimate, self.attempt) = (demand.estimate, attempt);
         self.join(wanted, attempt);
+        for entry in &mut self.entries {
+            entry.most = entry.most.max(self.hold.held(entry.counter));
+            entry.used = used(&self.hold, entry.counter).or(entry.used);
+        }
         Ok(())
     }
 
-    /// Remembers what headers will say of a quota that had no room.
+    /// Remembers what headers and the receipt will say of a quota that had no room.
     fn refuse(&mut self, refused: Refused, unix_millis: u64) -> Refused {
         if let Why::Short { used, resets_in, retry_after, .. } = refused.why {
             let mut limits = RateLimits::default();
             limits.add(&refused.rule, used, retry_after.unwrap_or(resets_in), unix_millis);
             self.refused = Some(limits);
         }
+        self.touched.refuse(&refused, unix_millis);
         refused
+    }
+
+    /// Remembers that there was no room for the rest of an answer.
+    pub fn refused_more(&mut self, refused: &Refused, unix_millis: u64) {
+        self.touched.refuse(refused, unix_millis);
     }
 
     /// Gives back places among concurrent calls at targets that are left.
@@ -180,9 +208,9 @@ impl Account {
         shared: &Shared,
         unix_millis: u64,
     ) -> Option<impl Future<Output = Result<Hold, Refused>> + Send + use<>> {
-        let mut rules = SmallVec::<[Arc<Rule>; 4]>::new();
+        let mut of = SmallVec::<[(Arc<Rule>, CounterId); 4]>::new();
         let mut takes = SmallVec::<[Take; 4]>::new();
-        for entry in &self.entries {
+        for entry in self.entries.iter().filter(|entry| entry.counts(self.attempt)) {
             let amount = match entry.rule.measure {
                 Measure::Requests | Measure::Concurrent | Measure::InputTokens => 0,
                 Measure::Tokens | Measure::OutputTokens => more.output,
@@ -192,7 +220,7 @@ impl Account {
             if amount > 0 {
                 let limit = if entry.rule.enforces() { entry.rule.limit_at(unix_millis) } else { u64::MAX };
                 takes.push(entry.take(amount, limit, self.blind));
-                rules.push(entry.rule.clone());
+                of.push((entry.rule.clone(), entry.counter));
             }
         }
         if takes.is_empty() {
@@ -200,13 +228,14 @@ impl Account {
         }
         let hold = shared.hold();
         Some(async move {
-            let first = rules[0].clone();
-            let mut hold = hold.map_err(|_| Refused::full(first))?;
+            let (first, its_counter) = of[0].clone();
+            let mut hold = hold.map_err(|_| Refused::full(first, its_counter))?;
             match hold.take(&takes).await {
                 Ok(()) => Ok(hold),
                 Err(refusal) => {
-                    let index = place_of(&refusal).min(rules.len() - 1);
-                    Err(Refused::new(rules[index].clone(), refusal, takes[index].amount, unix_millis))
+                    let index = place_of(&refusal).min(of.len() - 1);
+                    let (rule, counter) = of[index].clone();
+                    Err(Refused::new(rule, counter, refusal, takes[index].amount, unix_millis))
                 }
             }
         })
@@ -214,6 +243,10 @@ impl Account {
 
     /// Adds what [`Account::extend`] has set aside.
     pub fn granted(&mut self, hold: Hold, more: Consumed) {
+        for entry in &mut self.entries {
+            entry.most = entry.most.saturating_add(hold.held(entry.counter));
+            entry.used = used(&hold, entry.counter).or(entry.used);
+        }
         self.grants.push(hold);
         self.estimate.output = self.estimate.output.saturating_add(more.output);
     }
@@ -231,8 +264,9 @@ impl Account {
         }
     }
 
-    /// The end: what each attempt has consumed. A call without an attempt has consumed nothing, not even a request.
-    pub fn settle(self, shared: &Shared, attempts: &[Consumed]) {
+    /// The end: what each attempt has consumed. A call without an attempt has consumed nothing, not even a request. Says
+    /// what the call did to its quotas.
+    pub fn settle(self, shared: &Shared, attempts: &[Consumed]) -> Vec<LimitRow> {
         let actual: SmallVec<[(CounterId, u64); 8]> =
             self.entries.iter().map(|entry| (entry.counter, entry.consumed(attempts))).collect();
         // Where nothing was to be expected, nothing is held that could be settled.
@@ -243,9 +277,19 @@ impl Account {
         if !unheld.is_empty() {
             shared.add(&unheld);
         }
+        let limits = self.limits(&actual);
         self.hold.settle(&actual);
         // What was set aside later is part of what has just been counted.
         drop(self.grants);
+        limits
+    }
+
+    /// What the call did to its quotas, for its receipt.
+    fn limits(&self, actual: &[(CounterId, u64)]) -> Vec<LimitRow> {
+        let rows = self.entries.iter().zip(actual).map(|(entry, (counter, settled))| {
+            (*counter, touched::row(&entry.rule, entry.limit, entry.used, entry.most, *settled))
+        });
+        self.touched.rows(rows)
     }
 
     /// How full the tightest counters of requests and of tokens are, as seen when the running attempt began.
@@ -292,8 +336,9 @@ impl Entry {
         if self.rule.measure == Measure::Concurrent {
             return Some(1);
         }
-        if self.rule.measure == Measure::Requests && self.attempts.is_none() {
-            return Some(1);
+        // A call is one request, wherever its further attempts go and whenever they are made.
+        if self.rule.measure == Measure::Requests && !self.rule.is_of_place() && !demand.spent.is_empty() {
+            return Some(known.map_or(0, |known| known.consumed(demand.spent)));
         }
         let before = match (known, &self.attempts) {
             (Some(known), _) => known.consumed(demand.spent),
@@ -315,6 +360,11 @@ impl Entry {
         Some(before.saturating_add(next))
     }
 
+    /// Whether an attempt counts here.
+    fn counts(&self, attempt: u16) -> bool {
+        self.attempts.as_ref().is_none_or(|here| here.contains(&attempt))
+    }
+
     /// What `attempts` have consumed of what is counted here.
     fn consumed(&self, attempts: &[Consumed]) -> u64 {
         let of = |consumed: &Consumed| match self.rule.measure {
@@ -326,13 +376,20 @@ impl Entry {
             Measure::Usd => consumed.cost.map_or(0, nanos),
         };
         match &self.attempts {
-            None if self.rule.measure == Measure::Requests => u64::from(!attempts.is_empty()),
+            _ if self.rule.measure == Measure::Requests && !self.rule.is_of_place() => {
+                u64::from(!attempts.is_empty() && self.counts(0))
+            }
             None => attempts.iter().map(of).fold(0, u64::saturating_add),
             Some(here) => {
                 here.iter().filter_map(|number| attempts.get(usize::from(*number))).map(of).fold(0, u64::saturating_add)
             }
         }
     }
+}
+
+/// How full a counter was when the hold last took of it.
+fn used(hold: &Hold, counter: CounterId) -> Option<u64> {
+    hold.levels().iter().find(|(of, _)| *of == counter).map(|(_, level)| level.used)
 }
 
 /// Which of the takes was refused.

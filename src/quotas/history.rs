@@ -41,7 +41,7 @@ pub enum HistoryError {
 }
 
 /// Names of keys by their ids, because rules may be written with either.
-type KeyNames = HashMap<String, String>;
+pub(super) type KeyNames = HashMap<String, String>;
 
 impl Quotas {
     /// Fills the counters that have lost their history, if this process is the one to do it. Says how many were filled;
@@ -102,7 +102,7 @@ impl Quotas {
         for rule in new {
             let spent = spent(db, &rule, &names, now, rule.in_force_since()).await?;
             if self.inner.shared.once(&rule.fill_name(), rule.lifetime(now)).await {
-                self.add(&spent);
+                self.inner.shared.add_past(&spent);
             }
             rule.filled();
         }
@@ -140,12 +140,6 @@ impl Quotas {
         }
         self.inner.shared.add(&amounts);
     }
-
-    fn add(&self, spent: &[Spent]) {
-        let amounts: Vec<(CounterId, Window, u64)> =
-            spent.iter().map(|spent| (spent.counter, spent.window, spent.amount)).collect();
-        self.inner.shared.add(&amounts);
-    }
 }
 
 /// What was spent before `until` of every counter of a rule, as it stands at `now`.
@@ -176,7 +170,7 @@ async fn spent(db: &Db, rule: &Rule, names: &KeyNames, now: u64, until: u64) -> 
 }
 
 /// The names of all stored keys, if a rule may be about one by its name.
-async fn key_names(db: &Db, rules: &[Arc<Rule>]) -> Result<KeyNames, StoreError> {
+pub(super) async fn key_names(db: &Db, rules: &[Arc<Rule>]) -> Result<KeyNames, StoreError> {
     let mut names = KeyNames::new();
     if !rules.iter().any(|rule| rule.filters.iter().any(|(dimension, _)| *dimension == Dimension::Key)) {
         return Ok(names);
@@ -200,7 +194,7 @@ impl Rule {
         all
     }
 
-    fn question(&self, since: u64, until: u64) -> SpentQuestion {
+    pub(super) fn question(&self, since: u64, until: u64) -> SpentQuestion {
         let millis = |at: u64| i64::try_from(at).unwrap_or(i64::MAX);
         let named = self.filters.iter().filter(|(dimension, _)| *dimension != Dimension::Key);
         let filters = named.filter_map(|(dimension, filter)| Some((*dimension, filter.names()?)));
@@ -215,7 +209,7 @@ impl Rule {
     }
 
     /// The values of its scope in a row of the answer, if the row is about calls that it concerns.
-    fn values_of<'r>(&self, row: &'r [String], names: &KeyNames) -> Option<Vec<&'r str>> {
+    pub(super) fn values_of<'r>(&self, row: &'r [String], names: &KeyNames) -> Option<Vec<&'r str>> {
         let dimensions = self.dimensions();
         let value = |wanted: &Dimension| {
             let place = dimensions.iter().position(|dimension| dimension == wanted)?;
@@ -245,7 +239,7 @@ impl Rule {
         }
     }
 
-    fn amount_of(&self, row: &ledger::Spent) -> u64 {
+    pub(super) fn amount_of(&self, row: &ledger::Spent) -> u64 {
         let count = |number: i64| u64::try_from(number).unwrap_or(0);
         let Nanos(cost) = row.cost;
         match self.measure {

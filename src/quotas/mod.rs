@@ -7,6 +7,7 @@
 //! ledger is the truth, from which they are filled when they have been lost ([`history`]).
 
 mod account;
+mod current;
 pub mod history;
 mod learned;
 mod limits;
@@ -18,6 +19,7 @@ mod stored;
 mod subject;
 #[cfg(test)]
 mod tests;
+mod touched;
 mod warning;
 mod window;
 
@@ -34,6 +36,7 @@ use tokio::sync::{Notify, mpsc};
 
 pub use self::{
     account::{Account, Consumed, Demand},
+    current::{Current, Spending},
     limits::{RateLimit, RateLimits},
     refused::{Refused, Why},
     rule::{BadQuota, Rule},
@@ -189,11 +192,8 @@ impl Quotas {
         self.inner.metrics.quota_refusals.with_label_values(&[&*self.label(&refused.rule), action]).inc();
         if let Why::Short { used, limit, resets_in, .. } = refused.why {
             let now = self.inner.clock.unix_millis();
-            let mut counter = None;
-            let (_, period) = refused.rule.window_at(now);
-            refused.rule.counters(subject, Some(place), period, |found| counter = counter.or(Some(found)));
-            let Some(counter) = counter else { return };
-            let about = About { counter, subject, place, used: used.max(limit), limit, resets_in, now };
+            let about =
+                About { counter: refused.counter, subject, place, used: used.max(limit), limit, resets_in, now };
             self.inner.told.look(&self.inner.shared, &refused.rule, about).await;
         }
     }

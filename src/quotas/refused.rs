@@ -5,12 +5,17 @@ use std::{sync::Arc, time::Duration};
 use http::StatusCode;
 
 use super::{rule::Rule, settings::Measure};
-use crate::{error::Error, shared};
+use crate::{
+    error::Error,
+    shared::{self, CounterId},
+};
 
 /// A quota that a call does not fit in.
 #[derive(Clone, Debug)]
 pub struct Refused {
     pub rule: Arc<Rule>,
+    /// Which of its counters.
+    pub(super) counter: CounterId,
     pub why: Why,
 }
 
@@ -35,7 +40,13 @@ pub enum Why {
 }
 
 impl Refused {
-    pub(super) fn new(rule: Arc<Rule>, refusal: shared::Refusal, amount: u64, unix_millis: u64) -> Self {
+    pub(super) fn new(
+        rule: Arc<Rule>,
+        counter: CounterId,
+        refusal: shared::Refusal,
+        amount: u64,
+        unix_millis: u64,
+    ) -> Self {
         let why = match refusal {
             shared::Refusal::Unavailable { .. } => Why::Unavailable,
             shared::Refusal::Short { level, retry_after, .. } => Why::Short {
@@ -46,15 +57,15 @@ impl Refused {
                 resets_in: level.resets_in,
             },
         };
-        Self { rule, why }
+        Self { rule, counter, why }
     }
 
-    pub(super) fn unpriced(rule: Arc<Rule>) -> Self {
-        Self { rule, why: Why::Unpriced }
+    pub(super) fn unpriced(rule: Arc<Rule>, counter: CounterId) -> Self {
+        Self { rule, counter, why: Why::Unpriced }
     }
 
-    pub(super) fn full(rule: Arc<Rule>) -> Self {
-        Self { rule, why: Why::Full }
+    pub(super) fn full(rule: Arc<Rule>, counter: CounterId) -> Self {
+        Self { rule, counter, why: Why::Full }
     }
 
     /// Whether another target may fit where this one does not: one that is counted elsewhere, or costs less.

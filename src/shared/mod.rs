@@ -91,6 +91,15 @@ impl Shared {
         }
     }
 
+    /// What was spent before, each at its moment: a rolling window forgets it a window after that. What is counted already stays.
+    /// Never waits.
+    pub fn add_past(&self, spent: &[Spent]) {
+        match &self.inner {
+            Inner::Memory(memory) => memory.add_past(spent),
+            Inner::Redis(redis) => redis.add_past(spent),
+        }
+    }
+
     /// Ends when the counters have no history and nobody is rebuilding them.
     pub async fn history_lost(&self) {
         match &self.inner {
@@ -127,11 +136,11 @@ impl Shared {
         }
     }
 
-    /// What a replica has remembered; an answer comes within 20 ms.
-    pub async fn recall(&self, key: &str) -> Option<Bytes> {
+    /// What replicas have remembered under each of these keys; an answer comes within 20 ms.
+    pub async fn recall(&self, keys: &[String]) -> Vec<Option<Bytes>> {
         match &self.inner {
-            Inner::Memory(_) => None,
-            Inner::Redis(redis) => redis.recall(key).await,
+            Inner::Memory(_) => vec![None; keys.len()],
+            Inner::Redis(redis) => redis.recall(keys).await,
         }
     }
 
@@ -209,7 +218,7 @@ impl Rebuild {
     /// When Redis does not answer, or another replica has taken over.
     pub async fn put_before(&mut self, spent: &[Spent]) -> Result<(), SharedError> {
         match &self.inner {
-            Rebuilding::Memory(memory) => memory.add_spent(spent),
+            Rebuilding::Memory(memory) => memory.add_past(spent),
             // Nobody counts in a Redis that is being rebuilt; what each replica has counted by itself, it tells afterwards.
             Rebuilding::Redis(rebuilding) => rebuilding.put(spent).await?,
             Rebuilding::Done => {}

@@ -27,6 +27,8 @@ pub struct ProjectRow {
     pub endpoints: Vec<String>,
     /// Addresses and ranges that its keys may be used from; empty means none.
     pub addresses: Vec<String>,
+    /// Whether what calls of its keys say and are answered is logged; `None`: as the setting says. `false` binds its keys.
+    pub log_content: Option<bool>,
     pub created: Timestamp,
     /// Since when its keys may do nothing.
     pub archived: Option<Timestamp>,
@@ -42,6 +44,8 @@ pub struct ProjectEdit {
     pub models: Option<Vec<String>>,
     pub endpoints: Option<Vec<String>>,
     pub addresses: Option<Vec<String>>,
+    /// `Some(None)` leaves it to the setting.
+    pub log_content: Option<Option<bool>>,
     /// `Some(None)` takes it out of the archive. One that is archived already keeps its time.
     pub archived: Option<Option<Timestamp>>,
 }
@@ -49,7 +53,8 @@ pub struct ProjectEdit {
 macro_rules! select {
     ($rest:literal) => {
         concat!(
-            "select id, name, tags, models, endpoints, addresses, created_at, archived_at, version from projects ",
+            "select id, name, tags, models, endpoints, addresses, log_content, created_at, archived_at, version \
+             from projects ",
             $rest
         )
     };
@@ -69,7 +74,8 @@ pub async fn create(
     act: &Act,
 ) -> Result<Option<ProjectRow>, StoreError> {
     const INSERT: &str = "insert into projects (id, name, tags, created_at, archived_at, models, endpoints, addresses, \
-                          version) values ($1, $2, $3, $4, $5, $6, $7, $8, $9) on conflict (id) do nothing";
+                          version, log_content) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) \
+                          on conflict (id) do nothing";
     on!(db, |connection| {
         let mut transaction = connection.begin().await?;
         let version: i64 = sqlx::query_scalar(NEXT_VERSION).fetch_one(&mut *transaction).await?;
@@ -84,6 +90,7 @@ pub async fn create(
             .bind(to_json(&row.endpoints))
             .bind(to_json(&row.addresses))
             .bind(row.version)
+            .bind(row.log_content)
             .execute(&mut *transaction)
             .await?;
         if inserted.rows_affected() == 0 {
@@ -131,7 +138,7 @@ pub async fn update(
 ) -> Result<Changed<ProjectRow>, StoreError> {
     const BY_ID: &str = select!("where id = $1");
     const UPDATE: &str = "update projects set name = $2, tags = $3, models = $4, endpoints = $5, addresses = $6, \
-                          archived_at = $7, version = $8 where id = $1";
+                          archived_at = $7, version = $8, log_content = $9 where id = $1";
     on!(db, |connection| {
         let mut transaction = connection.begin().await?;
         // First, because it takes the write lock: what is read below cannot change before it is written.
@@ -159,6 +166,7 @@ pub async fn update(
             .bind(to_json(&row.addresses))
             .bind(row.archived.map(Timestamp::as_millisecond))
             .bind(row.version)
+            .bind(row.log_content)
             .execute(&mut *transaction)
             .await?;
         audit::append!(&mut *transaction, act.row(&row.id, &found.told(), &row.told()));
@@ -179,12 +187,13 @@ pub async fn changed_since(db: &Db, seen: i64, limit: u32) -> Result<Vec<Project
 
 impl ProjectEdit {
     fn apply(self, mut row: ProjectRow) -> ProjectRow {
-        let Self { name, tags, models, endpoints, addresses, archived } = self;
+        let Self { name, tags, models, endpoints, addresses, log_content, archived } = self;
         set(&mut row.name, name);
         set(&mut row.tags, tags);
         set(&mut row.models, models);
         set(&mut row.endpoints, endpoints);
         set(&mut row.addresses, addresses);
+        set(&mut row.log_content, log_content);
         row.archived = match archived {
             Some(Some(at)) => row.archived.or(Some(timestamp(at.as_millisecond()))),
             Some(None) => None,
@@ -203,6 +212,7 @@ impl ProjectRow {
             "models": self.models,
             "endpoints": self.endpoints,
             "addresses": self.addresses,
+            "log_content": self.log_content,
             "archived": self.archived,
         });
         match members {
@@ -218,6 +228,7 @@ where
     &'static str: sqlx::ColumnIndex<R>,
     String: sqlx::Decode<'r, R::Database> + sqlx::Type<R::Database>,
     i64: sqlx::Decode<'r, R::Database> + sqlx::Type<R::Database>,
+    bool: sqlx::Decode<'r, R::Database> + sqlx::Type<R::Database>,
 {
     fn from_row(row: &'r R) -> Result<Self, sqlx::Error> {
         let id: String = row.try_get("id")?;
@@ -227,6 +238,7 @@ where
             models: list("models")?,
             endpoints: list("endpoints")?,
             addresses: list("addresses")?,
+            log_content: row.try_get("log_content")?,
             name: row.try_get("name")?,
             created: timestamp(row.try_get("created_at")?),
             archived: row.try_get::<Option<i64>, _>("archived_at")?.map(timestamp),

@@ -239,15 +239,15 @@ fn shortened(text: &str) -> &str {
     &text[..text.floor_char_boundary(MAX_TEXT)]
 }
 
-fn rfc3339<S: Serializer>(unix_millis: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+pub(super) fn rfc3339<S: Serializer>(unix_millis: &u64, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(&Moment(*unix_millis))
 }
 
-fn displayed<S: Serializer>(value: &RequestId, serializer: S) -> Result<S::Ok, S::Error> {
+pub(super) fn displayed<S: Serializer>(value: &RequestId, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(value)
 }
 
-fn cut<S: Serializer>(text: &str, serializer: S) -> Result<S::Ok, S::Error> {
+pub(super) fn cut<S: Serializer>(text: &str, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(shortened(text))
 }
 
@@ -272,7 +272,7 @@ fn dollars<S: Serializer>(cost: &Option<Option<Nanos>>, serializer: S) -> Result
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes what it looks at by reference")]
-fn is_false(value: &bool) -> bool {
+pub(super) fn is_false(value: &bool) -> bool {
     !value
 }
 

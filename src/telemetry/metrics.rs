@@ -169,6 +169,8 @@ metrics! {
         pub quota_holds_returned: IntCounter = "quota_holds_returned_total";
         /// Log lines given up because whoever reads the log was too slow.
         pub log_lines_dropped: IntCounter = "log_lines_dropped_total";
+        /// Calls whose content was not logged because whoever takes it was too slow.
+        pub content_lines_dropped: IntCounter = "content_lines_dropped_total";
     }
 }
 
@@ -518,6 +520,7 @@ mod tests {
             ("switchboard_streams_open", 0.0),
             ("switchboard_settlements_pending", 0.0),
             ("switchboard_log_lines_dropped_total", 0.0),
+            ("switchboard_content_lines_dropped_total", 0.0),
         ];
         for (series, expected) in expected {
             assert_eq!(value(&text, series), Some(expected), "{series}\n{text}");

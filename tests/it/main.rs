@@ -11,6 +11,7 @@
 mod admin;
 mod bad_input;
 mod betas;
+mod content;
 mod database;
 mod failover;
 mod fetch;
@@ -21,6 +22,8 @@ mod ledger;
 mod messages;
 mod pass_lane;
 mod quotas;
+mod receipts;
 mod replicas;
 mod schemas;
 mod settlement;
+mod thinking;

@@ -68,7 +68,11 @@ async fn four_gateways_spend_a_budget_once() {
     for refused in answers.iter().filter(|answer| answer.status != 200) {
         assert_eq!((refused.status, refused.code().as_str()), (429, "insufficient_quota"), "{}", refused.text());
     }
-    assert_eq!(served, 99);
+    let alone = gates.iter().map(|gate| {
+        let metrics = &gate.app.as_ref().unwrap().metrics;
+        (metrics.quota_takes_alone.get(), metrics.redis_failures.get(), metrics.redis_up.get())
+    });
+    assert_eq!(served, 99, "taken alone, failures, stands: {:?}", alone.collect::<Vec<_>>());
     let mut cost = 0;
     for gate in gates {
         let (_, rows) = gate.finish_books().await;

@@ -8,6 +8,8 @@
 //! text that a client gets into a row can pass for a record, because a client does not know it.
 //!
 //! [`CallRow`] has no field names in postcard: any change of its fields, or of those below it, needs a new [`VERSION`].
+//! But for what is added at the end of [`Notes`](crate::store::ledger::Notes), its last member: a record that ends before it
+//! was written by an older build, and lacks it; an older build reads one that goes on as far as it knows it.
 
 use crate::store::ledger::CallRow;
 
@@ -222,7 +224,9 @@ impl<'a> Record<'a> {
 
     /// The row. `None` as with [`Record::id`].
     pub fn row(&self) -> Option<CallRow> {
-        postcard::from_bytes(self.payload).ok()
+        /// What is missing at the end is absent or empty, and either is a zero: more of them than there are such members.
+        const ABSENT: [u8; 16] = [0; 16];
+        postcard::from_bytes(&[self.payload, &ABSENT].concat()).ok()
     }
 
     /// Where it ends in the segment.

@@ -11,7 +11,7 @@ use super::{
     *,
 };
 use crate::{
-    store::ledger::{AttemptRow, Who},
+    store::ledger::{AttemptRow, LimitRow, Notes, Who},
     types::{Nanos, Outcome, Usage, UsageSource},
 };
 
@@ -45,6 +45,7 @@ pub(in crate::accounting) fn row(id: &str, outcome: Outcome) -> CallRow {
         overhead_us: 85,
         bytes_in: 1_024,
         bytes_out: 4_096,
+        notes: None,
         attempts: vec![AttemptRow {
             number: 1,
             at: 1_790_000_000_001,
@@ -145,6 +146,34 @@ fn the_format_is_the_one_that_is_on_disks_already() {
     let text = "a changed row or record needs a new version of the format: old segments cannot be read with this build";
     assert_eq!((VERSION, header(MARKER).len(), segment().len()), (1, 20, 1_169), "{text}");
     assert_eq!(crc32fast::hash(&segment()), 1_307_052_256, "{text}");
+}
+
+#[test]
+fn notes_are_at_the_end_of_a_record_and_older_builds_read_past_them() {
+    let limit = LimitRow {
+        quota: "team".into(),
+        measure: "usd".into(),
+        limit: u64::MAX,
+        used: Some(7),
+        held: 6,
+        settled: 5,
+        refused: true,
+    };
+    let plain = settled("a");
+    for (lossy, limits) in [(Some("seed".into()), vec![]), (None, vec![limit.clone()]), (Some("n".into()), vec![limit])]
+    {
+        let noted = CallRow { notes: Notes::new(lossy, limits), ..plain.clone() };
+        let mut buffer = Buffer::new(MARKER);
+        buffer.push(Kind::Settled, &noted).unwrap();
+        let bytes = [&header(MARKER)[..], buffer.as_bytes()].concat();
+        let mut cursor = Cursor::new(&bytes).unwrap();
+        let Some(Found::Record(record)) = cursor.next(&bytes) else { panic!("a record") };
+        assert_eq!(record.row().unwrap(), noted);
+        // What a build knows that has no notes is what stands before them; it does not look at the rest.
+        let (before, after) = (postcard::to_stdvec(&plain).unwrap(), postcard::to_stdvec(&noted).unwrap());
+        assert!(after.starts_with(&before) && after.len() > before.len());
+    }
+    assert_eq!(Notes::new(None, vec![]), None, "nothing is written where there is nothing");
 }
 
 #[test]

@@ -452,12 +452,17 @@ fn weight(row: &CallRow) -> usize {
     let of_attempts: usize =
         row.attempts.iter().map(|attempt| attempt.provider_id.as_ref().map_or(0, |id| id.len())).sum();
     let of_tags: usize = row.who.tags.iter().map(|tag| tag.len() + 2 * ALLOCATION).sum();
+    let of_notes = row.notes.as_ref().map_or(0, |notes| {
+        let of_limits = notes.limits.len() * size_of::<crate::store::ledger::LimitRow>();
+        size_of_val(&**notes) + 2 * ALLOCATION + of_limits + notes.lossy.as_ref().map_or(0, |places| places.len())
+    });
     size_of::<Waiting>()
         + row.id.len()
         + row.requested.len()
         + of_call
         + of_tags
         + of_attempts
+        + of_notes
         + row.attempts.len() * (size_of::<crate::store::ledger::AttemptRow>() + ALLOCATION)
         + 4 * ALLOCATION
 }

@@ -8,8 +8,8 @@ use serde::Serialize;
 
 use super::{answer::Money, question::cursor};
 use crate::{
-    store::ledger::{AttemptRow, CallRow, cursor_after},
-    types::{Usage, UsageSource},
+    store::ledger::{AttemptRow, CallRow, LimitRow, cursor_after},
+    types::{Nanos, Usage, UsageSource},
 };
 
 /// Some calls, newest first.
@@ -65,6 +65,32 @@ pub struct Receipt {
     pub usage: Usage,
     /// What was sent to providers, in order.
     pub attempts: Vec<ReceiptAttempt>,
+    /// What the format of the provider, or of the client, could not express, by its places: as in `x-switchboard-lossy`,
+    /// at most 16 of them.
+    pub lossy: Vec<String>,
+    /// The quotas that the call counted in, and those it did not fit in: at most 16, the latter first. A call that was
+    /// lost has none.
+    pub limits: Vec<ReceiptLimit>,
+}
+
+/// What a call did to one counter of a quota. Amounts are decimal texts, of money in US dollars.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub struct ReceiptLimit {
+    /// The quota's name.
+    pub quota: Arc<str>,
+    /// What it counts: `usd`, `tokens`, …
+    pub measure: String,
+    /// The most there might be, at the time.
+    pub limit: String,
+    /// How full the counter was with what was set aside, or without it where there was no room; `null`: nothing was to be set
+    /// aside, or the counter could not be read.
+    pub used: Option<String>,
+    /// The most that was set aside for the call.
+    pub held: String,
+    /// What the call counts as since it has ended.
+    pub settled: String,
+    /// Whether an attempt, or the rest of an answer, did not fit.
+    pub refused: bool,
 }
 
 /// The key a call was made with.
@@ -119,7 +145,8 @@ impl ReceiptPage {
 impl From<&CallRow> for Receipt {
     fn from(call: &CallRow) -> Self {
         let text = |text: &Option<Box<str>>| text.as_deref().map(str::to_owned);
-        let who = &call.who;
+        let (who, notes) = (&call.who, call.notes.as_deref());
+        let lossy = notes.and_then(|notes| notes.lossy.as_deref());
         Self {
             id: call.id.to_string(),
             at: utc(call.at),
@@ -148,6 +175,26 @@ impl From<&CallRow> for Receipt {
             cost: call.cost().map(Money::from),
             usage: call.usage(),
             attempts: call.attempts.iter().map(ReceiptAttempt::from).collect(),
+            lossy: lossy.map(|places| places.split(", ").map(str::to_owned).collect()).unwrap_or_default(),
+            limits: notes.map(|notes| notes.limits.iter().map(ReceiptLimit::from).collect()).unwrap_or_default(),
+        }
+    }
+}
+
+impl From<&LimitRow> for ReceiptLimit {
+    fn from(limit: &LimitRow) -> Self {
+        let number = |amount: u64| match &*limit.measure {
+            "usd" => Nanos(i64::try_from(amount).unwrap_or(i64::MAX)).to_string(),
+            _ => amount.to_string(),
+        };
+        Self {
+            quota: limit.quota.clone(),
+            measure: limit.measure.to_string(),
+            limit: number(limit.limit),
+            used: limit.used.map(number),
+            held: number(limit.held),
+            settled: number(limit.settled),
+            refused: limit.refused,
         }
     }
 }

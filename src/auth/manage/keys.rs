@@ -25,6 +25,8 @@ pub struct Draft {
     pub endpoints: Vec<String>,
     pub addresses: Vec<String>,
     pub max_tokens: Option<u32>,
+    /// Whether what its calls say and are answered is logged; `None`: as its project says.
+    pub log_content: Option<bool>,
     pub expires: Option<Timestamp>,
     /// The id of an existing project.
     pub project: String,
@@ -43,6 +45,7 @@ impl Draft {
             endpoints: all.clone(),
             addresses: all,
             max_tokens: None,
+            log_content: None,
             expires,
             project: DEFAULT_PROJECT.to_owned(),
             tags: Vec::new(),
@@ -52,7 +55,8 @@ impl Draft {
 
     /// The draft as an edit of everything, which is checked the same way.
     fn as_edit(&self) -> KeyEdit {
-        let Self { name, models, endpoints, addresses, max_tokens, expires, project, tags, quotas: _ } = self.clone();
+        let Self { name, models, endpoints, addresses, max_tokens, log_content, expires, project, tags, .. } =
+            self.clone();
         KeyEdit {
             name: Some(name),
             project: Some(project),
@@ -61,6 +65,7 @@ impl Draft {
             endpoints: Some(endpoints),
             addresses: Some(addresses),
             max_tokens: Some(max_tokens),
+            log_content: Some(log_content),
             enabled: None,
             expires: Some(expires),
         }
@@ -74,7 +79,8 @@ impl Keys {
     /// For what cannot be, a project that is not, an expiry in the past, and when the store cannot be written.
     pub async fn create(&self, draft: Draft, actor: &Actor) -> Result<(KeyRow, Secret), ManageError> {
         self.check_edit(&draft.as_edit()).await?;
-        let Draft { name, models, endpoints, addresses, max_tokens, expires, project, tags, quotas } = draft;
+        let Draft { name, models, endpoints, addresses, max_tokens, log_content, expires, project, tags, quotas } =
+            draft;
         let secret = random_key(PREFIX)?;
         let id = Ulid::from_parts(self.clock().unix_millis(), fastrand::u128(..)).to_string();
         let own = self.own_quotas(quotas, Dimension::Key, &id)?;
@@ -89,6 +95,7 @@ impl Keys {
             endpoints,
             addresses,
             max_tokens,
+            log_content,
             expires,
             created: self.now(),
         };

@@ -4,6 +4,7 @@
 mod keys;
 mod projects;
 mod quotas;
+mod used;
 mod views;
 
 use jiff::Timestamp;
@@ -18,6 +19,7 @@ use crate::{
 pub use keys::Draft;
 pub use projects::ProjectDraft;
 pub use quotas::{OwnQuota, QuotaChange, QuotaPage, QuotaView};
+pub use used::{CounterView, UseView};
 pub use views::{AuditPage, AuditView, KeyPage, KeyView, OldSecretView, ProjectPage, ProjectView};
 
 /// What every key made here begins with, so that people and secret scanners recognise one.

@@ -22,6 +22,8 @@ pub struct ProjectDraft {
     pub models: Vec<String>,
     pub endpoints: Vec<String>,
     pub addresses: Vec<String>,
+    /// Whether what calls of its keys say and are answered is logged; `None`: as the setting says.
+    pub log_content: Option<bool>,
     /// Quotas of its own.
     pub quotas: Vec<OwnQuota>,
 }
@@ -32,7 +34,7 @@ impl Keys {
     /// # Errors
     /// For what cannot be, an id that is taken, and when the store cannot be written.
     pub async fn create_project(&self, draft: ProjectDraft, actor: &Actor) -> Result<ProjectRow, ManageError> {
-        let ProjectDraft { id, name, tags, models, endpoints, addresses, quotas } = draft;
+        let ProjectDraft { id, name, tags, models, endpoints, addresses, log_content, quotas } = draft;
         check_project(&id).map_err(|why| ManageError::invalid("id", why))?;
         if self.declared().projects.contains_key(id.as_str()) {
             return Err(ManageError::Declared(id));
@@ -46,6 +48,7 @@ impl Keys {
             models,
             endpoints,
             addresses,
+            log_content,
             created: self.now(),
             archived: None,
             version: 0,

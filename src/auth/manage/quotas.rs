@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use ulid::Ulid;
 
-use super::{ManageError, check_stored};
+use super::{ManageError, UseView, check_stored};
 use crate::{
     auth::{Keys, declared::DECLARED},
     quotas::{
@@ -86,6 +86,9 @@ pub struct QuotaView {
     pub declared: bool,
     /// The number of the last change, for `If-Match`; 0 for a declared quota.
     pub version: i64,
+    /// How much of it is used now. `null` in the answer to a change; where the quota is not in force, or does not know yet what
+    /// came before it; and in a list, where it has a counter for each one that turns up: ask for that quota alone.
+    pub used: Option<UseView>,
 }
 
 /// A page of quotas.
@@ -349,6 +352,7 @@ impl QuotaView {
             deleted: row.deleted,
             declared: false,
             version: row.version,
+            used: None,
         })
     }
 
@@ -363,6 +367,7 @@ impl QuotaView {
             deleted: None,
             declared: true,
             version: 0,
+            used: None,
         }
     }
 }

@@ -35,6 +35,8 @@ pub struct KeyView {
     pub addresses: Vec<String>,
     /// The most output tokens that a call may ask for.
     pub max_tokens: Option<u32>,
+    /// Whether what its calls say and are answered is logged, if anything is; `null`: as its project says.
+    pub log_content: Option<bool>,
     /// `active`, `disabled`, `expired` or `revoked`.
     pub state: &'static str,
     pub enabled: bool,
@@ -86,6 +88,9 @@ pub struct ProjectView {
     pub endpoints: Vec<String>,
     /// Addresses and ranges that its keys may be used from; an empty list is none.
     pub addresses: Vec<String>,
+    /// Whether what calls of its keys say and are answered is logged, if anything is; `false` binds its keys; `null`: as the
+    /// gateway is set.
+    pub log_content: Option<bool>,
     /// Whether its keys may do nothing.
     pub is_archived: bool,
     /// Since when; `null` also where the configuration file says that it is.
@@ -153,6 +158,7 @@ impl KeyView {
             endpoints: row.endpoints,
             addresses: row.addresses,
             max_tokens: row.max_tokens,
+            log_content: row.log_content,
             state,
             enabled: row.enabled,
             expires: row.expires,
@@ -165,8 +171,8 @@ impl KeyView {
 
     /// What the file declares, of which the secret is the file's.
     pub(super) fn of_settings(settings: &KeySettings, now: Timestamp) -> Self {
-        let KeySettings { name, value: _, project, tags, models, endpoints, addresses, max_tokens, expires, enabled } =
-            settings.clone();
+        let KeySettings { name, project, tags, models, endpoints, addresses, .. } = settings.clone();
+        let KeySettings { max_tokens, log_content, expires, enabled, .. } = *settings;
         let state = match expires {
             _ if !enabled => KeyState::Disabled,
             Some(at) if at <= now => KeyState::Expired,
@@ -183,6 +189,7 @@ impl KeyView {
             endpoints,
             addresses,
             max_tokens,
+            log_content,
             state: state.as_str(),
             enabled,
             expires,
@@ -204,6 +211,7 @@ impl ProjectView {
             models: row.models,
             endpoints: row.endpoints,
             addresses: row.addresses,
+            log_content: row.log_content,
             is_archived: row.archived.is_some(),
             archived: row.archived,
             created: Some(row.created),
@@ -213,7 +221,7 @@ impl ProjectView {
     }
 
     pub(super) fn of_settings(id: &str, settings: &ProjectSettings) -> Self {
-        let ProjectSettings { name, tags, models, endpoints, addresses, archived } = settings.clone();
+        let ProjectSettings { name, tags, models, endpoints, addresses, log_content, archived } = settings.clone();
         Self {
             name: name.unwrap_or_else(|| id.to_owned()),
             id: id.to_owned(),
@@ -221,6 +229,7 @@ impl ProjectView {
             models,
             endpoints,
             addresses,
+            log_content,
             is_archived: archived,
             archived: None,
             created: None,

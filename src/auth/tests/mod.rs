@@ -80,6 +80,7 @@ fn declared(name: &str, value: &str) -> KeySettings {
         endpoints: all(),
         addresses: all(),
         max_tokens: None,
+        log_content: None,
         expires: None,
         enabled: true,
     }

@@ -22,6 +22,7 @@ fn project(id: &str, models: &[&str]) -> ProjectDraft {
         models: texts(models),
         endpoints: all(),
         addresses: all(),
+        log_content: None,
         quotas: Vec::new(),
     }
 }
@@ -143,6 +144,7 @@ async fn what_the_file_declares_of_projects_wins_and_cannot_be_changed_elsewhere
         models: texts(&["declared"]),
         endpoints: all(),
         addresses: all(),
+        log_content: None,
         archived: false,
     };
     let archived = ProjectSettings { archived: true, ..settings.clone() };
@@ -183,6 +185,7 @@ async fn pages_of_keys_and_projects_hold_everything_once_whoever_says_it() {
         models: Vec::new(),
         endpoints: all(),
         addresses: all(),
+        log_content: None,
         archived: false,
     };
     let projects = ["b-project", "a", "z"].map(|id| (id.to_owned(), settings.clone()));
@@ -323,9 +326,10 @@ fn within(own: &Rights, project: &Rights) -> Principal {
         project: "p".into(),
         tags: [].into(),
         max_tokens: None,
+        key_logs_content: None,
         expires: None,
         own: Arc::new(own.clone()),
-        within: Arc::new(Project { id: "p".into(), rights: project.clone(), is_archived: false }),
+        within: Arc::new(Project { id: "p".into(), rights: project.clone(), log_content: None, is_archived: false }),
     }
 }
 
@@ -350,5 +354,27 @@ proptest! {
         prop_assert_eq!(may(&both), may(&alone) && may(&parent));
         prop_assert!(!within(&own, &Rights::default()).may_use(&names) && !within(&Rights::default(), &own).may_use(&names));
         prop_assert!(!may(&within(&own, &Rights::default())) && !may(&within(&Rights::default(), &own)));
+    }
+}
+
+#[test]
+fn what_is_said_is_logged_as_the_key_says_unless_its_project_forbids_it() {
+    let (no, yes) = (Some(false), Some(true));
+    let cases = [
+        (None, None, None),
+        (yes, None, yes),
+        (no, None, no),
+        (None, yes, yes),
+        (None, no, no),
+        (yes, yes, yes),
+        (no, yes, no),
+        (yes, no, no),
+        (no, no, no),
+    ];
+    for (of_key, of_project, expected) in cases {
+        let principal = within(&Rights::all(), &Rights::all());
+        let project = Project { id: "p".into(), rights: Rights::all(), log_content: of_project, is_archived: false };
+        let principal = Principal { key_logs_content: of_key, within: Arc::new(project), ..principal };
+        assert_eq!(principal.log_content(), expected, "key {of_key:?}, project {of_project:?}");
     }
 }

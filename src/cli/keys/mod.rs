@@ -1,7 +1,9 @@
 //! `switchboard keys`: make, see, change, rotate and revoke the keys in the store. A running gateway follows within a
 //! second. What is checked and what is written is `auth::manage`'s, as for the admin API.
 
+mod choice;
 mod expires;
+mod own;
 mod show;
 
 use std::io::Write;
@@ -10,8 +12,8 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
 
-pub use self::expires::Expires;
-pub(super) use self::show::date;
+pub use self::{choice::Choice, expires::Expires, own::Own};
+pub(super) use self::{choice::chosen, own::own, show::date};
 use super::store::{Place, StoreArgs};
 use crate::{
     auth::{Draft, Keys, labels::DEFAULT_PROJECT, manage::KeyView},
@@ -32,6 +34,8 @@ use crate::{
 ///       A key for OpenAI's models, for three months.
 ///   switchboard keys create --name web --models gpt-5.5 --endpoints chat,models --addresses 10.0.0.0/8 --max-tokens 4096
 ///       A key that chats from the company's network, with answers of at most 4,096 tokens.
+///   switchboard keys create --name lab --models '*' --quota usd=50/month --quota requests=60/1m
+///       A key with a budget and a rate of its own.
 ///   switchboard keys rotate ci --overlap 7d
 ///       A new secret for the same key; the old one works for another week.
 #[derive(Debug, Args)]
@@ -108,6 +112,10 @@ pub struct CreateArgs {
     /// The most output tokens that a call may ask for. More is lowered to it; a call that says nothing asks for it.
     #[arg(long, value_name = "TOKENS")]
     max_tokens: Option<u32>,
+    /// Whether what its calls say and are answered is logged, where the gateway logs that (`log.content`): true, false, or
+    /// inherit for what its project says.
+    #[arg(long, value_name = "CHOICE", default_value = "inherit")]
+    log_content: Choice,
     /// When it stops working: 30d, 12h, 2027-01-31 (at 00:00 UTC), 2027-01-31T12:00:00Z, or never.
     #[arg(long, default_value = "never")]
     expires: Expires,
@@ -117,6 +125,10 @@ pub struct CreateArgs {
     /// A tag that its calls are sorted by; may be given several times.
     #[arg(long = "tag", value_name = "TAG")]
     tags: Vec<String>,
+    /// A quota of its own, made with it: usd=50/month, requests=600/1m, tokens=100000/day@Europe/Berlin, concurrent=4; may be
+    /// given several times. `switchboard quotas` makes others, and changes them.
+    #[arg(long = "quota", value_name = "QUOTA")]
+    quotas: Vec<Own>,
     /// Print one JSON object, for scripts.
     #[arg(long)]
     json: bool,
@@ -165,9 +177,15 @@ pub struct EditArgs {
     /// The most output tokens that a call may ask for; 0 for no such ceiling.
     #[arg(long, value_name = "TOKENS", group = "change")]
     max_tokens: Option<u32>,
+    /// Whether what its calls say and are answered is logged: true, false, or inherit for what its project says.
+    #[arg(long, value_name = "CHOICE", group = "change")]
+    log_content: Option<Choice>,
     /// When it stops working: 30d from now, a date, or never.
     #[arg(long, group = "change")]
     expires: Option<Expires>,
+    /// A further quota of its own, as when it is made; may be given several times.
+    #[arg(long = "quota", value_name = "QUOTA", group = "change")]
+    quotas: Vec<Own>,
 }
 
 /// Runs the command on the store at `place`, and writes what it has to say to `out`.
@@ -246,10 +264,10 @@ async fn execute(command: KeysCommand, keys: &Keys, db: &Db, clock: &Clock, out:
 }
 
 async fn create(args: CreateArgs, keys: &Keys, now: Timestamp, out: &mut impl Write) -> Result<()> {
-    let CreateArgs { name, models, endpoints, addresses, max_tokens, expires, project, tags, json } = args;
-    let expires = expires.resolve(now)?;
-    let quotas = Vec::new();
-    let draft = Draft { name, models, endpoints, addresses, max_tokens, expires, project, tags, quotas };
+    let CreateArgs { name, models, endpoints, addresses, max_tokens, log_content, .. } = args;
+    let CreateArgs { expires, project, tags, quotas, json, .. } = args;
+    let (expires, log_content, quotas) = (expires.resolve(now)?, log_content.0, own(quotas));
+    let draft = Draft { name, models, endpoints, addresses, max_tokens, log_content, expires, project, tags, quotas };
     let (row, secret) = keys.create(draft, &Actor::COMMAND).await?;
     let view = KeyView::of_row(&row, now);
     if json {
@@ -275,11 +293,13 @@ async fn list(args: ListArgs, db: &Db, now: Timestamp, out: &mut impl Write) -> 
 }
 
 async fn edit(args: EditArgs, keys: &Keys, now: Timestamp, out: &mut impl Write) -> Result<()> {
-    let EditArgs { key, name, project, tags, models, endpoints, addresses, max_tokens, expires } = args;
+    let EditArgs { key, name, project, tags, models, endpoints, addresses, .. } = args;
+    let EditArgs { max_tokens, log_content, expires, quotas, .. } = args;
     let expires = expires.map(|expires| expires.resolve(now)).transpose()?;
     let max_tokens = max_tokens.map(|most| Some(most).filter(|most| *most > 0));
-    let edit = KeyEdit { name, project, tags, models, endpoints, addresses, max_tokens, expires, enabled: None };
-    let row = keys.update(&keys.find(&key).await?.id, edit, Vec::new(), None, &Actor::COMMAND).await?;
+    let (log_content, enabled) = (log_content.map(|choice| choice.0), None);
+    let edit = KeyEdit { name, project, tags, models, endpoints, addresses, max_tokens, log_content, expires, enabled };
+    let row = keys.update(&keys.find(&key).await?.id, edit, own(quotas), None, &Actor::COMMAND).await?;
     show::describe(&KeyView::of_row(&row, now), out)
 }
 

@@ -6,6 +6,7 @@ use anyhow::Result;
 use jiff::Timestamp;
 use serde_json::Value;
 
+use super::choice::chosen;
 use crate::{
     auth::manage::KeyView,
     cli::table::{Rows, listed},
@@ -28,12 +29,13 @@ pub(super) fn describe(view: &KeyView, out: &mut impl Write) -> Result<()> {
         ("endpoints", Some(listed(&view.endpoints))),
         ("addresses", Some(listed(&view.addresses))),
         ("max tokens", view.max_tokens.map(|most| most.to_string())),
+        ("log content", chosen(view.log_content)),
         ("state", Some(view.state.to_owned())),
         ("expires", Some(date(view.expires))),
     ];
     for (name, value) in lines {
         if let Some(value) = value {
-            writeln!(out, "  {name:<10}  {value}")?;
+            writeln!(out, "  {name:<11}  {value}")?;
         }
     }
     Ok(())

@@ -111,3 +111,38 @@ fn an_expiry_is_a_span_a_date_or_a_time() {
         assert!(text.parse::<Expires>().is_err(), "{text}");
     }
 }
+
+#[tokio::test]
+async fn a_key_is_made_with_quotas_of_its_own_and_a_choice_or_not_at_all() {
+    let (dir, clock) = (tempfile::tempdir().unwrap(), Clock::Real);
+    let run = async |args: &[&str]| keys(dir.path(), &clock, args).await;
+    let lab = ["create", "--name", "lab", "--models", "*", "--json", "--log-content", "true"];
+    let quotas = ["--quota", "usd=50.5/month@Europe/Berlin", "--quota", "requests=60/1m", "--quota", "concurrent=4"];
+    let made: Value = serde_json::from_str(&run(&[&lab[..], &quotas].concat()).await.unwrap()).unwrap();
+    assert_eq!(made["log_content"], true);
+    run(&["edit", "lab", "--quota", "tokens=9/1h", "--log-content", "inherit"]).await.unwrap();
+    let shown: Value = serde_json::from_str(&run(&["show", "lab", "--json"]).await.unwrap()).unwrap();
+    assert_eq!(shown["log_content"], Value::Null);
+    let place = Place::folder(dir.path());
+    let db = place.open().await.unwrap();
+    let filter = store::QuotaFilter { owner: Some(("key", shown["id"].as_str().unwrap().to_owned())), name: None };
+    let own = place.keys(&db, &clock).list_quotas(&filter, None, 10).await.unwrap().data;
+    let mut names: Vec<&str> = own.iter().map(|quota| quota.name.split(").").last().unwrap()).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["concurrent", "requests.1m", "tokens.1h", "usd.month-of-Europe/Berlin"]);
+    db.close().await;
+
+    for (quota, words) in [
+        ("usd", "write a measure"),
+        ("dollars=5/month", "unknown variant"),
+        ("usd=5/fortnight", "usd=50/month"),
+        ("usd=5", "window"),
+        ("requests=0.5/1m", "whole numbers"),
+    ] {
+        let error = run(&["create", "--name", "bad", "--models", "*", "--quota", quota]).await.unwrap_err();
+        assert!(format!("{error:#}").contains(words), "{quota}: {error:#}");
+    }
+    let choice = run(&["edit", "lab", "--log-content", "perhaps"]).await.unwrap_err().to_string();
+    assert!(choice.contains("true, false or inherit"), "{choice}");
+    assert!(!run(&["list"]).await.unwrap().contains("bad"), "what was refused left nothing");
+}

@@ -82,6 +82,13 @@ fn log(settings: &Settings, report: &mut Report<'_>) {
         };
         report.error_with_help(&["log", "level"], "this is neither a level nor a filter", help);
     }
+    if let Some(content) = &settings.log.content {
+        if content.to.as_os_str().is_empty() {
+            report.error(&["log", "content", "to"], "this must be `stdout` or name a file");
+        }
+        // Every call under way may keep as much of its request, and of its answer.
+        within(&["log", "content", "max_bytes"], content.max_bytes, Size(1)..=Size::mib(1), report);
+    }
 }
 
 fn ledger(settings: &Settings, report: &mut Report<'_>) {

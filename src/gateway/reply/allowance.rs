@@ -98,6 +98,9 @@ impl Allowance {
         let Some((more, asking)) = &mut self.asking else { return Verdict::GoOn };
         let (more, Poll::Ready(answer)) = (*more, asking.as_mut().poll(cx)) else { return Verdict::GoOn };
         self.asking = None;
+        if let (Err(refused), Some((account, _))) = (&answer, charge.account()) {
+            account.refused_more(refused, self.gateway.clock.unix_millis());
+        }
         match answer {
             Ok(hold) => {
                 self.output = self.output.saturating_add(more.output);

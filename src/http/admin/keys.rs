@@ -108,6 +108,9 @@ pub(super) struct NewKey {
     #[serde(default)]
     #[schemars(range(min = 1))]
     max_tokens: Option<u32>,
+    /// Whether what its calls say and are answered is logged, if anything is. Left out or `null`: as its project says.
+    #[serde(default)]
+    log_content: Option<bool>,
     /// When it stops working: a time with its offset, or a date, which is its midnight in UTC. Left out: never.
     #[serde(default)]
     expires: Option<Moment>,
@@ -143,6 +146,9 @@ pub(super) struct EditKey {
     #[serde(default, deserialize_with = "present")]
     #[schemars(range(min = 1))]
     max_tokens: Option<Option<u32>>,
+    /// `null`: as its project says.
+    #[serde(default, deserialize_with = "present")]
+    log_content: Option<Option<bool>>,
     /// `false` refuses the key until it is `true` again.
     #[serde(default, deserialize_with = "present")]
     #[schemars(with = "bool")]
@@ -224,7 +230,7 @@ pub(super) async fn get(surface: Arc<Surface>, params: OneParams) -> Result<KeyV
 
 pub(super) async fn create(change: Change, _: NoParams, body: NewKey) -> Result<MadeKey, Error> {
     let Change { surface, actor, .. } = change;
-    let NewKey { name, project, tags, models, endpoints, addresses, max_tokens, expires, quotas } = body;
+    let NewKey { name, project, tags, models, endpoints, addresses, max_tokens, log_content, expires, quotas } = body;
     let has_quotas = !quotas.is_empty();
     let all = || vec!["*".to_owned()];
     let draft = Draft {
@@ -233,6 +239,7 @@ pub(super) async fn create(change: Change, _: NoParams, body: NewKey) -> Result<
         endpoints: endpoints.unwrap_or_else(all),
         addresses: addresses.unwrap_or_else(all),
         max_tokens,
+        log_content,
         expires: expires.map(at).transpose()?,
         project: project.unwrap_or_else(|| DEFAULT_PROJECT.to_owned()),
         tags,
@@ -248,10 +255,11 @@ pub(super) async fn create(change: Change, _: NoParams, body: NewKey) -> Result<
 
 pub(super) async fn edit(change: Change, params: OneParams, body: EditKey) -> Result<KeyView, Error> {
     let Change { surface, actor, expected } = change;
-    let EditKey { name, project, tags, models, endpoints, addresses, max_tokens, enabled, expires, quotas } = body;
+    let EditKey { name, project, tags, models, endpoints, addresses, .. } = body;
+    let EditKey { max_tokens, log_content, enabled, expires, quotas, .. } = body;
     let has_quotas = !quotas.is_empty();
     let expires = expires.map(|moment| moment.map(at).transpose()).transpose()?;
-    let edit = KeyEdit { name, project, tags, models, endpoints, addresses, max_tokens, enabled, expires };
+    let edit = KeyEdit { name, project, tags, models, endpoints, addresses, max_tokens, log_content, enabled, expires };
     let row = surface.keys.update(&params.id, edit, quotas, expected, &actor).await.map_err(undone)?;
     if has_quotas {
         take_over(&surface).await;

@@ -79,6 +79,10 @@ pub(super) struct NewProject {
     #[serde(default, deserialize_with = "present")]
     #[schemars(with = "Vec<String>")]
     addresses: Option<Vec<String>>,
+    /// Whether what calls of its keys say and are answered is logged, if anything is; `false` binds its keys. Left out or
+    /// `null`: as the gateway is set.
+    #[serde(default)]
+    log_content: Option<bool>,
     /// Quotas of its own: rows of their own, made with it.
     #[serde(default)]
     quotas: Vec<OwnQuota>,
@@ -103,6 +107,9 @@ pub(super) struct EditProject {
     #[serde(default, deserialize_with = "present")]
     #[schemars(with = "Vec<String>")]
     addresses: Option<Vec<String>>,
+    /// `null`: as the gateway is set.
+    #[serde(default, deserialize_with = "present")]
+    log_content: Option<Option<bool>>,
     /// Quotas of its own to add. Those it has are changed at `/admin/v1/quotas`.
     #[serde(default)]
     quotas: Vec<OwnQuota>,
@@ -144,7 +151,7 @@ pub(super) async fn get(surface: Arc<Surface>, params: OneParams) -> Result<Proj
 
 pub(super) async fn create(change: Change, _: NoParams, body: NewProject) -> Result<MadeProject, Error> {
     let Change { surface, actor, .. } = change;
-    let NewProject { id, name, tags, models, endpoints, addresses, quotas } = body;
+    let NewProject { id, name, tags, models, endpoints, addresses, log_content, quotas } = body;
     let has_quotas = !quotas.is_empty();
     let all = || vec!["*".to_owned()];
     let draft = ProjectDraft {
@@ -154,6 +161,7 @@ pub(super) async fn create(change: Change, _: NoParams, body: NewProject) -> Res
         models,
         endpoints: endpoints.unwrap_or_else(all),
         addresses: addresses.unwrap_or_else(all),
+        log_content,
         quotas,
     };
     let row = surface.keys.create_project(draft, &actor).await.map_err(undone)?;
@@ -165,9 +173,9 @@ pub(super) async fn create(change: Change, _: NoParams, body: NewProject) -> Res
 
 pub(super) async fn edit(change: Change, params: OneParams, body: EditProject) -> Result<ProjectView, Error> {
     let Change { surface, actor, expected } = change;
-    let EditProject { name, tags, models, endpoints, addresses, quotas } = body;
+    let EditProject { name, tags, models, endpoints, addresses, log_content, quotas } = body;
     let has_quotas = !quotas.is_empty();
-    let edit = ProjectEdit { name, tags, models, endpoints, addresses, archived: None };
+    let edit = ProjectEdit { name, tags, models, endpoints, addresses, log_content, archived: None };
     let row = surface.keys.update_project(&params.id, edit, quotas, expected, &actor).await.map_err(undone)?;
     if has_quotas {
         take_over(&surface).await;

@@ -14,7 +14,7 @@ use super::{
     undone,
 };
 use crate::{
-    auth::manage::{QuotaChange, QuotaPage, QuotaView},
+    auth::manage::{ManageError, QuotaChange, QuotaPage, QuotaView},
     error::Error,
     http::Surface,
     quotas::settings::{
@@ -50,6 +50,16 @@ pub(super) struct ListParams {
     /// How many quotas at most.
     #[serde(default)]
     limit: Limit<LIMIT, MAX_LIMIT>,
+}
+
+/// Which quota, and whose use of it.
+#[derive(Debug, Deserialize, JsonSchema)]
+pub(super) struct GetParams {
+    /// The quota's id.
+    id: String,
+    /// Whose counter to show: a value of the scope (a key also by its name); of a scope of several words a value for each, with
+    /// commas. Left out: those that the quota names, or the ten that the ledger has most of.
+    subject: Option<String>,
 }
 
 /// What a quota is named by.
@@ -131,11 +141,22 @@ pub(super) async fn list(surface: Arc<Surface>, params: ListParams) -> Result<Qu
     }
     let owner = key.map(|key| ("key", key)).or(project.map(|project| ("project", project)));
     let filter = QuotaFilter { owner, name };
-    surface.keys.list_quotas(&filter, cursor.as_deref(), limit.0).await.map_err(undone)
+    let mut page = surface.keys.list_quotas(&filter, cursor.as_deref(), limit.0).await.map_err(undone)?;
+    surface.keys.add_use(&surface.gateway.quotas, &mut page.data).await.map_err(undone)?;
+    Ok(page)
 }
 
-pub(super) async fn get(surface: Arc<Surface>, params: OneParams) -> Result<QuotaView, Error> {
-    surface.keys.quota(&params.id).await.map_err(undone)
+pub(super) async fn get(surface: Arc<Surface>, params: GetParams) -> Result<QuotaView, Error> {
+    let GetParams { id, subject } = params;
+    let mut view = surface.keys.quota(&id).await.map_err(undone)?;
+    let (quotas, subject) = (&surface.gateway.quotas, subject.as_deref());
+    surface.keys.add_use_of(quotas, &mut view, subject).await.map_err(|error| match error {
+        ManageError::Invalid { path, message } => {
+            Error::bad_field("invalid_parameter", path, super::sentence(&message))
+        }
+        other => undone(other),
+    })?;
+    Ok(view)
 }
 
 pub(super) async fn create(change: Change, _: NoParams, body: QuotaSettings) -> Result<MadeQuota, Error> {

@@ -9,13 +9,14 @@ use axum::{
 };
 use futures_util::FutureExt;
 
+use super::recorded;
 use crate::{
     auth::Endpoint,
     error::Error,
     gateway::{self, Arrival, Refusal},
     http::{Surface, extract, respond},
     providers::Operation,
-    telemetry::Outcome,
+    telemetry::{Outcome, content::Record},
     types::RequestId,
 };
 
@@ -53,8 +54,9 @@ fn endpoint(operation: Operation) -> Endpoint {
 /// Serves a call within the panic net: whatever goes wrong inside, the client gets an answer.
 async fn serve(surface: &Surface, operation: Operation, request: Request) -> Response {
     let id = RequestId::new(surface.clock.unix_millis());
-    let call = AssertUnwindSafe(answer(surface, operation, request, id));
-    match call.catch_unwind().await {
+    let mut record = None;
+    let call = AssertUnwindSafe(answer(surface, operation, request, id, &mut record));
+    let response = match call.catch_unwind().await {
         Ok(Ok(response)) => response,
         Ok(Err(refusal)) => {
             if !refusal.settled {
@@ -66,15 +68,24 @@ async fn serve(surface: &Surface, operation: Operation, request: Request) -> Res
             surface.metrics.error(Outcome::Internal);
             respond::panicked(id, operation.format())
         }
-    }
+    };
+    recorded::with(response, record)
 }
 
-async fn answer(surface: &Surface, operation: Operation, request: Request, id: RequestId) -> Result<Response, Refusal> {
+/// `record` is where that of the call goes, whatever becomes of it, if its content is logged.
+async fn answer(
+    surface: &Surface,
+    operation: Operation,
+    request: Request,
+    id: RequestId,
+    record: &mut Option<Box<Record>>,
+) -> Result<Response, Refusal> {
     let arrived = surface.clock.now();
     let (parts, body) = request.into_parts();
     let principal = extract::principal(surface, &parts, endpoint(operation)).await?;
     let place = extract::place(surface)?;
     let body = extract::body(surface, &parts.headers, body).await?;
+    *record = recorded::begin(surface, id, operation, &principal, &body);
     let client = extract::client(&parts);
     let arrival = Arrival { id, operation, principal, headers: parts.headers, body, client, arrived };
     let reply = gateway::handle(&surface.gateway, arrival).await?;

@@ -2,3 +2,4 @@
 
 pub(super) mod inference;
 pub(super) mod models;
+mod recorded;

@@ -179,11 +179,11 @@ impl Memory {
         for entry in spent {
             self.table.get(entry.counter, entry.window, now).pot().forget_spent();
         }
-        self.add_spent(spent);
+        self.add_past(spent);
     }
 
-    /// Adds what was spent, each at its moment.
-    pub(super) fn add_spent(&self, spent: &[Spent]) {
+    /// Adds what was spent before, each at its moment.
+    pub(super) fn add_past(&self, spent: &[Spent]) {
         let now = self.now();
         for entry in spent {
             let age = now.wall.saturating_sub(entry.at);

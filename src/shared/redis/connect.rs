@@ -15,11 +15,13 @@ use crate::shared::{SharedError, settings::RedisSettings};
 /// How long opening a connection may take, with its handshake.
 const OPENING: Duration = Duration::from_secs(2);
 
+/// How long an answer may take until a connection gives it up. Who waits has a deadline of its own, and drops what it waits for;
+/// this one is for a connection that nobody drops. It knows nothing of a process that was short of CPU, so it is long.
+const ANSWERING: Duration = Duration::from_secs(20);
+
 /// Opens connections. It knows passwords, so it prints nothing.
 pub(super) struct Connector {
     to: To,
-    /// Who waits for an answer has a deadline of its own; this one frees what a server that is away keeps waiting.
-    answering: Duration,
 }
 
 enum To {
@@ -51,8 +53,7 @@ impl Connector {
     /// # Errors
     /// When the settings cannot be used.
     pub(super) fn new(settings: &RedisSettings) -> Result<Self, SharedError> {
-        let answering = OPENING.max(settings.timeout.0 * 2);
-        Ok(Self { to: To::new(settings, answering)?, answering })
+        Ok(Self { to: To::new(settings)? })
     }
 
     /// Opens a connection.
@@ -60,9 +61,8 @@ impl Connector {
     /// # Errors
     /// When nobody answers, or not like Redis.
     pub(super) async fn open(&self) -> Result<Link, RedisError> {
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(OPENING))
-            .set_response_timeout(Some(self.answering));
+        let config =
+            AsyncConnectionConfig::new().set_connection_timeout(Some(OPENING)).set_response_timeout(Some(ANSWERING));
         Ok(match &self.to {
             To::Server(client) => Link::Server(client.get_multiplexed_async_connection_with_config(&config).await?),
             To::Cluster(client) => Link::Cluster(client.get_async_connection().await?),
@@ -72,7 +72,7 @@ impl Connector {
 }
 
 impl To {
-    fn new(settings: &RedisSettings, answering: Duration) -> Result<Self, SharedError> {
+    fn new(settings: &RedisSettings) -> Result<Self, SharedError> {
         settings.check().map_err(|(place, why)| SharedError::Redis(format!("cannot be used: `{place}`: {why}")))?;
         let servers = settings.servers().map_err(SharedError::Redis)?;
         let wrong = |error: RedisError| SharedError::Redis(say(&error));
@@ -82,7 +82,7 @@ impl To {
                 .min_retry_wait(1)
                 .max_retry_wait(20)
                 .connection_timeout(OPENING / 2)
-                .response_timeout(answering / 2)
+                .response_timeout(ANSWERING)
                 .build()
                 .map_err(wrong)?;
             return Ok(Self::Cluster(Box::new(client)));

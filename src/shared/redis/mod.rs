@@ -281,6 +281,13 @@ impl Redis {
         self.accounts.wake.notify_one();
     }
 
+    /// As [`Redis::add`], each at its moment.
+    pub(super) fn add_past(&self, spent: &[Spent]) {
+        self.local.add_past(spent);
+        self.dirty.store(true, Relaxed);
+        self.accounts.wake.notify_one();
+    }
+
     /// Gives back what `account` holds of `counters`.
     pub(super) fn release(&self, account: &Arc<Account>, counters: &[CounterId]) {
         let mut state = account.state();
@@ -336,17 +343,30 @@ impl Redis {
         self.accounts.wake.notify_one();
     }
 
-    pub(super) async fn recall(&self, key: &str) -> Option<Bytes> {
-        if self.standing() != Standing::Up {
-            return None;
+    pub(super) async fn recall(&self, keys: &[String]) -> Vec<Option<Bytes>> {
+        let mut found = None;
+        if self.standing() == Standing::Up && !keys.is_empty() {
+            let mut command = Cmd::new();
+            command.arg("MGET");
+            for key in keys {
+                command.arg(format!("{}r:{key}", self.prefix));
+            }
+            // Who has less patience than others does not judge for them.
+            let deadline = self.clock.now() + RECALL.min(self.timeout);
+            found = self.clock.timeout_at(deadline, self.tell(&command)).await.unwrap_or_else(|_| {
+                self.metrics.redis_failures.inc();
+                None
+            });
         }
-        let mut command = Cmd::new();
-        command.arg("GET").arg(format!("{}r:{key}", self.prefix));
-        // Redis may well be there and take longer than is worth waiting for here: that is no failure of it.
-        let deadline = self.clock.now() + RECALL.min(self.timeout);
-        match self.clock.timeout_at(deadline, self.tell(&command)).await.ok()?? {
-            redis::Value::BulkString(value) => Some(value.into()),
-            _ => None,
+        match found {
+            Some(redis::Value::Array(values)) if values.len() == keys.len() => {
+                let value = |value| match value {
+                    redis::Value::BulkString(value) => Some(value.into()),
+                    _ => None,
+                };
+                values.into_iter().map(value).collect()
+            }
+            _ => vec![None; keys.len()],
         }
     }
 

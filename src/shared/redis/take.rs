@@ -19,8 +19,9 @@ use crate::shared::{CounterId, Level, Refusal, Take, WhenDown, Window, history::
 /// When there may be room again after an outage, if a share has none and the limit would have.
 const AFTER_OUTAGE: Duration = Duration::from_secs(5);
 
-/// The shortest time in which a script may still come, in milliseconds: a process short of CPU sends it late.
-const LEAST_PATIENCE: u64 = 1_000;
+/// The shortest time in which a script may still come, in milliseconds: a process short of CPU sends it late, and many at once.
+/// What comes later than its caller waited is given back when this is over.
+const LEAST_PATIENCE: u64 = 3_000;
 
 /// So often a take is sent that comes too late, and this long apart when this replica has not shown that it lives.
 const TRIES: usize = 3;

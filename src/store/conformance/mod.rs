@@ -90,6 +90,7 @@ fn new_key(n: u32, name: &str) -> NewKey {
         endpoints: vec!["chat".to_owned()],
         addresses: vec!["10.0.0.0/8".to_owned(), "::1".to_owned()],
         max_tokens: Some(u32::MAX),
+        log_content: Some(false),
         expires: Some(created + 1.hour()),
         created,
     }
@@ -98,8 +99,8 @@ fn new_key(n: u32, name: &str) -> NewKey {
 async fn a_key_comes_back_as_it_was_stored(db: &Db) {
     assert_eq!(keys::count(db).await.unwrap(), 0);
     let row = create(db, new_key(1, "ci")).await.unwrap();
-    let NewKey { id, name, hash, hint, project, tags, models, endpoints, addresses, max_tokens, expires, created } =
-        new_key(1, "ci");
+    let NewKey { id, name, hash, hint, project, tags, models, endpoints, addresses, .. } = new_key(1, "ci");
+    let NewKey { max_tokens, log_content, expires, created, .. } = new_key(1, "ci");
     let (enabled, revoked, old, version) = (true, None, None, 1);
     let wanted = KeyRow {
         id,
@@ -113,6 +114,7 @@ async fn a_key_comes_back_as_it_was_stored(db: &Db) {
         endpoints,
         addresses,
         max_tokens,
+        log_content,
         enabled,
         expires,
         created,
@@ -143,6 +145,8 @@ async fn an_edit_changes_what_it_names(db: &Db) {
         KeyEdit { endpoints: Some(Vec::new()), ..KeyEdit::default() },
         KeyEdit { addresses: Some(vec!["*".to_owned()]), ..KeyEdit::default() },
         KeyEdit { max_tokens: Some(None), ..KeyEdit::default() },
+        KeyEdit { log_content: Some(Some(true)), ..KeyEdit::default() },
+        KeyEdit { log_content: Some(None), ..KeyEdit::default() },
         KeyEdit { project: Some("search".to_owned()), ..KeyEdit::default() },
         KeyEdit { tags: Some(Vec::new()), ..KeyEdit::default() },
         KeyEdit { enabled: Some(false), ..KeyEdit::default() },
@@ -158,6 +162,7 @@ async fn an_edit_changes_what_it_names(db: &Db) {
         wanted.endpoints = edit.endpoints.clone().unwrap_or(wanted.endpoints);
         wanted.addresses = edit.addresses.clone().unwrap_or(wanted.addresses);
         wanted.max_tokens = edit.max_tokens.unwrap_or(wanted.max_tokens);
+        wanted.log_content = edit.log_content.unwrap_or(wanted.log_content);
         wanted.enabled = edit.enabled.unwrap_or(wanted.enabled);
         wanted.expires = edit.expires.unwrap_or(wanted.expires);
         assert_eq!(update(db, &wanted.id, edit.clone()).await, Changed::Done(wanted.clone()));
@@ -341,6 +346,7 @@ fn project(id: &str) -> ProjectRow {
         models: vec!["openai/*".to_owned()],
         endpoints: vec!["chat".to_owned(), "models".to_owned()],
         addresses: vec!["*".to_owned()],
+        log_content: Some(true),
         created: Timestamp::from_millisecond(AT).unwrap(),
         archived: None,
         version: 0,
@@ -379,6 +385,8 @@ async fn a_project_changes_with_its_number(db: &Db) {
         ProjectEdit { models: Some(all()), ..ProjectEdit::default() },
         ProjectEdit { endpoints: Some(Vec::new()), ..ProjectEdit::default() },
         ProjectEdit { addresses: Some(vec!["::1".to_owned()]), ..ProjectEdit::default() },
+        ProjectEdit { log_content: Some(Some(false)), ..ProjectEdit::default() },
+        ProjectEdit { log_content: Some(None), ..ProjectEdit::default() },
         ProjectEdit { archived: Some(Some(at)), ..ProjectEdit::default() },
         ProjectEdit { archived: Some(None), ..ProjectEdit::default() },
     ];
@@ -390,6 +398,7 @@ async fn a_project_changes_with_its_number(db: &Db) {
         wanted.models = edit.models.clone().unwrap_or(wanted.models);
         wanted.endpoints = edit.endpoints.clone().unwrap_or(wanted.endpoints);
         wanted.addresses = edit.addresses.clone().unwrap_or(wanted.addresses);
+        wanted.log_content = edit.log_content.unwrap_or(wanted.log_content);
         wanted.archived = edit.archived.unwrap_or(wanted.archived);
         for _ in 0..2 {
             // The second time there is nothing to change.

@@ -28,6 +28,7 @@ pub struct NewKey {
     pub endpoints: Vec<String>,
     pub addresses: Vec<String>,
     pub max_tokens: Option<u32>,
+    pub log_content: Option<bool>,
     pub expires: Option<Timestamp>,
     pub created: Timestamp,
 }
@@ -43,6 +44,8 @@ pub struct KeyEdit {
     pub addresses: Option<Vec<String>>,
     /// `Some(None)` removes the ceiling.
     pub max_tokens: Option<Option<u32>>,
+    /// `Some(None)` leaves it to the project.
+    pub log_content: Option<Option<bool>>,
     pub enabled: Option<bool>,
     /// `Some(None)` removes the expiry.
     pub expires: Option<Option<Timestamp>>,
@@ -70,7 +73,7 @@ macro_rules! select {
     ($rest:literal) => {
         concat!(
             "select id, name, hash, hint, old_hash, old_hint, old_until, project_id, tags, models, endpoints, addresses, \
-             max_tokens, enabled, expires_at, created_at, revoked_at, version from keys ",
+             max_tokens, log_content, enabled, expires_at, created_at, revoked_at, version from keys ",
             $rest
         )
     };
@@ -85,10 +88,10 @@ const NEXT_VERSION: &str = "update changes set version = version + 1 where topic
 /// When the database cannot be written.
 pub async fn create(db: &Db, key: NewKey, mut own: Vec<QuotaRow>, act: &Act) -> Result<KeyRow, StoreError> {
     const INSERT: &str = "insert into keys (id, name, hash, hint, models, enabled, expires_at, created_at, version, \
-                          project_id, tags, endpoints, addresses, max_tokens) \
-                          values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)";
-    let NewKey { id, name, hash, hint, project, tags, models, endpoints, addresses, max_tokens, expires, created } =
-        key;
+                          project_id, tags, endpoints, addresses, max_tokens, log_content) \
+                          values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)";
+    let NewKey { id, name, hash, hint, project, tags, models, endpoints, addresses, max_tokens, .. } = key;
+    let NewKey { log_content, expires, created, .. } = key;
     let (enabled, old, revoked) = (true, None, None);
     // To the millisecond, as it will be read.
     let (expires, created) = (expires.map(whole), whole(created));
@@ -104,6 +107,7 @@ pub async fn create(db: &Db, key: NewKey, mut own: Vec<QuotaRow>, act: &Act) -> 
         endpoints,
         addresses,
         max_tokens,
+        log_content,
         enabled,
         expires,
         created,
@@ -128,6 +132,7 @@ pub async fn create(db: &Db, key: NewKey, mut own: Vec<QuotaRow>, act: &Act) -> 
             .bind(to_json(&row.endpoints))
             .bind(to_json(&row.addresses))
             .bind(row.max_tokens.map(i64::from))
+            .bind(row.log_content)
             .execute(&mut *transaction)
             .await?;
         audit::append!(&mut *transaction, act.row(&row.id, &serde_json::Map::new(), &row.told()));
@@ -225,7 +230,8 @@ pub async fn update(
     act: &Act,
 ) -> Result<Changed<KeyRow>, StoreError> {
     change(db, id, own, expected, act, |row| {
-        let KeyEdit { name, project, tags, models, endpoints, addresses, max_tokens, enabled, expires } = edit;
+        let KeyEdit { name, project, tags, models, endpoints, addresses, max_tokens, log_content, enabled, expires } =
+            edit;
         set(&mut row.name, name);
         set(&mut row.project, project);
         set(&mut row.tags, tags);
@@ -233,6 +239,7 @@ pub async fn update(
         set(&mut row.endpoints, endpoints);
         set(&mut row.addresses, addresses);
         set(&mut row.max_tokens, max_tokens);
+        set(&mut row.log_content, log_content);
         set(&mut row.enabled, enabled);
         set(&mut row.expires, expires.map(|at| at.map(whole)));
         row.revoked.is_none()
@@ -308,7 +315,7 @@ async fn change(
     const BY_ID: &str = select!("where id = $1");
     const UPDATE: &str = "update keys set name = $2, models = $3, enabled = $4, expires_at = $5, revoked_at = $6, \
                           version = $7, project_id = $8, tags = $9, endpoints = $10, addresses = $11, max_tokens = $12, \
-                          hash = $13, hint = $14, old_hash = $15, old_hint = $16, old_until = $17 where id = $1";
+                          hash = $13, hint = $14, old_hash = $15, old_hint = $16, old_until = $17, log_content = $18 where id = $1";
     on!(db, |connection| {
         let mut transaction = connection.begin().await?;
         // First, because it takes the write lock: what is read below cannot change before it is written.
@@ -348,6 +355,7 @@ async fn change(
             .bind(row.old.as_ref().map(|old| old.hash.to_string()))
             .bind(row.old.as_ref().map(|old| old.hint.clone()))
             .bind(row.old.as_ref().map(|old| old.until.as_millisecond()))
+            .bind(row.log_content)
             .execute(&mut *transaction)
             .await?;
         audit::append!(&mut *transaction, act.row(&row.id, &found.told(), &row.told()));

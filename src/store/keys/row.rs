@@ -31,6 +31,8 @@ pub struct KeyRow {
     pub addresses: Vec<String>,
     /// The most output tokens that a call may ask for.
     pub max_tokens: Option<u32>,
+    /// Whether what its calls say and are answered is logged; `None`: as its project says.
+    pub log_content: Option<bool>,
     pub enabled: bool,
     /// When it stops working.
     pub expires: Option<Timestamp>,
@@ -72,6 +74,7 @@ impl KeyRow {
             "endpoints": self.endpoints,
             "addresses": self.addresses,
             "max_tokens": self.max_tokens,
+            "log_content": self.log_content,
             "enabled": self.enabled,
             "expires": self.expires,
             "revoked": self.revoked,
@@ -132,6 +135,7 @@ where
             endpoints: list("endpoints")?,
             addresses: list("addresses")?,
             max_tokens: row.try_get::<Option<i64>, _>("max_tokens")?.map(|most| u32::try_from(most).unwrap_or(0)),
+            log_content: row.try_get("log_content")?,
             name: row.try_get("name")?,
             hash: hash_of("hash", &row.try_get::<String, _>("hash")?)?,
             hint: row.try_get("hint")?,

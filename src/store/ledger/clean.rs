@@ -4,7 +4,7 @@
 
 use std::{borrow::Cow, sync::Arc};
 
-use super::CallRow;
+use super::{CallRow, LimitRow, Notes};
 use crate::types::{Nanos, Usage};
 
 /// The longest text that is kept, in bytes. Six of them fit into an index entry of Postgres (2,704 bytes).
@@ -12,6 +12,9 @@ const MAX_TEXT: usize = 256;
 
 /// The most tags that are kept of a call; each is a row in a roll-up.
 const MAX_TAGS: usize = 32;
+
+/// The longest list of what was lost in translation.
+const MAX_LOSSY: usize = 1024;
 
 /// The most that an attempt can have consumed of one thing. No answer holds a trillion tokens; sums of millions of such
 /// attempts still fit.
@@ -24,7 +27,7 @@ const MAX_COST: i64 = 1_000_000_000_000_000;
 pub(super) const MAX_TIME: i64 = 32_503_679_999_999;
 
 /// The call as it is stored. Differs from `call` only where that could not be: a NUL becomes U+FFFD, what names nobody with
-/// an empty text names nobody, texts are cut at 256 bytes and tags after the 32nd, times lie between 1970 and 2999, counts and amounts are at most absurd, and the
+/// an empty text names nobody, texts are cut at 256 bytes (what was lost in translation at 1,024), tags after the 32nd and limits after the 16th, times lie between 1970 and 2999, counts and amounts are at most absurd, and the
 /// numbers of attempts ascend.
 pub(super) fn clean(call: &CallRow) -> Cow<'_, CallRow> {
     if is_clean(call) {
@@ -55,6 +58,14 @@ pub(super) fn clean(call: &CallRow) -> Cow<'_, CallRow> {
     who.tags.retain(|tag| seen.insert(Arc::clone(tag)));
     call.at = call.at.clamp(0, MAX_TIME);
     clean_attempts(&mut call);
+    if let Some(notes) = &mut call.notes {
+        notes.lossy = notes.lossy.as_deref().map(|text| within(text, MAX_LOSSY).into());
+        notes.limits.truncate(Notes::MAX_LIMITS);
+        for LimitRow { quota, measure, .. } in &mut notes.limits {
+            repair(quota);
+            *measure = fit(measure).into_owned().into();
+        }
+    }
     Cow::Owned(call)
 }
 
@@ -94,6 +105,7 @@ fn is_clean(call: &CallRow) -> bool {
         && no_twins(&who.tags)
         && time_fits(call.at)
         && ascends(call)
+        && call.notes.as_deref().is_none_or(are_clean)
         && call.attempts.iter().all(|attempt| {
             [&attempt.target, &attempt.provider, &attempt.upstream_model, &attempt.price].into_iter().all(|t| fits(t))
                 && absent_or_fits(&attempt.provider_id)
@@ -103,6 +115,13 @@ fn is_clean(call: &CallRow) -> bool {
                 && amount_fits(attempt.reported_cost)
                 && attempt.usage.buckets().iter().all(|(_, count)| *count <= MAX_COUNT)
         })
+}
+
+fn are_clean(notes: &Notes) -> bool {
+    let fits = |text: &str, most: usize| text.len() <= most && memchr::memchr(0, text.as_bytes()).is_none();
+    notes.lossy.as_deref().is_none_or(|text| fits(text, MAX_LOSSY))
+        && notes.limits.len() <= Notes::MAX_LIMITS
+        && notes.limits.iter().all(|limit| fits(&limit.quota, MAX_TEXT) && fits(&limit.measure, MAX_TEXT))
 }
 
 /// A tag that stood there twice would be counted twice. At most [`MAX_TAGS`] are compared.
@@ -121,11 +140,15 @@ fn repair(text: &mut Arc<str>) {
 }
 
 fn fit(text: &str) -> Cow<'_, str> {
+    within(text, MAX_TEXT)
+}
+
+fn within(text: &str, most: usize) -> Cow<'_, str> {
     if text.contains('\0') {
         let replaced = text.replace('\0', "\u{fffd}");
-        return Cow::Owned(replaced[..replaced.floor_char_boundary(MAX_TEXT)].to_owned());
+        return Cow::Owned(replaced[..replaced.floor_char_boundary(most)].to_owned());
     }
-    match text.floor_char_boundary(MAX_TEXT) {
+    match text.floor_char_boundary(most) {
         whole if whole == text.len() => Cow::Borrowed(text),
         cut => Cow::Owned(text[..cut].to_owned()),
     }

@@ -1,6 +1,6 @@
 //! What the ledger says of a call: one row, and one for each attempt that was dispatched.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
@@ -40,6 +40,38 @@ pub struct CallRow {
     pub bytes_out: u64,
     /// Every dispatch, in order. The call's cost and usage are their sums.
     pub attempts: Vec<AttemptRow>,
+    /// What there is to say of some calls only. It is the last member and is not written where there is nothing, because
+    /// the journal's records end with it: what is added belongs at its end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub notes: Option<Box<Notes>>,
+}
+
+/// What most calls have nothing of.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Notes {
+    /// What could not be said in the other side's format, by its places, as clients are told.
+    pub lossy: Option<Box<str>>,
+    /// The quotas it counted in, and those it did not fit in.
+    pub limits: Vec<LimitRow>,
+}
+
+/// What a call did to one counter of a quota. Amounts are in the counter's unit: nano-dollars, or pieces.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LimitRow {
+    /// The quota's name.
+    pub quota: Arc<str>,
+    /// What it counts: `usd`, `tokens`.
+    pub measure: Cow<'static, str>,
+    pub limit: u64,
+    /// How full the counter was with what was set aside, or when there was no room. `None`: nothing was to be set aside,
+    /// or nobody could say.
+    pub used: Option<u64>,
+    /// The most that was set aside for the call.
+    pub held: u64,
+    /// What the call counts as after its end.
+    pub settled: u64,
+    /// There was no room for an attempt, or for the rest of an answer.
+    pub refused: bool,
 }
 
 /// On whose behalf. What a client says of itself is cut to a bounded length before it gets here.
@@ -88,6 +120,16 @@ pub struct AttemptRow {
     /// From dispatch to the first real output, in milliseconds.
     pub first_token_ms: Option<u32>,
     pub duration_ms: u32,
+}
+
+impl Notes {
+    /// The most limits that are kept of a call.
+    pub const MAX_LIMITS: usize = 16;
+
+    /// These, boxed, unless there are none.
+    pub fn new(lossy: Option<Box<str>>, limits: Vec<LimitRow>) -> Option<Box<Self>> {
+        (lossy.is_some() || !limits.is_empty()).then(|| Box::new(Self { lossy, limits }))
+    }
 }
 
 impl CallRow {

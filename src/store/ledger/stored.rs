@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 use sqlx::{ColumnIndex, Decode, FromRow, Row, Type};
 
-use super::{AttemptRow, CallRow, Who, sums::read_usage};
+use super::{AttemptRow, CallRow, LimitRow, Notes, Who, sums::read_usage};
 use crate::types::{Nanos, Outcome, UsageSource};
 
 /// The columns of `requests`.
@@ -80,6 +80,9 @@ struct CallDetail<'a> {
     overhead_us: u32,
     bytes_in: u64,
     bytes_out: u64,
+    // From here on only where a call has any of it.
+    lossy: Option<Cow<'a, str>>,
+    limits: Vec<LimitRow>,
 }
 
 /// What of an attempt has no column, as with [`CallDetail`].
@@ -131,6 +134,21 @@ pub(super) fn call_detail(call: &CallRow, json: &mut Vec<u8>) {
         call.bytes_out,
     );
     to_json(&detail, json);
+    let Some(Notes { lossy, limits }) = call.notes.as_deref() else { return };
+    // The array goes on.
+    json.pop();
+    let limits: Vec<_> = limits
+        .iter()
+        .map(|limit| {
+            let LimitRow { quota, measure, limit, used, held, settled, refused } = limit;
+            (&**quota, &**measure, limit, used, held, settled, refused)
+        })
+        .collect();
+    json.push(b',');
+    to_json(&lossy.as_deref(), json);
+    json.push(b',');
+    to_json(&limits, json);
+    json.push(b']');
 }
 
 /// Writes the details of an attempt, in the order of [`AttemptDetail`].
@@ -197,6 +215,7 @@ where
             bytes_in: detail.bytes_in,
             bytes_out: detail.bytes_out,
             attempts: Vec::new(),
+            notes: Notes::new(detail.lossy.map(Into::into), detail.limits),
             id: id.into(),
         }))
     }

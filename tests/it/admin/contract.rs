@@ -94,16 +94,19 @@ async fn every_change_is_asked_for_and_answered_as_the_document_says() {
     let (key, project) = ("/admin/v1/keys/{id}", "/admin/v1/projects/{id}");
     let (archive, unarchive) = ("/admin/v1/projects/{id}/archive", "/admin/v1/projects/{id}/unarchive");
     let all = json!({ "name": "n", "project": "search", "tags": ["t"], "models": ["m"], "endpoints": ["chat"],
-        "addresses": ["::1"], "max_tokens": 5, "expires": "2099-01-01T00:00:00Z" });
-    let project_body =
-        json!({ "id": "search", "name": "S", "tags": [], "models": [], "endpoints": [], "addresses": [] });
-    let nulls = json!({ "max_tokens": null, "expires": null, "enabled": true });
+        "addresses": ["::1"], "max_tokens": 5, "log_content": true, "expires": "2099-01-01T00:00:00Z" });
+    let project_body = json!({ "id": "search", "name": "S", "tags": [], "models": [], "endpoints": [], "addresses": [],
+                                "log_content": null });
+    let quota = json!({ "scope": "global", "measure": "usd", "limit": "0.5", "window": "day" });
+    let nulls = json!({ "max_tokens": null, "log_content": null, "expires": null, "enabled": true });
     // In this order: each with what it is sent, its status, and whether the document allows that body.
     let cases = [
         ("post", "/admin/v1/projects", project_body.clone(), 201, true),
         ("post", "/admin/v1/projects", project_body, 409, true),
         ("post", "/admin/v1/projects", json!({ "id": "x" }), 400, false),
         ("patch", project, json!({ "models": ["*"], "name": "T" }), 200, true),
+        ("patch", project, json!({ "log_content": false }), 200, true),
+        ("patch", project, json!({ "log_content": "no" }), 400, false),
         ("patch", project, json!({ "id": "y" }), 400, false),
         ("post", "/admin/v1/keys", all, 201, true),
         ("post", "/admin/v1/keys", json!({ "name": "n", "models": "*" }), 400, false),
@@ -117,15 +120,23 @@ async fn every_change_is_asked_for_and_answered_as_the_document_says() {
         ("patch", key, json!({}), 409, true),
         ("post", archive, Value::Null, 200, true),
         ("post", unarchive, json!({}), 200, true),
+        ("post", "/admin/v1/quotas", quota, 201, true),
+        ("get", "/admin/v1/quotas", Value::Null, 200, true),
+        ("get", "/admin/v1/quotas/{id}", Value::Null, 200, true),
         ("get", "/admin/v1/projects", Value::Null, 200, true),
         ("get", project, Value::Null, 200, true),
         ("get", "/admin/v1/audit", Value::Null, 200, true),
     ];
     let mut rows = Rows::new();
-    let mut id = String::new();
+    let (mut id, mut quota_id) = (String::new(), String::new());
     for (method, path, body, status, is_allowed) in cases {
         rows.row(format!("{method} {path} {body}"));
-        let url = path.replace("{id}", if path.contains("projects") { "search" } else { &id });
+        let one = match path {
+            path if path.contains("projects") => "search",
+            path if path.contains("quotas") => &quota_id,
+            _ => &id,
+        };
+        let url = path.replace("{id}", one);
         let answer = gate.manage(&method.to_uppercase(), &url, body.clone()).await;
         rows.equal("status", answer.status, status);
         rows.equal("misfits", misfits_of(&document, method, path, answer.status, &answer.json()), vec![]);
@@ -139,6 +150,9 @@ async fn every_change_is_asked_for_and_answered_as_the_document_says() {
         }
         if (method, path, status) == ("post", "/admin/v1/keys", 201) {
             id = answer.json()["id"].as_str().unwrap().to_owned();
+        }
+        if (method, path) == ("post", "/admin/v1/quotas") {
+            quota_id = answer.json()["id"].as_str().unwrap().to_owned();
         }
     }
     rows.finish();

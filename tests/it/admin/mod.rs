@@ -68,6 +68,7 @@ fn call(number: u32, minutes: i64, key: &str, model: &str, nanos: Option<i64>) -
         overhead_us: 80,
         bytes_in: 300,
         bytes_out: 4_000,
+        notes: None,
         attempts: vec![AttemptRow {
             number: 1,
             at: at + 1,

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{changes::make, gate};
-use crate::harness::{Gate, PrivatePostgres, Rows, millis};
+use crate::harness::{Gate, PrivatePostgres, Rows, millis, until};
 
 /// One request a day for one key.
 fn one_a_day(id: &str) -> Value {
@@ -27,7 +27,9 @@ async fn a_quota_is_made_in_force_changed_and_deleted() {
     let made = made.json();
     assert_eq!((&made["quota"], &made["name"], &made["enabled"]), (&wanted, &json!("one a day"), &json!(true)));
     let path = format!("/admin/v1/quotas/{}", made["id"].as_str().unwrap());
-    assert_eq!(gate.manage("GET", &path, Value::Null).await.json(), made);
+    let mut seen = gate.manage("GET", &path, Value::Null).await.json();
+    seen["used"] = Value::Null;
+    assert_eq!(seen, made, "but for its use, which changes do not tell");
 
     // In force at once where it was made. What came before it counts, too: the ledger knows.
     let over = [refused(&gate, &key).await, refused(&gate, &key).await];
@@ -137,9 +139,75 @@ async fn what_makes_no_sense_is_refused_with_its_path_and_changes_nothing() {
     let stale = gate.manage_with("PATCH", &one, json!({ "limit": 3 }).to_string(), &[("if-match", "\"7\"")]).await;
     rows.equal("status", stale.status, 412);
     rows.row("afterwards");
-    rows.equal("nothing has changed", gate.manage("GET", &one, Value::Null).await.json(), made);
+    let mut left = gate.manage("GET", &one, Value::Null).await.json();
+    left["used"] = Value::Null;
+    rows.equal("nothing has changed", left, made);
     rows.finish();
     gate.finish().await;
+}
+
+/// The counters that a quota shows, each as its subject, what is used and the limit.
+fn counters(quota: &Value) -> Vec<String> {
+    let counters = quota["used"]["counters"].as_array().unwrap_or_else(|| panic!("{quota}"));
+    let text = |counter: &Value| {
+        let subject: Vec<&str> = counter["subject"].as_object().unwrap().values().filter_map(Value::as_str).collect();
+        let (used, limit) = (counter["used"].as_str().unwrap(), counter["limit"].as_str().unwrap());
+        format!("{}:{used}/{limit}", subject.join(","))
+    };
+    counters.iter().map(text).collect()
+}
+
+#[tokio::test]
+async fn a_list_says_how_much_is_used_now() {
+    let gate = gate(
+        "models: { m: { targets: [a/up] }, other: { targets: [a/up] } }\n\
+         quotas:\n  - { name: all, scope: global, measure: requests, limit: 10, window: month, \
+         raise: { to: 20, until: 2099-01-01T00:00:00Z } }\n  \
+         - { name: each, scope: key, measure: requests, limit: 7, window: 1h }\n  \
+         - { name: pair, scope: [key, model], match: { key: ci, model: [m, other] }, measure: requests, limit: 5, window: 1h }\n  \
+         - { name: open, scope: global, measure: concurrent, limit: 3 }",
+    )
+    .await;
+    let (ci, key) = make(&gate, json!({ "name": "ci", "models": ["*"] })).await;
+    let (web, other) = make(&gate, json!({ "name": "web", "models": ["*"] })).await;
+    for key in [&key, &key, &other] {
+        assert_eq!(gate.patiently(gate.chat_as(key, "m")).await.status, 200);
+    }
+    settled(&gate).await;
+    let page = gate.manage("GET", "/admin/v1/quotas", Value::Null).await.json();
+    let of = |name: &str| page["data"].as_array().unwrap().iter().find(|one| one["name"] == name).unwrap().clone();
+    assert_eq!(counters(&of("all")), [":3/20"], "with the raise");
+    assert_eq!(of("all")["used"]["source"], "counters");
+    let month_ends = of("all")["used"]["counters"][0]["resets_at"].as_str().unwrap().to_owned();
+    assert!(month_ends.contains("-01T00:00:00"), "{month_ends}");
+    assert_eq!(counters(&of("open")), [":0/3"]);
+    assert_eq!(of("open")["used"]["counters"][0]["resets_at"], Value::Null);
+    assert_eq!(counters(&of("pair")), [format!("{ci},m:2/5"), format!("{ci},other:0/5")]);
+    assert_eq!(of("each")["used"], Value::Null, "a list does not look for whom it may be");
+
+    let one = async |query: &str| gate.manage("GET", &format!("/admin/v1/quotas/declared:{query}"), Value::Null).await;
+    // Asked alone, it knows of those that the ledger has.
+    let each = loop {
+        let each = counters(&one("each").await.json());
+        if each.len() == 2 {
+            break each;
+        }
+        gate.advance(millis(100)).await;
+    };
+    assert_eq!(each, [format!("{ci}:2/7"), format!("{web}:1/7")]);
+    assert_eq!(counters(&one("each?subject=web").await.json()), [format!("{web}:1/7")]);
+    assert_eq!(counters(&one("pair?subject=ci,m").await.json()), [format!("{ci},m:2/5")]);
+    assert_eq!(counters(&one("each?subject=nobody").await.json()), Vec::<String>::new());
+    for wrong in ["pair?subject=ci", "all?subject=ci", "each?subject="] {
+        let answer = one(wrong).await;
+        assert_eq!((answer.status, answer.code().as_str()), (400, "invalid_parameter"), "{wrong}: {}", answer.text());
+    }
+    gate.finish().await;
+}
+
+/// Waits until every call that has ended is settled.
+async fn settled(gate: &Gate) {
+    until(|| gate.app.as_ref().unwrap().metrics.settlements_pending.get() == 0).await;
 }
 
 #[tokio::test]

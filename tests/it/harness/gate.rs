@@ -163,7 +163,10 @@ impl Builder {
         let (dir, tasks) = (tempfile::tempdir().unwrap(), Tasks::new());
         let mut mocks = BTreeMap::new();
         let mut text = format!("listen: 127.0.0.1:0\ndata_dir: {:?}\n", dir.path().join("data"));
-        text.push_str("log: { level: \"off\", calls: false }\nproviders:\n");
+        if !self.config.contains("log: {") {
+            text.push_str("log: { level: \"off\", calls: false }\n");
+        }
+        text.push_str("providers:\n");
         for Planned { name, more, address } in &self.providers {
             let address = match address {
                 Some(address) => *address,

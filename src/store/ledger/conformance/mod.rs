@@ -57,6 +57,7 @@ fn call(at: i64) -> CallRow {
         overhead_us: 80,
         bytes_in: 1_000,
         bytes_out: 2_000,
+        notes: None,
         attempts: vec![attempt(at, 1)],
     }
 }

@@ -4,7 +4,7 @@ use proptest::{prelude::*, strategy::ValueTree, test_runner::TestRunner};
 use sqlx::AssertSqlSafe;
 
 use super::{
-    super::{CallRow, Dimension, RequestFilter, cursor_after, request, requests, write},
+    super::{CallRow, Dimension, LimitRow, Notes, RequestFilter, cursor_after, request, requests, write},
     DAY, START, call, conforms, various,
 };
 use crate::{
@@ -31,6 +31,15 @@ prop_compose! {
 }
 
 prop_compose! {
+    fn limits()(
+        (quota, measure) in ("[^\0]{0,40}", "[a-z_]{0,9}"),
+        (limit, used, held, settled, refused) in any::<(u64, Option<u64>, u64, u64, bool)>(),
+    ) -> LimitRow {
+        LimitRow { quota: quota.into(), measure: measure.into(), limit, used, held, settled, refused }
+    }
+}
+
+prop_compose! {
     /// Any texts that a database takes, and any numbers.
     fn calls()(
         texts in prop::array::uniform12("[^\0]{0,40}"),
@@ -43,6 +52,8 @@ prop_compose! {
         at in START..START + 60 * DAY,
         numbers in any::<(u16, u16, u32, u64, u64, bool)>(),
         millis in any::<(Option<u32>, Option<u32>, Option<u16>)>(),
+        lossy in prop::option::of("[^\0]{0,40}"),
+        limits in prop::collection::vec(limits(), 0..3),
     ) -> CallRow {
         let mut row = call(at);
         let [project, key_id, key_name, model, requested, operation, instance, target, provider, upstream, price, _] =
@@ -59,6 +70,7 @@ prop_compose! {
         (row.status, _, row.duration_ms, row.bytes_in, row.bytes_out, row.stream) = numbers;
         row.outcome = Outcome::ALL[outcomes[0]];
         row.first_output_ms = millis.0;
+        row.notes = Notes::new(lossy.map(String::into_boxed_str), limits);
         row.attempts = usages.into_iter().zip(1..).map(|(usage, number)| {
             let mut one = super::attempt(at, number);
             (one.usage, one.usage_source, one.outcome) = (usage, UsageSource::ALL[source], Outcome::ALL[outcomes[1]]);

@@ -3,7 +3,9 @@
 use sqlx::AssertSqlSafe;
 
 use super::{
-    super::{CallRow, Dimension, Refused, Sums, UsageQuery, Written, prepare, request, retain, usage, write},
+    super::{
+        CallRow, Dimension, LimitRow, Notes, Refused, Sums, UsageQuery, Written, prepare, request, retain, usage, write,
+    },
     DAY, HOUR, START, call, conforms, various,
 };
 use crate::{
@@ -102,6 +104,16 @@ async fn hostile_values_are_repaired(db: &Db) {
         call.requested = text.into();
         call.client = Some(text.into());
         call.error_code = Some(text.into());
+        let limit = LimitRow {
+            quota: text.into(),
+            measure: text.to_owned().into(),
+            limit: u64::MAX,
+            used: None,
+            held: u64::MAX,
+            settled: 0,
+            refused: true,
+        };
+        call.notes = Notes::new(Some(text.into()), vec![limit; 100]);
         for attempt in &mut call.attempts {
             attempt.target = text.into();
             attempt.provider = text.into();
@@ -128,6 +140,8 @@ async fn hostile_values_are_repaired(db: &Db) {
     assert_eq!((first.who.end_user, first.who.step), (None, None));
     let long = request(db, &calls[5].id).await.unwrap().unwrap();
     assert_eq!(long.model.len(), 256);
+    let notes = long.notes.unwrap();
+    assert_eq!((notes.lossy.unwrap().len(), notes.limits.len(), notes.limits[0].quota.len()), (1_024, 16, 256));
     let confused = request(db, &calls[6].id).await.unwrap().unwrap();
     assert_eq!(confused.attempts.iter().map(|attempt| attempt.number).collect::<Vec<_>>(), [1, 2, 3]);
 }

@@ -1,5 +1,7 @@
 //! Rules and accounts over counters in memory: what is let through, what is refused, and what is left afterwards.
 
+mod history;
+
 use std::{sync::Arc, time::Duration};
 
 use proptest::prelude::*;
@@ -351,7 +353,7 @@ proptest! {
                     held -= was;
                     match end {
                         1 => drop(account),
-                        2 => account.settle(bench.quotas.shared(), &[]),
+                        2 => drop(account.settle(bench.quotas.shared(), &[])),
                         _ => {
                             account.settle(bench.quotas.shared(), &[usd(actual, 0, 1)]);
                             spent += actual;
@@ -371,5 +373,84 @@ proptest! {
 fn measures_have_words() {
     for measure in [Measure::Requests, Measure::Usd, Measure::Concurrent, Measure::InputTokens] {
         assert_eq!(serde_json::to_value(measure).unwrap(), json!(measure.as_str()));
+    }
+}
+
+#[tokio::test]
+async fn an_attempt_counts_in_the_period_in_which_it_was_let_through_and_there_alone() {
+    let window = json!("hour");
+    let bench = bench(&[
+        json!({ "name": "calls", "scope": "key", "measure": "requests", "limit": 9, "window": window }),
+        json!({ "name": "tokens", "scope": "key", "measure": "tokens", "limit": 1_000, "window": window }),
+        json!({ "name": "there", "scope": "provider", "measure": "requests", "limit": 9, "window": window }),
+        json!({ "name": "rolling", "scope": "key", "measure": "tokens", "limit": 1_000, "window": "2h" }),
+    ])
+    .await;
+    let hour = 3_600_000;
+    let left = hour - bench.clock.unix_millis() % hour;
+    bench.clock.advance(Duration::from_millis(left - 1));
+    let before = used(&bench).await;
+    assert_eq!(before, [0, 0, 0, 0]);
+
+    // The first attempt begins in the last millisecond of an hour, the second in the next one.
+    let mut account = bench.open("a");
+    bench.enter(&mut account, "a", usd(10, 40, 1)).await.unwrap();
+    let first = used_at(&bench, bench.clock.unix_millis()).await;
+    assert_eq!(first, [1, 50, 1, 50]);
+    bench.clock.advance(Duration::from_millis(1));
+    assert_eq!(used(&bench).await, [0, 0, 0, 50], "the new hour knows nothing of it");
+    let spent = [usd(10, 5, 1)];
+    bench.enter_at(&mut account, "a", &PLACE, Demand { estimate: usd(10, 90, 1), spent: &spent }).await.unwrap();
+    assert_eq!(used(&bench).await, [0, 100, 1, 115], "one call, of which this attempt is all that happens here");
+    let more = account.extend(usd(0, 50, 1), bench.quotas.shared(), bench.clock.unix_millis()).unwrap();
+    account.granted(more.await.unwrap(), usd(0, 50, 1));
+    assert_eq!(
+        used_at(&bench, bench.clock.unix_millis() - 1).await[1],
+        50,
+        "what is set aside later is not the old hour's"
+    );
+    account.settle(bench.quotas.shared(), &[usd(10, 5, 1), usd(10, 20, 1)]);
+    assert_eq!(used_at(&bench, bench.clock.unix_millis() - 1).await, [1, 15, 1, 45]);
+    assert_eq!(used(&bench).await, [0, 30, 1, 45]);
+}
+
+/// What is used now of the quotas of key `a` and of the provider, by name.
+async fn used(bench: &Bench) -> Vec<u64> {
+    used_at(bench, bench.clock.unix_millis()).await
+}
+
+async fn used_at(bench: &Bench, unix_millis: u64) -> Vec<u64> {
+    let mut counters = Vec::new();
+    let rules = bench.quotas.rules();
+    for name in ["calls", "tokens", "there", "rolling"] {
+        let rule = rules.iter().find(|rule| &*rule.name == name).unwrap();
+        let (window, period) = rule.window_at(unix_millis);
+        rule.counters(&subject("a", &[]), Some(&PLACE), period, |counter| counters.push((counter, window)));
+    }
+    bench.quotas.shared().read(&counters).await.into_iter().map(|level| level.used).collect()
+}
+
+#[tokio::test]
+async fn what_costs_nobody_knows_what_passes_quotas_that_refuse_nothing() {
+    for action in ["warn", "shadow"] {
+        let rules = [
+            json!({ "scope": "key", "measure": "usd", "limit": "0.000000100", "window": "day", "action": action }),
+            json!({ "scope": "key", "measure": "requests", "limit": 9, "window": "day" }),
+        ];
+        let bench = bench(&rules).await;
+        let unknown = Consumed { cost: None, ..usd(1, 1, 0) };
+        let mut account = bench.open("a");
+        bench.enter(&mut account, "a", unknown).await.unwrap();
+        assert!(account.extend(unknown, bench.quotas.shared(), 0).is_none(), "there is nothing to set aside");
+        let limits = account.settle(bench.quotas.shared(), &[unknown]);
+        let told: Vec<_> =
+            limits.iter().map(|limit| (&*limit.measure, limit.held, limit.settled, limit.refused)).collect();
+        assert_eq!(told, [("usd", 0, 0, false), ("requests", 1, 1, false)], "{action}");
+        // What is known of the price afterwards counts.
+        bench.call("a", unknown, usd(1, 1, 70)).await.unwrap();
+        let mut next = bench.open("a");
+        bench.enter(&mut next, "a", usd(1, 1, 50)).await.unwrap();
+        let money = next.levels().find(|(rule, _)| rule.measure == Measure::Usd).map(|(_, level)| level.used);
+        assert_eq!(money, Some(120), "{action}: over its limit, and let through");
     }
 }

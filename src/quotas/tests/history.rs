@@ -1,0 +1,89 @@
+//! What came before a quota, as the ledger has it.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::{bench, rule};
+use crate::{
+    store::{
+        Db,
+        ledger::{self, AttemptRow, CallRow, Who},
+    },
+    types::{Nanos, Outcome, RequestId, Usage, UsageSource},
+};
+
+const HOUR: u64 = 3_600_000;
+
+fn call(at: u64) -> CallRow {
+    let millis = i64::try_from(at).unwrap();
+    CallRow {
+        id: RequestId::new(at).to_string().into(),
+        at: millis,
+        instance: "gw".into(),
+        operation: "chat".into(),
+        requested: "m".into(),
+        model: "m".into(),
+        who: Who { project: "research".into(), key_id: "a".into(), key_name: "a".into(), ..Who::default() },
+        client: None,
+        stream: false,
+        status: 200,
+        outcome: Outcome::Ok,
+        error_code: None,
+        finish_reason: None,
+        first_output_ms: None,
+        duration_ms: 1,
+        overhead_us: 1,
+        bytes_in: 1,
+        bytes_out: 1,
+        attempts: vec![AttemptRow {
+            number: 1,
+            at: millis,
+            target: "p/m".into(),
+            provider: "p".into(),
+            upstream_model: "m".into(),
+            provider_key: 0,
+            outcome: Outcome::Ok,
+            status: Some(200),
+            provider_id: None,
+            usage: Usage { input: 10, output: 5, ..Usage::default() },
+            usage_source: UsageSource::Reported,
+            cost: Some(Nanos(7)),
+            reported_cost: None,
+            price: "free".into(),
+            service_tier: None,
+            first_token_ms: None,
+            duration_ms: 1,
+        }],
+        notes: None,
+    }
+}
+
+#[tokio::test]
+async fn what_came_before_a_new_rolling_quota_leaves_it_by_its_age() {
+    for (window, is_long) in [("24h", true), ("1h", false)] {
+        let bench = bench(&[]).await;
+        let dir = tempfile::tempdir().unwrap();
+        let db = Db::open(dir.path(), None).await.unwrap();
+        let now = bench.clock.unix_millis();
+        let length = if is_long { 24 * HOUR } else { HOUR };
+        // Two when nearly a window had passed, one in the middle of it.
+        let ages = [length / 24 * 23, length / 24 * 23, length / 2];
+        let calls: Vec<CallRow> = ages.into_iter().map(|age| call(now - age)).collect();
+        assert_eq!(ledger::write(&db, &calls).await.unwrap().inserted, 3);
+        let rule = rule(&json!({ "scope": "key", "measure": "requests", "limit": 9, "window": window }));
+        bench.quotas.declare(vec![rule.clone()]);
+        bench.quotas.fill_new(&db).await.unwrap();
+        let used = async || {
+            let asked = [(rule.clone(), vec![vec!["a".to_owned()]])];
+            bench.quotas.current(&asked).await[0].as_ref().unwrap()[0].used
+        };
+        assert_eq!(used().await, 3, "{window}");
+        // A twelfth of the window, by which each may be late, and a sixtieth, as for any call.
+        bench.clock.advance(Duration::from_millis(length / 24 + length / 12 + length / 60));
+        assert_eq!(used().await, 1, "{window}");
+        bench.clock.advance(Duration::from_millis(length / 2));
+        assert_eq!(used().await, 0, "{window}");
+        db.close().await;
+    }
+}

@@ -1,0 +1,51 @@
+//! What a call did to its quotas, for its receipt: what was set aside, what it counts as, and which had no room.
+
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use super::{
+    refused::{Refused, Why},
+    rule::Rule,
+};
+use crate::{
+    shared::CounterId,
+    store::ledger::{LimitRow, Notes},
+};
+
+/// The counters that had no room for the call, each once and a bounded number of them.
+#[derive(Debug, Default)]
+pub(super) struct Touched(SmallVec<[(CounterId, LimitRow); 1]>);
+
+impl Touched {
+    pub(super) fn refuse(&mut self, refused: &Refused, unix_millis: u64) {
+        let (limit, used) = match refused.why {
+            Why::Short { limit, used, .. } => (limit, Some(used)),
+            Why::Unpriced | Why::Unavailable | Why::Full => (refused.rule.limit_at(unix_millis), None),
+        };
+        if self.0.len() < Notes::MAX_LIMITS && self.0.iter().all(|(counter, _)| *counter != refused.counter) {
+            let row = LimitRow { refused: true, ..row(&refused.rule, limit, used, 0, 0) };
+            self.0.push((refused.counter, row));
+        }
+    }
+
+    /// What the receipt says: first of those that had no room, then of the `others` that the call counted in.
+    pub(super) fn rows(&self, others: impl Iterator<Item = (CounterId, LimitRow)>) -> Vec<LimitRow> {
+        let mut rows = self.0.clone();
+        for (counter, row) in others {
+            match rows.iter_mut().find(|(refused, _)| *refused == counter) {
+                // How full it was when it had no room says more.
+                Some((_, known)) => *known = LimitRow { refused: true, used: known.used.or(row.used), ..row },
+                None => rows.push((counter, row)),
+            }
+        }
+        rows.truncate(Notes::MAX_LIMITS);
+        rows.into_iter().map(|(_, row)| row).collect()
+    }
+}
+
+/// A quota's part in the receipt, in which it had room.
+pub(super) fn row(rule: &Arc<Rule>, limit: u64, used: Option<u64>, held: u64, settled: u64) -> LimitRow {
+    let (quota, measure) = (rule.name.clone(), rule.measure.as_str().into());
+    LimitRow { quota, measure, limit, used, held, settled, refused: false }
+}
