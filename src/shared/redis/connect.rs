@@ -16,7 +16,8 @@ use crate::shared::{SharedError, settings::RedisSettings};
 const OPENING: Duration = Duration::from_secs(2);
 
 /// How long an answer may take until a connection gives it up. Who waits has a deadline of its own, and drops what it waits for;
-/// this one is for a connection that nobody drops. It knows nothing of a process that was short of CPU, so it is long.
+/// this one is for a connection that nobody drops. It knows nothing of a process that was short of CPU, so it is long; a cluster's is
+/// not, because by it the client finds out that a node is gone.
 const ANSWERING: Duration = Duration::from_secs(20);
 
 /// Opens connections. It knows passwords, so it prints nothing.
@@ -82,7 +83,7 @@ impl To {
                 .min_retry_wait(1)
                 .max_retry_wait(20)
                 .connection_timeout(OPENING / 2)
-                .response_timeout(ANSWERING)
+                .response_timeout(OPENING.max(settings.timeout.0 * 4) / 2)
                 .build()
                 .map_err(wrong)?;
             return Ok(Self::Cluster(Box::new(client)));

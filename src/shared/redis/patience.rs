@@ -19,7 +19,7 @@ use crate::types::{Clock, clock::Elapsed};
 const EXCUSED: Duration = Duration::from_secs(1);
 
 /// A process in which a timer fires so much late, or a few turns of all tasks take so long, is short of CPU.
-const STARVED: Duration = Duration::from_millis(10);
+const STARVED: Duration = Duration::from_millis(5);
 
 /// How many turns of all tasks that are.
 const TURNS: usize = 4;
