@@ -38,6 +38,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "quotas",
             // An allowance of a stream holds what was set aside for it while it is asked for.
             "shared::Hold",
+            // What is remembered of reasoning is told to replicas.
+            "shared::Shared",
             "accounting",
             "auth",
             "routing",

@@ -1,9 +1,10 @@
-//! Counters: in this process, or in Redis, where all gateways share them.
+//! Counters, and what is remembered of reasoning: in this process, or in Redis, where all gateways share them.
 
 use std::{sync::Arc, time::Duration};
 
 use crate::{
     config::Settings,
+    gateway::Memory,
     shared::{Shared, SharedError},
     telemetry::Metrics,
     types::{Clock, Tasks},
@@ -27,4 +28,10 @@ pub(super) async fn open(
         None => Shared::memory_with(clock.clone(), metrics),
     };
     Ok((shared, tasks))
+}
+
+/// What is remembered of reasoning, as far as the settings of Redis allow it shared.
+pub(super) fn memory(settings: &Settings, shared: &Shared, clock: &Clock) -> Arc<Memory> {
+    let room = settings.redis.as_ref().map_or(0, |redis| redis.thinking.bytes());
+    Arc::new(Memory::shared_by(shared.clone(), room, clock.now()))
 }

@@ -37,6 +37,7 @@ pub use admin::{Operator, Permission};
 pub use declared::{BadDeclared, Declared};
 pub use endpoints::Endpoint;
 pub use manage::{Draft, ManageError, ProjectDraft};
+pub use presented::presented;
 pub use principal::Principal;
 pub use projects::Project;
 pub use rights::Rights;

@@ -26,6 +26,11 @@ pub(super) fn presented_key(headers: &HeaderMap) -> Result<&str, NoKey> {
     std::str::from_utf8(key).map_err(|_| NoKey::Malformed)
 }
 
+/// The key that a call has been let in with.
+pub fn presented(headers: &HeaderMap) -> Option<&str> {
+    presented_key(headers).ok()
+}
+
 /// Whether a key could be presented in a header at all: visible ASCII, not too long.
 pub(super) fn is_well_formed(key: &[u8]) -> bool {
     key.len() <= MAX_LENGTH && key.iter().all(u8::is_ascii_graphic)

@@ -4,7 +4,7 @@ use http::StatusCode;
 
 use super::{Call, Gateway};
 use crate::{
-    accounting::{Asked, Charge, Settlement, who},
+    accounting::{Charge, Settlement, who},
     error::Error,
     providers::Operation,
     quotas::{Account, Subject},
@@ -29,7 +29,7 @@ pub(super) fn admit(gateway: &Gateway, call: &Call) -> Result<(Resolved, Charge)
         who: asking(call),
         client: call.client,
         stream: call.stream,
-        asked: Asked::of(&call.envelope),
+        asked: call.asked.clone(),
         attempts: Vec::with_capacity(1),
         outcome: Outcome::Lost,
         status: 0,

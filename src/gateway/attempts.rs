@@ -44,8 +44,8 @@ pub(super) struct Committed {
 /// # Errors
 /// [`Failed`] with the last failure, when there is nowhere left to go.
 pub(super) async fn run(
-    gateway: &Gateway,
-    call: &Call,
+    gateway: &Arc<Gateway>,
+    call: &Arc<Call>,
     route: &Resolved,
     charge: &mut Charge,
 ) -> Result<Committed, Failed> {
@@ -82,8 +82,8 @@ impl From<Failed> for Stop {
 
 /// Tries the places of one route and of its fallbacks. The quotas in `exempt` only count.
 async fn follow(
-    gateway: &Gateway,
-    call: &Call,
+    gateway: &Arc<Gateway>,
+    call: &Arc<Call>,
     route: &Resolved,
     charge: &mut Charge,
     exempt: &[Arc<str>],

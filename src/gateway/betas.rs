@@ -30,7 +30,7 @@ pub(super) fn sent<'p>(
     provider: &'p Provider,
     lane: Lane,
     request: &Envelope,
-    own: Option<&'static str>,
+    own: &[&'static str],
 ) -> Sent<'p> {
     let mut sent = Sent::default();
     if lane.upstream != Format::Anthropic {
@@ -38,13 +38,17 @@ pub(super) fn sent<'p>(
     }
     let values = call.headers.get_all(&ANTHROPIC_BETA);
     let values: Vec<&HeaderValue> = values.iter().filter(|_| lane.is_pass()).collect();
-    if provider.betas.takes_all() && own.is_none() && values.len() < 2 {
+    if provider.betas.takes_all() && own.is_empty() && values.len() < 2 {
         sent.header = values.first().map(|value| (*value).clone());
         return sent;
     }
     let words = values.iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
     let mut words: Vec<&str> = words.map(str::trim).filter(|word| !word.is_empty()).collect();
-    words.extend(own.filter(|own| !words.contains(own)));
+    for own in own {
+        if !words.contains(own) {
+            words.push(own);
+        }
+    }
     if provider.betas.takes_all() {
         sent.header = joined(&words);
         return sent;

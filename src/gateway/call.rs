@@ -1,12 +1,17 @@
 //! One call: the client's bytes, and the few facts about them that the gateway needs.
 
-use std::{net::IpAddr, sync::Arc, time::Instant};
+use std::{
+    net::IpAddr,
+    sync::{Arc, atomic::AtomicBool},
+    time::Instant,
+};
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 
 use super::{Snapshot, files::Files, headers};
 use crate::{
+    accounting::Asked,
     auth::Principal,
     error::Error,
     providers::Operation,
@@ -50,8 +55,12 @@ pub struct Call {
     pub asked_cost: bool,
     /// How many answers were asked for: `n` for each prompt.
     pub choices: u32,
+    /// What counting its tokens needs.
+    pub asked: Asked,
     /// What it names by URL, as far as it has been fetched.
     pub(super) files: Files,
+    /// Whether replicas have been asked for the thinking that its client could not send back.
+    pub(super) asked_replicas: AtomicBool,
 }
 
 impl Call {
@@ -69,6 +78,7 @@ impl Call {
         let asked_cost = stream && headers::says_yes(&headers, &headers::names::INCLUDE_COST);
         let choices = choices(&envelope, operation)?.saturating_mul(prompts(&envelope, operation));
         check_input(&envelope, operation)?;
+        let asked = Asked::of(&envelope);
         let call = Self {
             id,
             operation,
@@ -83,7 +93,9 @@ impl Call {
             asked_usage,
             asked_cost,
             choices,
+            asked,
             files: Files::default(),
+            asked_replicas: AtomicBool::new(false),
         };
         Ok(call)
     }

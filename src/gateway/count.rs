@@ -9,7 +9,7 @@ use super::{
     lane::Lane,
 };
 use crate::{
-    accounting::{Asked, Charge, estimate},
+    accounting::{Charge, estimate},
     providers::Operation,
     routing::{self, Resolved},
     telemetry::Outcome,
@@ -35,7 +35,7 @@ pub(super) fn is_unanswered(call: &Call, failed: &Failed) -> bool {
 
 /// An estimate of the input's tokens. Costs a tenth of a millisecond at most, whatever the size of the input.
 pub(super) fn estimated(call: &Call, mut charge: Charge) -> Reply {
-    let (usage, _) = estimate::by_script(&Asked::of(&call.envelope), None);
+    let (usage, _) = estimate::by_script(&call.asked, None);
     let body = anthropic::encode_count(usage.total_input().max(1));
     let mut headers = HeaderMap::new();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));

@@ -1,18 +1,16 @@
 //! One try at one target with one key: encode, sign, send, judge the status, and hold the answer back until there is
 //! real output in it. Only then is there something to commit; until then a failure costs the client nothing.
 
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 
 use super::{
-    Call, Gateway, Outlet,
-    betas::{self, Sent},
+    Call, Gateway, Outlet, aside,
     failure::{Failure, Next, ProviderAnswer},
     headers,
     lane::{self, Lane, Prepared, Translated, Unusable, Watch, Whole},
-    params,
 };
 use crate::{
     providers::{Deadlines, ProviderKey},
@@ -21,7 +19,7 @@ use crate::{
     upstream::{Gathered, OutBody, UpstreamBody},
     wire::{
         Pieces, anthropic,
-        conversation::{Format, Losses, Undo, fetch::Wanted, schema},
+        conversation::{Format, Losses, Undo, schema},
         openai_chat::{self, ProviderError, Reply, Seen},
         sse::{Frame, FrameReader},
         tap::Tap,
@@ -92,8 +90,8 @@ pub(super) struct Until {
 /// # Errors
 /// [`Failure`]: nothing of this attempt may reach the client but what the failure itself carries.
 pub(super) async fn exchange(
-    gateway: &Gateway,
-    call: &Call,
+    gateway: &Arc<Gateway>,
+    call: &Arc<Call>,
     candidate: &Candidate,
     permit: &Permit,
     until: Until,
@@ -103,10 +101,10 @@ pub(super) async fn exchange(
     let outlet = call.snapshot.outlet(&candidate.target);
     let lane = Lane::of(call.operation, provider)
         .ok_or_else(|| Failure::malformed(&provider.name, "a call it has no endpoint for"))?;
-    let (prepared, until) = match prepare(gateway, call, candidate, lane)? {
+    let (prepared, until) = match prepare(gateway, call, candidate, lane).await? {
         Translated::Request(prepared) => (prepared, until),
         // Boxed: most calls have no use for it.
-        Translated::Wanting(files) => Box::pin(fetched(gateway, call, candidate, lane, files, until)).await?,
+        lacking => Box::pin(complete(gateway, call, candidate, lane, lacking, until)).await?,
     };
     let Prepared { body, losses, undo, tries_schema, beta } = *prepared;
     let mut request = request(call, candidate, permit, outlet, lane, body);
@@ -148,36 +146,48 @@ pub(super) async fn exchange(
     answer.map(|answer| answer.with(losses))
 }
 
-fn prepare(gateway: &Gateway, call: &Call, candidate: &Candidate, lane: Lane) -> Result<Translated, Failure> {
-    if lane.is_pass() && !lane::holds_unsigned(call, lane) {
-        let Sent { header, edits, losses } = betas::sent(call, &candidate.target.provider, lane, &call.envelope, None);
-        if lane::is_strict(call, candidate) && !losses.is_empty() {
-            return Err(lane::inexpressible(candidate, &losses));
-        }
-        let body = params::body_for(call, candidate, lane, edits).map_err(Failure::request)?;
-        return Ok(Translated::Request(Box::new(Prepared::passed(body, losses, header))));
-    }
-    lane::translated(gateway, call, candidate, lane)
-}
-
-/// Fetches the files first. The provider's time to answer begins thereafter.
-async fn fetched(
-    gateway: &Gateway,
-    call: &Call,
+async fn prepare(
+    gateway: &Arc<Gateway>,
+    call: &Arc<Call>,
     candidate: &Candidate,
     lane: Lane,
-    files: Vec<Wanted>,
+) -> Result<Translated, Failure> {
+    let size = call.envelope.bytes().len();
+    if size <= aside::SMALL {
+        return lane::prepared(gateway, call, candidate, lane);
+    }
+    let (gateway_, call, candidate) = (gateway.clone(), call.clone(), candidate.clone());
+    gateway.aside.work(size, move || lane::prepared(&gateway_, &call, &candidate, lane)).await
+}
+
+/// Gets what a translation lacks first. The provider's time to answer begins thereafter.
+async fn complete(
+    gateway: &Arc<Gateway>,
+    call: &Arc<Call>,
+    candidate: &Candidate,
+    lane: Lane,
+    mut lacking: Translated,
     until: Until,
 ) -> Result<(Box<Prepared>, Until), Failure> {
+    /// Thinking, then files: what has been asked for once is there, or is done without.
+    const ROUNDS: usize = 2;
     let began = gateway.clock.now();
-    call.files.fetch(&call.snapshot.fetcher, files, until.total).await;
-    let first_output = until.first_output + (gateway.clock.now() - began);
-    match lane::translated(gateway, call, candidate, lane)? {
-        Translated::Request(prepared) => Ok((prepared, Until { first_output, ..until })),
-        Translated::Wanting(_) => {
-            Err(Failure::malformed(&candidate.target.provider.name, "files that were not fetched"))
+    for _ in 0..ROUNDS {
+        match lacking {
+            Translated::Wanting(files) => call.files.fetch(&call.snapshot.fetcher, files, until.total).await,
+            Translated::Forgotten(calls) => {
+                let owner = gateway.memory.owner(&call.principal.id, &call.headers);
+                gateway.memory.ask(&owner, &calls, began).await;
+            }
+            Translated::Request(_) => {}
+        }
+        lacking = prepare(gateway, call, candidate, lane).await?;
+        if let Translated::Request(prepared) = lacking {
+            let first_output = until.first_output + (gateway.clock.now() - began);
+            return Ok((prepared, Until { first_output, ..until }));
         }
     }
+    Err(Failure::malformed(&candidate.target.provider.name, "files that were not fetched"))
 }
 
 fn request(
@@ -197,7 +207,7 @@ fn request(
 
 /// What an attempt waits with: every wait has a deadline, and every deadline a name.
 struct Wait<'a> {
-    gateway: &'a Gateway,
+    gateway: &'a Arc<Gateway>,
     lane: Lane,
     /// What was done to the request that its answer must not show.
     undo: Undo,
@@ -258,7 +268,7 @@ impl Wait<'_> {
     }
 
     /// Some servers stream without saying so. Their first bytes say whether it is a stream or a document all the same.
-    async fn undeclared(&self, call: &Call, response: Response<UpstreamBody>) -> Result<Answer, Failure> {
+    async fn undeclared(&self, call: &Arc<Call>, response: Response<UpstreamBody>) -> Result<Answer, Failure> {
         let (parts, mut body) = response.into_parts();
         let (deadline, outcome) = self.before_output();
         let first = self.piece(&mut body, deadline, outcome).await?;
@@ -276,7 +286,7 @@ impl Wait<'_> {
     /// Holds a stream back until its first real output. `first` is what has been read of it.
     async fn stream(
         &self,
-        call: &Call,
+        call: &Arc<Call>,
         response: Response<UpstreamBody>,
         first: Option<Bytes>,
     ) -> Result<Answer, Failure> {
@@ -336,7 +346,7 @@ impl Wait<'_> {
     /// Reads a whole answer and checks that it is one. `held` is what has been read of it.
     async fn whole(
         &self,
-        call: &Call,
+        call: &Arc<Call>,
         response: Response<UpstreamBody>,
         mut held: Gathered,
     ) -> Result<Answer, Failure> {
@@ -359,7 +369,7 @@ impl Wait<'_> {
             }
         }
         let body = held.join();
-        let whole = lane::read(self.gateway, call, self.lane, &self.undo, body);
+        let whole = self.read(call, body).await;
         let Whole { body, reply, losses } = whole.map_err(|bad| self.unusable(bad))?;
         if !reply.has_output {
             return Err(Failure::empty(self.provider).after(reply.stated, reply.said));
@@ -367,8 +377,16 @@ impl Wait<'_> {
         Ok(self.answer(parts.headers, Content::Whole { body, reply }, losses))
     }
 
+    async fn read(&self, call: &Arc<Call>, body: Bytes) -> Result<Whole, Unusable> {
+        if body.len() <= aside::SMALL {
+            return lane::read(self.gateway, call, self.lane, &self.undo, body);
+        }
+        let (gateway, call, lane, undo) = (self.gateway.clone(), call.clone(), self.lane, self.undo.clone());
+        self.gateway.aside.work(body.len(), move || lane::read(&gateway, &call, lane, &undo, body)).await
+    }
+
     /// A 200 that is not a stream although one was asked for: an error in disguise, or a provider that cannot stream.
-    async fn not_a_stream(&self, call: &Call, response: Response<UpstreamBody>, held: Gathered) -> Failure {
+    async fn not_a_stream(&self, call: &Arc<Call>, response: Response<UpstreamBody>, held: Gathered) -> Failure {
         match self.whole(call, response, held).await {
             Err(failure) => failure,
             Ok(_) => Failure::malformed(self.provider, "a whole answer where a stream was asked for"),

@@ -12,6 +12,7 @@
 //! waits for a store, and it never sees a configuration other than the snapshot it started with.
 
 mod admit;
+mod aside;
 mod attempts;
 mod betas;
 mod call;
@@ -35,6 +36,7 @@ use arc_swap::ArcSwap;
 use http::HeaderMap;
 use tokio_util::sync::CancellationToken;
 
+pub use aside::Aside;
 pub use call::{Arrival, Call};
 pub use headers::names;
 pub use memory::Memory;
@@ -54,6 +56,8 @@ pub struct Gateway {
     pub retries: RetryBudget,
     /// Reasoning that clients cannot send back.
     pub memory: Arc<Memory>,
+    /// Where large bodies are worked on.
+    pub aside: Aside,
     /// Models that are not held to a schema by a parameter.
     pub schemas: Schemas,
     pub metrics: Arc<Metrics>,
@@ -82,7 +86,8 @@ pub struct Refusal {
 /// # Errors
 /// [`Refusal`]: nothing has been committed, the client gets an error in its own format. Its charge is settled.
 pub async fn handle(gateway: &Arc<Gateway>, arrival: Arrival) -> Result<Reply, Refusal> {
-    let call = Call::open(gateway.snapshot.load_full(), arrival)?;
+    let snapshot = gateway.snapshot.load_full();
+    let call = Arc::new(gateway.aside.work(arrival.body.len(), || Call::open(snapshot, arrival)).await?);
     let (route, mut charge) = admit::admit(gateway, &call)?;
     if count::is_unanswerable(&call, &route) {
         return Ok(count::estimated(&call, charge));

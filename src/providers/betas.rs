@@ -72,7 +72,8 @@ impl Betas {
         governed
     }
 
-    fn takes(&self, token: &str) -> bool {
+    /// Whether it takes this word.
+    pub fn takes(&self, token: &str) -> bool {
         let among = |list: &[String]| list.iter().any(|pattern| matches(pattern, token));
         self.allow.as_deref().is_none_or(among) && !among(&self.deny)
     }

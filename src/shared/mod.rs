@@ -136,11 +136,11 @@ impl Shared {
         }
     }
 
-    /// What a replica has remembered; an answer comes within 20 ms.
-    pub async fn recall(&self, key: &str) -> Option<Bytes> {
+    /// What replicas have remembered under each of these keys; an answer comes within 20 ms.
+    pub async fn recall(&self, keys: &[String]) -> Vec<Option<Bytes>> {
         match &self.inner {
-            Inner::Memory(_) => None,
-            Inner::Redis(redis) => redis.recall(key).await,
+            Inner::Memory(_) => vec![None; keys.len()],
+            Inner::Redis(redis) => redis.recall(keys).await,
         }
     }
 

@@ -9,7 +9,7 @@ use serde::{
     de::{self, MapAccess, Visitor, value::MapAccessDeserializer},
 };
 
-use crate::types::{Period, Secret};
+use crate::types::{Period, Secret, Size};
 
 /// A Redis server that replicas share counters in. A bare string is its `url`.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,6 +24,8 @@ pub struct RedisSettings {
     pub timeout: Period,
     /// What all keys begin with.
     pub prefix: String,
+    /// How much of a model's reasoning this gateway tells the others at most within the hour that it is kept.
+    pub thinking: Size,
 }
 
 /// Who knows which server is the master.
@@ -63,6 +65,10 @@ struct Long {
     /// What all keys begin with. Gateways with the same prefix share counters.
     #[serde(default = "prefix")]
     prefix: String,
+    /// How much signed reasoning each gateway keeps in Redis at most, encrypted and for an hour, so that a conversation may
+    /// go on at another gateway; `0` keeps none there.
+    #[serde(default = "thinking")]
+    thinking: Size,
 }
 
 fn timeout() -> Period {
@@ -73,10 +79,15 @@ fn prefix() -> String {
     "switchboard".to_owned()
 }
 
+fn thinking() -> Size {
+    Size::mib(64)
+}
+
 impl RedisSettings {
     /// The server at `url`, and every other setting as it is by default.
     pub fn at(url: Secret) -> Self {
-        Self { urls: vec![url], cluster: false, sentinel: None, timeout: timeout(), prefix: prefix() }
+        let (timeout, prefix, thinking) = (timeout(), prefix(), thinking());
+        Self { urls: vec![url], cluster: false, sentinel: None, timeout, prefix, thinking }
     }
 
     /// # Errors
@@ -155,9 +166,9 @@ impl<'de> Deserialize<'de> for RedisSettings {
 
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<RedisSettings, A::Error> {
                 let long = Long::deserialize(MapAccessDeserializer::new(map))?;
-                let Long { url, urls, cluster, sentinel, timeout, prefix } = long;
+                let Long { url, urls, cluster, sentinel, timeout, prefix, thinking } = long;
                 let urls = url.into_iter().chain(urls).collect();
-                Ok(RedisSettings { urls, cluster, sentinel, timeout, prefix })
+                Ok(RedisSettings { urls, cluster, sentinel, timeout, prefix, thinking })
             }
         }
 

@@ -26,3 +26,4 @@ mod receipts;
 mod replicas;
 mod schemas;
 mod settlement;
+mod thinking;

@@ -22,7 +22,7 @@ pub const CHAT: &str = "/v1/chat/completions";
 pub const ONCE: &str = "retries: { max_attempts: 1 }";
 
 /// What Claude says when it is asked for two tools at once.
-const CLAUDE_WHOLE: &str = r#"{"id":"msg_01","type":"message","role":"assistant","model":"claude-opus-4-8","content":[{"type":"thinking","thinking":"Both at once.","signature":"c2lnbmF0dXJlLW9m"},{"type":"text","text":"Looking."},{"type":"tool_use","id":"toolu_1","name":"weather","input":{"city":"Oslo"}},{"type":"tool_use","id":"toolu_2","name":"weather","input":{"city":"Rome"}}],"stop_reason":"tool_use","stop_sequence":null,"usage":{"input_tokens":25,"cache_creation_input_tokens":9,"cache_read_input_tokens":100,"cache_creation":{"ephemeral_5m_input_tokens":5,"ephemeral_1h_input_tokens":4},"output_tokens":40}}"#;
+pub const CLAUDE_WHOLE: &str = r#"{"id":"msg_01","type":"message","role":"assistant","model":"claude-opus-4-8","content":[{"type":"thinking","thinking":"Both at once.","signature":"c2lnbmF0dXJlLW9m"},{"type":"text","text":"Looking."},{"type":"tool_use","id":"toolu_1","name":"weather","input":{"city":"Oslo"}},{"type":"tool_use","id":"toolu_2","name":"weather","input":{"city":"Rome"}}],"stop_reason":"tool_use","stop_sequence":null,"usage":{"input_tokens":25,"cache_creation_input_tokens":9,"cache_read_input_tokens":100,"cache_creation":{"ephemeral_5m_input_tokens":5,"ephemeral_1h_input_tokens":4},"output_tokens":40}}"#;
 
 /// The same, streamed.
 const CLAUDE_EVENTS: &[(&str, &str)] = &[
@@ -96,7 +96,7 @@ const OPEN_CHUNKS: &[&str] = &[
     r#""choices":[],"usage":{"prompt_tokens":134,"completion_tokens":40,"total_tokens":174,"prompt_tokens_details":{"cached_tokens":100},"completion_tokens_details":{"reasoning_tokens":10}}"#,
 ];
 
-fn claude_stream() -> String {
+pub fn claude_stream() -> String {
     CLAUDE_EVENTS.iter().map(|(event, data)| format!("event: {event}\ndata: {data}\n\n")).collect()
 }
 

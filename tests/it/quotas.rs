@@ -1,15 +1,14 @@
 //! Quotas, from the outside: what is let through, what is refused and how, and what is left when everything has ended.
 
 use futures_util::future::join_all;
-use serde_json::json;
-use switchboard::{
-    mock::Behaviour,
-    store::ledger::CallRow,
-    telemetry::Outcome,
-    wire::{anthropic::grammar::Grammar, sse::FrameReader},
-};
+use serde_json::{Value, json};
+use switchboard::{mock::Behaviour, store::ledger::CallRow, telemetry::Outcome, wire::anthropic::grammar::Ending};
+use tokio::io::AsyncWriteExt;
 
-use crate::harness::*;
+use crate::{
+    harness::*,
+    messages::{CHAT, CLAUDE, MESSAGES, checked, stream},
+};
 
 /// A provider whose prices are in the catalogue: $2.50 and $10 for a million tokens in and out.
 fn priced(quotas: &str) -> impl Future<Output = Gate> + use<> {
@@ -190,31 +189,113 @@ async fn clients_of_anthropics_format_hear_of_quotas_in_their_own_words() {
     gate.finish().await;
 }
 
-#[tokio::test]
-async fn a_cut_stream_keeps_the_grammar_of_anthropics_format() {
-    for kind in ["kind: anthropic", "kind: openai_compatible"] {
-        let config = "models: { m: { targets: [a/up], overrides: { max_tokens: null } } }\n\
-                      quotas: [{ scope: global, measure: output_tokens, limit: 3000, window: day, mid_stream: cut }]";
-        let gate = Gate::build().mock_with("a", kind).config(config).start().await;
-        let text = Some("word ".repeat(3_200));
-        gate.mock("a").set_default(Behaviour { text, chunks: Some(400), ..Behaviour::default() });
-        let body = json!({ "model": "m", "max_tokens": 100_000, "stream": true,
-                           "messages": [{ "role": "user", "content": "Hello" }] });
-        let answer = gate.post("/v1/messages", serde_json::to_vec(&body).unwrap(), &[]).await;
-        if answer.status == 400 {
-            // Anthropic's mock insists on the cap, as the API does.
-            gate.finish().await;
-            continue;
+/// A stream of Anthropic's that says 16,000 bytes in a block of this kind.
+fn long_stream(kind: &str) -> String {
+    let (block, delta, member) = match kind {
+        "thinking" => (json!({ "type": kind, "thinking": "", "signature": "" }), "thinking_delta", "thinking"),
+        "tool_use" => {
+            (json!({ "type": kind, "id": "toolu_1", "name": "f", "input": {} }), "input_json_delta", "partial_json")
         }
-        let mut frames = FrameReader::new(1 << 20);
-        frames.push(answer.body.clone());
-        let mut checker = Grammar::default();
-        while let Some(frame) = frames.next().unwrap() {
-            checker.check(&frame).unwrap_or_else(|wrong| panic!("{kind}: {wrong}\n{}", answer.text()));
-        }
-        assert!(answer.text().contains(r#""stop_reason":"max_tokens""#), "{kind}: {}", answer.text());
-        gate.finish().await;
+        _ => (json!({ "type": kind, "text": "" }), "text_delta", "text"),
+    };
+    let usage = json!({ "input_tokens": 9, "output_tokens": 1 });
+    let message = json!({ "id": "msg_1", "type": "message", "role": "assistant", "model": "up", "content": [],
+                          "stop_reason": null, "stop_sequence": null, "usage": usage });
+    let text = json!({ "type": "text", "text": "" });
+    let well = json!({ "type": "text_delta", "text": "Well." });
+    let mut events = vec![
+        json!({ "type": "message_start", "message": message }),
+        json!({ "type": "content_block_start", "index": 0, "content_block": text }),
+        json!({ "type": "content_block_delta", "index": 0, "delta": well }),
+        json!({ "type": "content_block_stop", "index": 0 }),
+        json!({ "type": "content_block_start", "index": 1, "content_block": block }),
+    ];
+    let said =
+        json!({ "type": "content_block_delta", "index": 1, "delta": { "type": delta, member: "word ".repeat(8) } });
+    if kind == "tool_use" {
+        let first = json!({ "type": delta, member: "{\"a\":\"" });
+        events.push(json!({ "type": "content_block_delta", "index": 1, "delta": first }));
     }
+    events.extend(std::iter::repeat_n(said, 400));
+    let last = match kind {
+        "thinking" => Some(json!({ "type": "signature_delta", "signature": "c2ln" })),
+        "tool_use" => Some(json!({ "type": delta, member: "\"}" })),
+        _ => None,
+    };
+    events.extend(last.map(|delta| json!({ "type": "content_block_delta", "index": 1, "delta": delta })));
+    let reason = if kind == "tool_use" { kind } else { "end_turn" };
+    events.extend([
+        json!({ "type": "content_block_stop", "index": 1 }),
+        json!({ "type": "message_delta", "delta": { "stop_reason": reason, "stop_sequence": null }, "usage": { "output_tokens": 4_000 } }),
+        json!({ "type": "message_stop" }),
+    ]);
+    let event = |event: &Value| format!("event: {}\ndata: {event}\n\n", event["type"].as_str().unwrap());
+    events.iter().map(event).collect()
+}
+
+#[tokio::test]
+async fn a_stream_that_is_cut_ends_with_a_stop_in_its_clients_format_in_every_lane() {
+    let mut rows = Rows::new();
+    for client in [CHAT, MESSAGES] {
+        for kind in ["kind: anthropic", "kind: openai_compatible"] {
+            for block in ["text", "thinking", "tool_use"] {
+                for policy in ["finish", "cut"] {
+                    // The mock says texts alone.
+                    if kind != CLAUDE && block != "text" {
+                        continue;
+                    }
+                    rows.row(format!("{block} of {kind} for {client}, {policy}"));
+                    let upstream = RawUpstream::listen().await;
+                    let models = "models: { m: { targets: [a/up], overrides: { max_tokens: null } } }";
+                    let config = format!(
+                        "{models}\nquotas: [{{ scope: global, measure: output_tokens, limit: 3000, window: day, mid_stream: {policy} }}]"
+                    );
+                    let build = Gate::build().config(&config);
+                    let gate = match kind {
+                        CLAUDE => build.upstream_with("a", upstream.address, kind).start().await,
+                        _ => build.mock_with("a", kind).start().await,
+                    };
+                    let body = json!({ "model": "m", "max_tokens": 100_000, "stream": true,
+                                       "messages": [{ "role": "user", "content": "Hello" }] });
+                    let call = gate.post(client, body.to_string(), &[]);
+                    let answer = if kind == CLAUDE {
+                        let answered = async {
+                            let mut exchange = upstream.accept().await;
+                            // The gateway hangs up once it has cut the answer.
+                            let _ = exchange.socket.write_all(stream(&long_stream(block)).as_bytes()).await;
+                        };
+                        gate.unseen(1);
+                        tokio::join!(call, answered).0
+                    } else {
+                        let text = Some("word ".repeat(3_200));
+                        gate.mock("a").set_default(Behaviour { text, chunks: Some(400), ..Behaviour::default() });
+                        call.await
+                    };
+                    rows.equal("status", answer.status, 200);
+                    let (ending, _) = checked(client, &answer.body);
+                    rows.equal("ending", ending, Ending::Clean);
+                    // Sent back to the gateway, it is known for what it is.
+                    let marked = answer.text().contains("switchboard.unsigned");
+                    rows.equal("marked", marked, block == "thinking" && policy == "cut" && client == MESSAGES);
+                    let is_cut = policy == "cut";
+                    let stop = match client {
+                        MESSAGES => r#""stop_reason":"max_tokens""#,
+                        _ => r#""finish_reason":"length""#,
+                    };
+                    rows.equal("a stop for its length", answer.text().contains(stop), is_cut);
+                    let said = answer.text().matches("word ").count() * 5;
+                    let expected = if is_cut { 7_000..11_000 } else { 16_000..16_001 };
+                    rows.holds("what was said", expected.contains(&said), said);
+                    let (_, books) = gate.finish_books().await;
+                    let outcome = if is_cut { Outcome::RefusedByGateway } else { Outcome::Ok };
+                    rows.equal("outcome", books.iter().map(|row| row.outcome).collect::<Vec<_>>(), vec![outcome]);
+                    let counted = books[0].usage().total_output();
+                    rows.holds("tokens", counted > 1_500, counted);
+                }
+            }
+        }
+    }
+    rows.finish();
 }
 
 #[tokio::test]

@@ -14,7 +14,7 @@ mod watch;
 mod whole;
 
 pub(super) use shown::{error_event, keepalive, refusal};
-pub(super) use translated::{Translated, holds_unsigned, inexpressible, is_strict, translated};
+pub(super) use translated::{Translated, prepared};
 pub(super) use watch::{Closed, Watch};
 pub(super) use whole::{Unusable, Whole, read};
 

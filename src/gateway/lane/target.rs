@@ -127,6 +127,13 @@ fn claude(model: &str) -> anthropic::Options<'_> {
     }
 }
 
+/// Whether a Claude model takes thinking back only where nothing before it has changed: Fable and Mythos from 5.1 on, and
+/// all from 5.5 on.
+pub(super) fn binds_thinking(model: &str) -> bool {
+    let since = if model.contains("fable") || model.contains("mythos") { (5, 1) } else { (5, 5) };
+    version(model).is_some_and(|version| version >= since)
+}
+
 /// The version in the name of a Claude model: `claude-3-5-sonnet-20241022`, `claude-opus-4-7`, `claude-sonnet-4.5`. Longer
 /// numbers are dates.
 fn version(model: &str) -> Option<(u32, u32)> {
@@ -160,6 +167,22 @@ mod tests {
         ];
         for (model, expected) in cases {
             assert_eq!(version(model), expected, "{model}");
+        }
+    }
+
+    #[test]
+    fn thinking_is_bound_to_its_conversation_by_the_newest_models() {
+        for (model, binds) in [
+            ("claude-fable-5-1", true),
+            ("claude-mythos-5-2", true),
+            ("claude-fable-5", false),
+            ("claude-opus-5", false),
+            ("claude-opus-5-5", true),
+            ("anthropic/claude-haiku-5.5", true),
+            ("claude-sonnet-4-6", false),
+            ("claude-next", false),
+        ] {
+            assert_eq!(binds_thinking(model), binds, "{model}");
         }
     }
 

@@ -13,7 +13,10 @@ use super::{
     whole::{MAX_THINKING, reason_word, reply_options, shape},
 };
 use crate::{
-    gateway::{Call, Gateway, memory::Memory},
+    gateway::{
+        Call, Gateway,
+        memory::{Memory, Owner},
+    },
     types::Clock,
     wire::{
         anthropic,
@@ -70,7 +73,7 @@ struct Translated {
     out: Vec<u8>,
     recorder: Option<Recorder>,
     memory: Arc<Memory>,
-    principal: Arc<str>,
+    owner: Owner,
 }
 
 /// What was heard of an answer so far.
@@ -81,8 +84,12 @@ pub(super) struct Heard {
     pub has_output: bool,
     pub finish_reason: Option<&'static str>,
     ended: bool,
+    /// It was ended here, and not by its provider.
+    is_cut: bool,
     /// Blocks that have begun and not ended.
     open: SmallVec<[usize; 2]>,
+    /// The thinking that has begun last, until it is signed.
+    unsigned: Option<usize>,
     /// What the frame at hand was.
     frame: Kind,
     error: Option<ProviderError>,
@@ -114,7 +121,7 @@ impl Watch {
                 out: Vec::new(),
                 recorder: Some(Recorder::new(MAX_THINKING)),
                 memory: gateway.memory.clone(),
-                principal: call.principal.id.clone(),
+                owner: gateway.memory.owner(&call.principal.id, &call.headers),
             }))
         };
         let (heard, clock) = (Heard::default(), gateway.clock.clone());
@@ -287,8 +294,9 @@ impl Events {
         let stop = Stop { reason: StopReason::MaxTokens, sequence: None };
         let (heard, upstream) = (&mut self.heard, self.upstream);
         heard.stop(upstream, stop.reason);
+        heard.is_cut = true;
         match &mut self.flow {
-            Flow::Pass(_) => anthropic::cut_short(&open, heard.said.bytes().div_ceil(4)),
+            Flow::Pass(_) => anthropic::cut_short(&open, heard.unsigned, heard.said.bytes().div_ceil(4)),
             Flow::Translated(translated) => {
                 let Translated { translator, out, .. } = &mut **translated;
                 for index in open {
@@ -305,7 +313,7 @@ impl Events {
     fn remember(&mut self) {
         let Flow::Translated(translated) = &mut self.flow else { return };
         let Some(recorder) = translated.recorder.take() else { return };
-        translated.memory.remember(&translated.principal, recorder.finish(), self.clock.now());
+        translated.memory.remember(&translated.owner, recorder.finish(), self.clock.now());
     }
 }
 
@@ -318,6 +326,7 @@ impl Heard {
             }
             Event::BlockStart { index, kind } => {
                 self.open.push(*index);
+                self.unsigned = matches!(kind, StreamBlock::Thinking).then_some(*index);
                 self.block(kind)
             }
             Event::BlockDelta { delta, .. } => self.delta(delta),
@@ -361,7 +370,8 @@ impl Heard {
         match delta {
             Delta::Text(text) | Delta::Json(text) => self.said(text),
             Delta::Thinking(text) => self.thought(text),
-            Delta::Signature(_) | Delta::Citation(_) | Delta::Page { .. } | Delta::Other { .. } => {}
+            Delta::Signature(_) => self.unsigned = None,
+            Delta::Citation(_) | Delta::Page { .. } | Delta::Other { .. } => {}
         }
         if self.has_output { Kind::Output } else { Kind::Preamble }
     }
@@ -393,7 +403,8 @@ impl Heard {
     /// first count has.
     fn take_stated(&mut self) -> Stated {
         let mut stated = std::mem::take(&mut self.stated);
-        if let Some(usage) = stated.usage.as_mut().filter(|_| self.finish_reason.is_none()) {
+        let broke_off = self.finish_reason.is_none() || self.is_cut;
+        if let Some(usage) = stated.usage.as_mut().filter(|_| broke_off) {
             let rough = |bytes: u64| bytes.div_ceil(4);
             usage.output = usage.output.max(rough(self.said.text.bytes()));
             usage.reasoning = usage.reasoning.max(rough(self.said.reasoning.bytes()));

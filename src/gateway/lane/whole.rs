@@ -4,7 +4,6 @@ use bytes::Bytes;
 
 use super::{Lane, watch::Heard};
 use crate::{
-    accounting::Asked,
     gateway::{Call, Gateway},
     providers::Operation,
     types::Usage,
@@ -86,7 +85,7 @@ pub(super) fn reply_options<'o>(gateway: &Gateway, call: &Call, id: &'o str) -> 
     ReplyOptions {
         request_id: id,
         created: gateway.clock.unix_millis() / 1_000,
-        input_estimate: Asked::of(&call.envelope).quick().max(1),
+        input_estimate: call.asked.quick().max(1),
         stream_usage: call.asked_usage,
         ..ReplyOptions::default()
     }
@@ -128,7 +127,11 @@ fn known(reply: &Reply<'_>) -> openai_chat::Reply {
 fn remember(gateway: &Gateway, call: &Call, reply: &Reply<'_>) {
     let mut recorder = Recorder::new(MAX_THINKING);
     recorder.observe_turn(&reply.turn);
-    gateway.memory.remember(&call.principal.id, recorder.finish(), gateway.clock.now());
+    let memos = recorder.finish();
+    if !memos.is_empty() {
+        let owner = gateway.memory.owner(&call.principal.id, &call.headers);
+        gateway.memory.remember(&owner, memos, gateway.clock.now());
+    }
 }
 
 impl From<BadReply> for Unusable {

@@ -195,7 +195,7 @@ pub(super) const MAKERS: &[Vendor] = &[
         note: "International.",
         messages: Some("/anthropic/v1"),
         reasoning: REASONING_CONTENT,
-        // Its guide shows images as base64 alone.
+        // Its vision guide has base64 and uploaded files; one help page speaks of URLs. Bytes are right either way.
         takes_urls: false,
         docs: "https://platform.moonshot.ai/docs/api/chat",
         ..HOSTED
@@ -209,7 +209,7 @@ pub(super) const MAKERS: &[Vendor] = &[
         note: "Keys differ from the international ones.",
         messages: Some("/anthropic/v1"),
         reasoning: REASONING_CONTENT,
-        // Its guide shows images as base64 alone.
+        // Its vision guide has base64 and uploaded files; one help page speaks of URLs. Bytes are right either way.
         takes_urls: false,
         docs: "https://platform.moonshot.cn/docs/api/chat",
         ..HOSTED

@@ -87,7 +87,8 @@ pub(super) const OWN: &[Vendor] = &[
         base_url: "http://localhost:11434/v1",
         note: "The context length is the server's setting: no request can raise it on this endpoint.",
         docs: "https://docs.ollama.com/api/openai-compatibility",
-        // It takes images as base64 alone.
+        // Its documentation of either format: images in base64, no URLs. Newer versions speak Anthropic's messages as well,
+        // without a choice of tools, PDFs and counting; that is for `formats` to say.
         takes_urls: false,
         ..LOCAL
     },

@@ -57,7 +57,8 @@ pub(super) const RELAYS: &[Vendor] = &[
         limits: Some(&OPENROUTER_LIMITS),
         serves: &[Chat, Embeddings, Models],
         messages: Some("/api/v1"),
-        // Those that its documentation names.
+        // Those that its page on provider routing names, and no others (for chat completions it has them in a header of its
+        // own, `x-anthropic-beta`).
         betas: Some(&["fine-grained-tool-streaming", "interleaved-thinking", "structured-outputs"]),
         reasoning: ReasoningField::Named { name: "reasoning", required: false },
         cache_control: true,

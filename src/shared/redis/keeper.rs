@@ -327,21 +327,38 @@ fn evicts(answer: &[String]) -> Option<&str> {
 
 /// What replicas may want to know; of too much, the oldest is forgotten.
 #[derive(Debug, Default)]
-pub(super) struct Notes(VecDeque<(String, Bytes, u64)>);
+pub(super) struct Notes {
+    waiting: VecDeque<(String, Bytes, u64)>,
+    /// Of all values that wait.
+    bytes: usize,
+}
 
 impl Notes {
     const MOST: usize = 10_000;
+    const MOST_BYTES: usize = 16 * 1024 * 1024;
+
+    /// What is written at once: the next sign of life waits for it.
+    const AT_ONCE: usize = 256;
+    const BYTES_AT_ONCE: usize = 512 * 1024;
 
     pub(super) fn add(&mut self, key: String, value: Bytes, ttl: u64) {
-        if self.0.len() >= Self::MOST {
-            self.0.pop_front();
+        self.bytes += value.len();
+        self.waiting.push_back((key, value, ttl));
+        while self.waiting.len() > Self::MOST || self.bytes > Self::MOST_BYTES {
+            let Some((_, forgotten, _)) = self.waiting.pop_front() else { return };
+            self.bytes -= forgotten.len();
         }
-        self.0.push_back((key, value, ttl));
     }
 
     pub(super) fn some(&mut self) -> Vec<(String, Bytes, u64)> {
-        let count = self.0.len().min(256);
-        self.0.drain(..count).collect()
+        let (mut some, mut bytes) = (Vec::new(), 0);
+        while some.len() < Self::AT_ONCE && bytes < Self::BYTES_AT_ONCE {
+            let Some(note) = self.waiting.pop_front() else { break };
+            bytes += note.1.len();
+            some.push(note);
+        }
+        self.bytes -= bytes;
+        some
     }
 }
 
@@ -363,7 +380,15 @@ mod tests {
         for number in 0..Notes::MOST + 5 {
             notes.add(number.to_string(), Bytes::new(), 1);
         }
-        assert_eq!(notes.0.len(), Notes::MOST);
+        assert_eq!(notes.waiting.len(), Notes::MOST);
         assert_eq!(notes.some()[0].0, "5");
+        let large = Bytes::from(vec![0; 1 << 20]);
+        for number in 0..20 {
+            notes.add(format!("large {number}"), large.clone(), 1);
+        }
+        assert_eq!((notes.waiting.len(), notes.bytes), (16, Notes::MOST_BYTES));
+        assert_eq!(notes.some()[0].0, "large 4");
+        while !notes.some().is_empty() {}
+        assert_eq!(notes.bytes, 0);
     }
 }

@@ -344,15 +344,25 @@ impl Redis {
         self.accounts.wake.notify_one();
     }
 
-    pub(super) async fn recall(&self, key: &str) -> Option<Bytes> {
-        if self.standing() != Standing::Up {
-            return None;
+    pub(super) async fn recall(&self, keys: &[String]) -> Vec<Option<Bytes>> {
+        let mut found = None;
+        if self.standing() == Standing::Up && !keys.is_empty() {
+            let mut command = Cmd::new();
+            command.arg("MGET");
+            for key in keys {
+                command.arg(format!("{}r:{key}", self.prefix));
+            }
+            found = self.tell(&command, RECALL.min(self.timeout)).await;
         }
-        let mut command = Cmd::new();
-        command.arg("GET").arg(format!("{}r:{key}", self.prefix));
-        match self.tell(&command, RECALL.min(self.timeout)).await? {
-            redis::Value::BulkString(value) => Some(value.into()),
-            _ => None,
+        match found {
+            Some(redis::Value::Array(values)) if values.len() == keys.len() => {
+                let value = |value| match value {
+                    redis::Value::BulkString(value) => Some(value.into()),
+                    _ => None,
+                };
+                values.into_iter().map(value).collect()
+            }
+            _ => vec![None; keys.len()],
         }
     }
 
@@ -369,6 +379,11 @@ impl Redis {
             }
             Ok(Err(error)) => {
                 self.failed(&connect::say(&error));
+                None
+            }
+            // Who has less patience than others does not judge for them.
+            Err(_) if timeout < self.timeout => {
+                self.metrics.redis_failures.inc();
                 None
             }
             Err(_) => {

@@ -101,12 +101,13 @@ fn read_source<'a>(fields: &mut Fields<'a>, path: &Path<'_>, depth: usize) -> Re
     Ok(Source { place, native: Some(Raw::of(value)) })
 }
 
-/// What of a block without a counterpart can be said in plain text: a search result's title, source and text, and the
-/// name of a tool that was found.
+/// What of a block without a counterpart can be said in plain text: a search result's title, source and text, the name of a
+/// tool that was found, and the summary that stands for a conversation's beginning.
 fn words<'a>(fields: &Fields<'a>, block: Value<'a>) -> Option<Text<'a>> {
     match &*Text::of(fields.peek("type")?)?.decode() {
         "search_result" => {}
         "tool_reference" => return block.get("tool_name").and_then(Text::of),
+        "compaction" => return block.get("content").and_then(Text::of),
         _ => return None,
     }
     let mut words = String::new();

@@ -207,7 +207,7 @@ fn write_member(
             write_placed(blocks, out);
             out.push(b'}');
         }),
-        "thinking" => return write_thinking(out, parameters.thinking),
+        "thinking" => return write_thinking(out, parameters, options),
         "output_config" => return write_output_config(out, parameters),
         "temperature" => return written(parameters.temperature.as_ref(), out, Raw::write),
         "top_p" => return written(parameters.top_p.as_ref(), out, Raw::write),
@@ -253,8 +253,13 @@ fn write_system(out: &mut Vec<u8>, parameters: &Parameters<'_>, layout: &Layout<
     Wrote::Value
 }
 
-fn write_thinking(out: &mut Vec<u8>, thinking: Option<Thinking>) -> Wrote {
-    match thinking {
+fn write_thinking(out: &mut Vec<u8>, parameters: &Parameters<'_>, options: &Options<'_>) -> Wrote {
+    match parameters.thinking {
+        // Such models think adaptively when nothing is said, so saying it changes nothing else. Saying that they think is
+        // refused where a tool is forced.
+        None | Some(Thinking::Adaptive) if options.drop_unfitting && !parameters.is_forced() => out.extend_from_slice(
+            b"{\"type\":\"adaptive\",\"block_binding\":{\"prefix_mismatch_behavior\":\"drop_block\"}}",
+        ),
         None => return Wrote::Nothing,
         Some(Thinking::Disabled) => out.extend_from_slice(b"{\"type\":\"disabled\"}"),
         Some(Thinking::Adaptive) => out.extend_from_slice(b"{\"type\":\"adaptive\"}"),

@@ -25,6 +25,9 @@ pub struct Options<'o> {
     pub system_turns: bool,
     /// Whether images and documents may be named by URL; else the gateway fetches them.
     pub urls: bool,
+    /// Whether thinking that no longer fits what stands before it is to be dropped by the provider instead of having the
+    /// call refused. Models that hold thinking to its conversation know a parameter for that.
+    pub drop_unfitting: bool,
 }
 
 /// How a model is told to think.
@@ -62,6 +65,7 @@ impl Default for Options<'_> {
             json_schema: true,
             system_turns: true,
             urls: true,
+            drop_unfitting: false,
         }
     }
 }

@@ -51,6 +51,11 @@ impl<'r> Parameters<'r> {
         parameters
     }
 
+    /// Whether the model has to call a tool.
+    pub(super) fn is_forced(&self) -> bool {
+        self.choice.as_ref().is_some_and(is_forced) || matches!(self.json, Json::Tool(_))
+    }
+
     fn settle_sampling(&mut self, request: &'r Request<'_>, support: SamplingSupport, losses: &mut Losses) {
         let sampling = &request.sampling;
         let thinks = matches!(self.thinking, Some(Thinking::Adaptive | Thinking::Budget(_)));
@@ -121,7 +126,7 @@ fn thinking<'r>(
 ) -> (Option<Thinking>, Option<Text<'r>>) {
     let asked = &request.reasoning;
     let word = asked.effort.as_ref().map(Text::decode);
-    let off = asked.thinking == Some(Thinking::Disabled) || asked.thinking.is_none() && word.as_deref() == Some("none");
+    let off = asked.is_off();
     let wants = asked.thinking.is_some_and(|thinking| thinking != Thinking::Disabled)
         || asked.thinking.is_none() && word.as_deref().is_some_and(|word| word != "none");
     let effort = match (word.as_deref(), asked.thinking) {

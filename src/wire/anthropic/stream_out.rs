@@ -324,11 +324,18 @@ fn delta_len(delta: &Delta<'_>) -> usize {
         Delta::Page { url, title } => url.len() + title.len() + 64,
     }
 }
+
 /// The end of a stream that is broken off here: what a model says that has reached its output limit. `open` are the blocks
-/// that have not ended.
-pub fn cut_short(open: &[usize], output_tokens: u64) -> bytes::Bytes {
+/// that have not ended; `unsigned` is one of them, thinking whose signature has not come and never will.
+pub fn cut_short(open: &[usize], unsigned: Option<usize>, output_tokens: u64) -> bytes::Bytes {
     let mut text = String::new();
     for index in open {
+        if unsigned == Some(*index) {
+            text.push_str(&format!(
+                "event: content_block_delta\ndata: {{\"type\":\"content_block_delta\",\"index\":{index},\
+                 \"delta\":{{\"type\":\"signature_delta\",\"signature\":\"{UNSIGNED}\"}}}}\n\n"
+            ));
+        }
         text.push_str(&format!(
             "event: content_block_stop\ndata: {{\"type\":\"content_block_stop\",\"index\":{index}}}\n\n"
         ));

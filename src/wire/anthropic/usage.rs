@@ -23,6 +23,17 @@ pub struct UsageReport {
     output: Option<u64>,
     thinking: Option<u64>,
     searches: Option<u64>,
+    /// What summing up the conversation took, which the counts above leave out.
+    compaction: Option<Compaction>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Compaction {
+    input: u64,
+    cache_read: u64,
+    cache_write: u64,
+    cache_write_1h: u64,
+    output: u64,
 }
 
 impl UsageReport {
@@ -40,6 +51,7 @@ impl UsageReport {
         self.output = count("output_tokens").or(self.output);
         let details = usage.get("output_tokens_details").and_then(|details| details.get("thinking_tokens")?.as_u64());
         self.thinking = details.filter(|count| *count <= MAX_COUNT).or(self.thinking);
+        self.compaction = usage.get("iterations").and_then(Compaction::among).or(self.compaction);
     }
 
     /// The counts in their buckets; `None` if nothing was reported.
@@ -51,15 +63,37 @@ impl UsageReport {
         let reasoning = self.thinking.unwrap_or(0).min(output);
         let written = self.cache_write.unwrap_or(0);
         let cache_write_1h = self.cache_write_1h.unwrap_or(0).min(written);
+        let compaction = self.compaction.unwrap_or_default();
         Some(Usage {
-            input: self.input.unwrap_or(0),
-            cache_read: self.cache_read.unwrap_or(0),
-            cache_write: written - cache_write_1h,
-            cache_write_1h,
-            output: output - reasoning,
+            input: self.input.unwrap_or(0) + compaction.input,
+            cache_read: self.cache_read.unwrap_or(0) + compaction.cache_read,
+            cache_write: written - cache_write_1h + compaction.cache_write,
+            cache_write_1h: cache_write_1h + compaction.cache_write_1h,
+            output: output - reasoning + compaction.output,
             reasoning,
             searches: self.searches.unwrap_or(0),
             ..Usage::default()
+        })
+    }
+}
+
+impl Compaction {
+    /// Of all iterations that summed up, together; `None` if there was none.
+    fn among(iterations: Value<'_>) -> Option<Self> {
+        let is_compaction = |item: &Value<'_>| item.get("type").is_some_and(|kind| kind.raw == b"\"compaction\"");
+        iterations.items().filter(is_compaction).fold(None, |sum: Option<Self>, item| {
+            let count = |value: Option<Value<'_>>| value.and_then(|value| value.as_u64()).unwrap_or(0).min(MAX_COUNT);
+            let add = |sum: u64, count: u64| (sum + count).min(MAX_COUNT);
+            let (sum, written) = (sum.unwrap_or_default(), count(item.get("cache_creation_input_tokens")));
+            let for_an_hour = item.get("cache_creation").and_then(|of| of.get("ephemeral_1h_input_tokens"));
+            let for_an_hour = count(for_an_hour).min(written);
+            Some(Self {
+                input: add(sum.input, count(item.get("input_tokens"))),
+                cache_read: add(sum.cache_read, count(item.get("cache_read_input_tokens"))),
+                cache_write: add(sum.cache_write, written - for_an_hour),
+                cache_write_1h: add(sum.cache_write_1h, for_an_hour),
+                output: add(sum.output, count(item.get("output_tokens"))),
+            })
         })
     }
 }
@@ -139,6 +173,28 @@ mod tests {
         let text = r#"{"input_tokens":1,"cache_creation_input_tokens":9,"cache_creation":{"ephemeral_5m_input_tokens":5,"ephemeral_1h_input_tokens":4},"output_tokens":2,"server_tool_use":{"web_search_requests":3}}"#;
         let usage = read_usage(text.as_bytes()).unwrap();
         assert_eq!((usage.cache_write, usage.cache_write_1h, usage.searches), (5, 4, 3));
+    }
+
+    #[test]
+    fn what_summing_up_a_conversation_took_is_counted_once() {
+        let text = r#"{"input_tokens":10,"output_tokens":20,"iterations":[{"type":"compaction","input_tokens":1000,"cache_read_input_tokens":200,"cache_creation_input_tokens":30,"cache_creation":{"ephemeral_1h_input_tokens":10},"output_tokens":400},{"type":"message","input_tokens":10,"output_tokens":20},{"type":"compaction","input_tokens":1,"output_tokens":2}]}"#;
+        let expected = Usage {
+            input: 1_011,
+            cache_read: 200,
+            cache_write: 20,
+            cache_write_1h: 10,
+            output: 422,
+            ..Usage::default()
+        };
+        assert_eq!(read_usage(text.as_bytes()), Some(expected));
+        // A stream says it again at its end, and may leave it out.
+        let mut report = UsageReport::default();
+        for said in [text, text, r#"{"output_tokens":21}"#] {
+            report.add(Value::parse(said.as_bytes()).unwrap());
+        }
+        assert_eq!(report.usage(), Some(Usage { output: 423, ..expected }));
+        let huge = r#"{"input_tokens":1,"iterations":[{"type":"compaction","input_tokens":18446744073709551615},{"type":"compaction","output_tokens":-1},7,null]}"#;
+        assert_eq!(read_usage(huge.as_bytes()).unwrap().input, MAX_COUNT + 1);
     }
 
     #[test]

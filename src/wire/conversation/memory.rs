@@ -161,6 +161,11 @@ pub fn restore<'a>(request: &mut Request<'a>, memos: &'a [Memo]) {
     }
 }
 
+/// Whether a request holds thinking, its client's own or put back.
+pub fn holds_thinking(request: &Request<'_>) -> bool {
+    request.turns.iter().any(|turn| turn.content.blocks.iter().any(Block::is_thinking))
+}
+
 fn lacks_thinking(turn: &Turn<'_>) -> bool {
     turn.role == Role::Assistant
         && !turn.content.blocks.iter().any(Block::is_thinking)

@@ -147,6 +147,16 @@ pub enum Thinking {
     Budget(u64),
 }
 
+impl Reasoning<'_> {
+    /// Whether the model shall not think.
+    pub fn is_off(&self) -> bool {
+        match self.thinking {
+            Some(thinking) => thinking == Thinking::Disabled,
+            None => self.effort.as_ref().is_some_and(|effort| *effort == "none"),
+        }
+    }
+}
+
 /// A search of the web by the provider, as a parameter of the request (OpenAI's `web_search_options`).
 #[derive(Clone, Debug)]
 pub struct WebSearch<'a> {

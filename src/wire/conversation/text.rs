@@ -63,6 +63,16 @@ impl<'a> Text<'a> {
         self.0.len()
     }
 
+    /// What stands before and after the first of these characters that is not escaped. `at` is no letter that an escape
+    /// has.
+    pub(in crate::wire) fn split_at(self, at: u8) -> Option<(Self, Self)> {
+        let place = memchr::memchr(at, &self.0)?;
+        Some(match self.0 {
+            Cow::Borrowed(bytes) => (Self::spelt(&bytes[..place]), Self::spelt(&bytes[place + 1..])),
+            Cow::Owned(bytes) => (Self::spelt(bytes[..place].to_vec()), Self::spelt(bytes[place + 1..].to_vec())),
+        })
+    }
+
     /// Appends another text.
     pub fn push(&mut self, other: &Text<'_>) {
         self.0.to_mut().extend_from_slice(&other.0);

@@ -176,7 +176,9 @@ impl<'p> Cut<'_, 'p> {
 
     fn drops_member(&self, at: At<'_>, name: &str) -> bool {
         self.places.iter().any(|place| match (at, place) {
-            (At::Tool, Place::OfTools(member)) | (At::Mark, Place::OfMarks(member)) => member == name,
+            (At::Tool, Place::OfTools(member))
+            | (At::Message, Place::OfMessages(member))
+            | (At::Mark, Place::OfMarks(member)) => member == name,
             (At::Object(object), Place::Inside(outer, inner)) => outer == object && inner == name,
             _ => false,
         })
@@ -251,6 +253,13 @@ mod tests {
                 r#"{"output_config":{"effort":"low"}}"#,
                 "output_config.task_budget",
             ),
+            (
+                &["mid-conversation-system-clear-at", "mid-conversation-output-config"],
+                r#"{"messages":[{"role":"user","content":"x"},{"role":"system","clear_at":"never","content":[{"type":"text","text":"clear_at","output_config":1}],"output_config":{"effort":"low"}}],"output_config":{}}"#,
+                r#"{"messages":[{"role":"user","content":"x"},{"role":"system","content":[{"type":"text","text":"clear_at","output_config":1}]}],"output_config":{}}"#,
+                "messages[1].clear_at, messages[1].output_config",
+            ),
+            (&["compact"], r#"{"compaction":{"type":"summarize"},"x":1}"#, r#"{"x":1}"#, "compaction"),
             // The word alone, in a text, changes nothing.
             (
                 &["fast-mode", "task-budgets"],

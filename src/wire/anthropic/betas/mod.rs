@@ -29,6 +29,8 @@ pub enum Place {
     Tools(String),
     /// A member of every tool: `tools[].defer_loading`.
     OfTools(String),
+    /// A member of every message: `messages[].clear_at`.
+    OfMessages(String),
     /// A member of every cache mark: `cache_control.scope`.
     OfMarks(String),
     /// Blocks of this type: `content[tool_addition]`.
@@ -36,6 +38,12 @@ pub enum Place {
     /// Blocks whose source is of this type: `content[].source[file]`.
     Sources(String),
 }
+
+/// What lets a request say what becomes of thinking that no longer fits what stands before it.
+pub const THINKING_BINDING: &str = "thinking-binding-controls-2026-08-01";
+
+/// What lets a request name files by their ids.
+pub const FILES: &str = "files-api-2025-04-14";
 
 /// The betas that are known, and what they gate.
 const BUILT_IN: &[(&[&str], &[&str])] = &[
@@ -46,18 +54,23 @@ const BUILT_IN: &[(&[&str], &[&str])] = &[
     (&["advisor-tool"], &["tools[advisor_*]"]),
     (&["cache-diagnosis"], &["diagnostics"]),
     (&["code-execution", "skills"], &["tools[code_execution_*]", "container"]),
-    (&["compact"], &["context_management.edits[compact_*]"]),
+    (&["compact"], &["context_management.edits[compact_*]", "compaction"]),
     (&["computer-use"], &["tools[computer_*]"]),
     (&["context-management"], &["context_management", "tools[memory_*]"]),
     (&["fast-mode"], &["speed"]),
     (&["files-api"], &["content[].source[file]", "content[container_upload]"]),
     (&["fine-grained-tool-streaming"], &["tools[].eager_input_streaming"]),
     (&["mcp-client"], &["mcp_servers", "tools[mcp_toolset]"]),
-    (&["mid-conversation-tool-changes"], &["content[tool_addition]", "content[tool_removal]"]),
+    (&["message-threads"], &["thread"]),
+    (&["mid-conversation-output-config"], &["messages[].output_config"]),
+    (&["mid-conversation-system-clear-at"], &["messages[].clear_at"]),
+    (&["mid-conversation-tool-changes", "inline-tools"], &["content[tool_addition]", "content[tool_removal]"]),
     (&["prompt-caching-scope"], &["cache_control.scope"]),
     (&["server-side-fallback", "fallback-credit"], &["fallbacks", "fallback_credit_token"]),
     (&["structured-outputs"], &["output_format"]),
     (&["task-budgets"], &["output_config.task_budget"]),
+    (&["thinking-binding-controls"], &["thinking.block_binding"]),
+    (&["user-profiles-billing"], &["billing_policy"]),
     (&["web-fetch"], &["tools[web_fetch_*]"]),
 ];
 
@@ -85,6 +98,9 @@ impl Place {
                 None => bracketed(rest).and_then(kind).map(Self::Tools),
             };
         }
+        if let Some(rest) = text.strip_prefix("messages") {
+            return rest.strip_prefix("[].").and_then(word).map(Self::OfMessages);
+        }
         if let Some(rest) = text.strip_prefix("content") {
             return match rest.strip_prefix("[].source") {
                 Some(source) => bracketed(source).and_then(kind).map(Self::Sources),
@@ -110,6 +126,7 @@ impl Place {
         | Self::Items(_, _, word)
         | Self::Tools(word)
         | Self::OfTools(word)
+        | Self::OfMessages(word)
         | Self::OfMarks(word)
         | Self::Blocks(word)
         | Self::Sources(word)) = self;
@@ -138,9 +155,21 @@ mod tests {
     fn every_place_of_the_table_is_read() {
         let places: usize = BUILT_IN.iter().map(|(_, places)| places.len()).sum();
         assert_eq!(built_in().iter().map(|feature| feature.places.len()).sum::<usize>(), places);
-        for wrong in
-            ["", "tools", "tools[]", "tools[].", "content", "content[].text[x]", "a b", "a.", "a.b[", "[x]", "a.b.c"]
-        {
+        for wrong in [
+            "",
+            "tools",
+            "tools[]",
+            "tools[].",
+            "content",
+            "content[].text[x]",
+            "messages",
+            "messages[x]",
+            "a b",
+            "a.",
+            "a.b[",
+            "[x]",
+            "a.b.c",
+        ] {
             assert_eq!(Place::read(wrong), None, "{wrong}");
         }
     }

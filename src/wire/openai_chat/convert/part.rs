@@ -105,7 +105,7 @@ fn text_document(place: Place<'_>) -> Place<'_> {
         return place;
     }
     use base64::Engine;
-    let bytes = base64::engine::general_purpose::STANDARD.decode(data.spelling());
+    let bytes = base64::engine::general_purpose::STANDARD.decode(data.as_borrowed().plain());
     match bytes.ok().and_then(|bytes| String::from_utf8(bytes).ok()) {
         Some(text) => Place::Text(Text::new(&text)),
         None => place,
@@ -121,17 +121,13 @@ pub(super) fn place_of_url(url: Text<'_>) -> Place<'_> {
     if !url.spelling().get(..5).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"data:")) {
         return Place::Url(url);
     }
-    let bytes = url.plain();
-    let Some(comma) = memchr::memchr(b',', &bytes) else { return Place::Unknown };
-    let head = String::from_utf8_lossy(&bytes[5..comma]).into_owned();
-    let Some(media_type) = head.strip_suffix(";base64") else { return Place::Unknown };
+    // No escape has a comma in it, so what follows one is a spelling by itself: an image is not unescaped, slashes that
+    // PHP has escaped and all.
+    let Some((head, data)) = url.split_at(b',') else { return Place::Unknown };
+    let head = head.decode();
+    let Some(media_type) = head.get(5..).and_then(|head| head.strip_suffix(";base64")) else { return Place::Unknown };
     let media_type = media_type.split(';').next().unwrap_or_default();
     let media_type = Text::new(if media_type.is_empty() { "text/plain" } else { media_type });
-    let data = match bytes {
-        std::borrow::Cow::Borrowed(bytes) => Text::spelt(&bytes[comma + 1..]),
-        // What was escaped need not be a spelling any more.
-        std::borrow::Cow::Owned(bytes) => Text::new(&String::from_utf8_lossy(&bytes[comma + 1..])),
-    };
     Place::Base64 { media_type, data }
 }
 
