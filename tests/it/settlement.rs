@@ -165,17 +165,17 @@ fn silences() -> Vec<Row> {
 
 #[tokio::test]
 async fn answers_settle_as_what_they_are() {
-    run(answers()).await;
+    Box::pin(run(answers())).await;
 }
 
 #[tokio::test]
 async fn broken_connections_settle_as_what_they_are() {
-    run(connections()).await;
+    Box::pin(run(connections())).await;
 }
 
 #[tokio::test]
 async fn silences_settle_when_their_deadline_passes() {
-    run(silences()).await;
+    Box::pin(run(silences())).await;
 }
 
 async fn run(table: Vec<Row>) {
