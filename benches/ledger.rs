@@ -160,7 +160,7 @@ fn cpu_time() -> Duration {
 async fn fill(db: &Db, count: i64) {
     let step = DAYS * 24 * HOUR / count;
     let (numbers, pad) = match db {
-        Db::Sqlite(_) => (
+        Db::Sqlite(..) => (
             "with recursive numbers(n) as (select 0 union all select n + 1 from numbers where n + 1 < {count}) ",
             "printf('01%024d', n)",
         ),
@@ -211,7 +211,7 @@ async fn fill(db: &Db, count: i64) {
         let started = Clock::Real.now();
         let what: String = sql.chars().take(32).collect();
         match db {
-            Db::Sqlite(pool) => sqlx::raw_sql(AssertSqlSafe(sql)).execute(pool).await.map(|_| ()).unwrap(),
+            Db::Sqlite(pool, _) => sqlx::raw_sql(AssertSqlSafe(sql)).execute(pool).await.map(|_| ()).unwrap(),
             Db::Postgres(pool) => sqlx::raw_sql(AssertSqlSafe(sql)).execute(pool).await.map(|_| ()).unwrap(),
         }
         println!("{what:<34} {:>8.1} s", started.elapsed().as_secs_f64());

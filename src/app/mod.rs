@@ -1,10 +1,12 @@
 //! The composition root: from a configuration to a running gateway, in the order in which parts depend on each other;
 //! reloading it; and taking it down again without losing anything.
 
+mod doors;
 mod history;
 mod parts;
 mod reload;
 mod sharing;
+mod stores;
 mod upkeep;
 mod webhook;
 
@@ -16,26 +18,25 @@ use std::{
 };
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use tokio::{
-    net::TcpListener,
-    sync::{Notify, OnceCell, Semaphore, mpsc},
-};
+use tokio::sync::{Notify, OnceCell};
 use tokio_util::sync::CancellationToken;
 
 pub use self::parts::check;
 use self::{
+    doors::listen,
     parts::{Assembled, Parts},
     reload::Reloads,
+    stores::Stores,
 };
 use crate::{
-    accounting::{Books, Ledger, LedgerError, Sink, Till, settle_all},
+    accounting::{Books, Ledger, LedgerError, Till, settle_all},
     auth::{Draft, Keys, ManageError},
     config::{Complaints, Environment, Loaded, Settings, Source},
     gateway::{Aside, Gateway, Schemas},
-    http::{self, Phase, Server, Shutdown, Surface, Tls},
+    http::{self, Shutdown},
     mock::{Behaviour, Mock},
     providers::MOCK,
-    quotas::{Quotas, Stored},
+    quotas::Quotas,
     refresh,
     routing::RetryBudget,
     shared::{Shared, SharedError},
@@ -56,6 +57,16 @@ const FIRST_KEY: &str = "first_key";
 
 /// How long the database may take for the last rows of the ledger before they are left to the next start.
 const LAST_ROWS: Duration = Duration::from_secs(5);
+
+/// What nearly every part stands on.
+#[derive(Debug)]
+struct Ground {
+    settings: Settings,
+    metrics: Arc<Metrics>,
+    clock: Clock,
+    /// Everything that should end when serving has ended.
+    tasks: Tasks,
+}
 
 /// A gateway that is running.
 #[derive(Debug)]
@@ -123,84 +134,45 @@ impl App {
         if let Some(warning) = too_few_descriptors(&settings.server, telemetry::process::descriptor_limit()) {
             tracing::warn!("{warning}");
         }
-        let (tasks, settling, serving) = (Tasks::new(), Tasks::new(), Tasks::new());
-
-        let (db, without_store) = open_store(&settings, &clock, &tasks).await?;
-        let sink = Sink::Store(db.clone());
-        let ledger =
-            Ledger::start(settings.ledger.clone(), &settings.data_dir, sink, clock.clone(), metrics.clone()).await?;
-        let (shared, sharing) = sharing::open(&settings, &clock, &metrics).await?;
-        let keys = Keys::new(db.clone(), clock.clone(), &settings.auth);
-        if !without_store {
-            // From here on the watch follows it, as it does when the store answers later.
-            keys.load_admin_key().await?;
-        }
-        keys.declare_admin_key(settings.admin.key.as_ref());
-        tasks.spawn(keys.clone().watch(tasks.stopping()));
+        let ground = Ground { settings, metrics, clock, tasks: Tasks::new() };
+        let Ground { settings, metrics, clock, tasks } = &ground;
+        // Boxed: what opening takes is not for the whole start to hold.
+        let stores = Box::pin(Stores::open(&ground)).await?;
 
         let mock = OnceCell::new();
-        let its_address = mock_address(&mock, &settings, &clock, &tasks).await?;
+        let its_address = mock_address(&mock, settings, clock, tasks).await?;
         let connections = Connections::new(clock.clone(), tasks.clone());
         let fetched = refresh::kept(&settings.prices, &settings.data_dir).unwrap_or_else(|damaged| {
             tracing::error!("the prices that were fetched before cannot be used\n{damaged}");
             None
         });
-        let parts = Parts { connections: &connections, metrics: &metrics, mock: its_address, fetched: fetched.clone() };
+        let parts = Parts { connections: &connections, metrics, mock: its_address, fetched: fetched.clone() };
         let Assembled { snapshot, keys: declared, quotas: rules } =
             parts.assemble(&loaded, None).map_err(StartError::Config)?;
-        keys.declare(declared);
-        if !without_store {
-            // What declared keys may do within their projects is known before the first call.
-            keys.refresh().await?;
-        }
         metrics.config_in_force(&snapshot.hash);
+        stores.declare(declared).await?;
+        let (quotas, stored_quotas) = stores.start_quotas(&ground, rules).await?;
 
-        let quotas = start_quotas(&settings, shared.clone(), &metrics, &clock, &tasks);
-        quotas.declare(rules);
-        let stored_quotas = Stored::new(quotas.clone(), db.clone(), clock.clone());
-        if !without_store {
-            stored_quotas.refresh().await?;
-        }
-        tasks.spawn(stored_quotas.clone().watch(tasks.stopping()));
-        tasks.spawn(history::keep(quotas.clone(), ledger.clone(), db.clone(), clock.clone(), tasks.stopping()));
-        let places = settings.server.max_in_flight.saturating_add(UNSETTLED);
-        let books = Arc::new(Books {
-            metrics: metrics.clone(),
-            log: CallLog::new(&settings.log, &lines),
-            ledger: ledger.clone(),
-            quotas: quotas.clone(),
-            instance: instance(),
-        });
-        let (till, settlements) = Till::new(places, clock.clone(), books.clone());
-        settling.spawn(settle_all(settlements, books));
+        let settling = Tasks::new();
         let gateway = Arc::new(Gateway {
             snapshot: ArcSwap::from_pointee(snapshot),
-            till,
+            till: open_till(&ground, &stores, &quotas, &lines, &settling),
             quotas,
             retries: RetryBudget::new(settings.retries.max_share),
-            memory: sharing::memory(&settings, &shared, &clock),
+            memory: sharing::memory(settings, &stores.shared, clock),
             aside: Aside::default(),
             schemas: Schemas::default(),
             metrics: metrics.clone(),
             clock: clock.clone(),
             cut: CancellationToken::new(),
         });
-        show_breakers(&metrics, &gateway);
+        show_breakers(metrics, &gateway);
 
-        let shutdown = Shutdown::new();
-        let surface = surface(&gateway, &keys, stored_quotas, &db, &content, &settings.server, &shutdown);
-        let tls = settings.tls.as_ref().map(Tls::load).transpose()?;
-        let server = Server {
-            settings: settings.server.clone(),
-            clock: clock.clone(),
-            tasks: serving.clone(),
-            metrics: metrics.clone(),
-            shutdown: shutdown.clone(),
-            tls,
-        };
-        let (address, admin_address) = open_doors(&settings, server, surface, &serving).await?;
-        tasks.spawn(cut_at_the_end(shutdown.clone(), gateway.cut.clone(), tasks.stopping()));
-
+        let (shutdown, serving) = (Shutdown::new(), Tasks::new());
+        let surface = doors::surface(&gateway, &stores, stored_quotas, &content, &settings.server, &shutdown);
+        let (address, admin_address) = doors::open(&ground, surface, &serving).await?;
+        tasks.spawn(doors::cut_at_the_end(shutdown.clone(), gateway.cut.clone(), tasks.stopping()));
+        tasks.spawn(upkeep::run(stores.db.clone(), settings.ledger.retention, clock.clone(), tasks.stopping()));
         let reloads = Arc::new(Reloads {
             file: match &loaded.source {
                 Source::File(file) => Some(file.clone()),
@@ -211,7 +183,7 @@ impl App {
             flags: loaded.flags.clone(),
             env,
             gateway: gateway.clone(),
-            keys: keys.clone(),
+            keys: stores.keys.clone(),
             connections,
             metrics: metrics.clone(),
             mock,
@@ -219,14 +191,9 @@ impl App {
             fetched: ArcSwapOption::new(fetched),
             repriced: Notify::new(),
         });
-        if reloads.file.is_some() {
-            tasks.spawn(reloads.clone().follow_file(clock.clone(), tasks.stopping()));
-        }
-        if settings.prices.url.is_some() {
-            let follow = reloads.clone().follow_prices(settings.prices.clone(), clock.clone(), tasks.stopping());
-            tasks.spawn(follow);
-        }
-        tasks.spawn(upkeep::run(db.clone(), settings.ledger.retention, clock.clone(), tasks.stopping()));
+        reloads.follow(settings, clock);
+        let (Stores { db, without_store, ledger, shared, sharing, keys }, Ground { settings, metrics, clock, tasks }) =
+            (stores, ground);
         Ok(Self {
             address,
             admin_address,
@@ -312,15 +279,20 @@ fn open_content(settings: &telemetry::settings::Settings, metrics: &Metrics) -> 
     })
 }
 
-/// The quotas, without rules yet, and who is told when one fills up.
-fn start_quotas(settings: &Settings, shared: Shared, metrics: &Arc<Metrics>, clock: &Clock, tasks: &Tasks) -> Quotas {
-    let webhook = settings.webhook.clone().map(|webhook| {
-        let (warnings, due) = mpsc::channel(webhook::WAITING);
-        let connections = Connections::new(clock.clone(), tasks.clone());
-        tasks.spawn(webhook::send_all(webhook, due, connections, clock.clone(), tasks.stopping()));
-        warnings
+/// Where charges are settled, and the task that does so. It ends when the last charge has.
+fn open_till(ground: &Ground, stores: &Stores, quotas: &Quotas, lines: &Lines, settling: &Tasks) -> Till {
+    let Ground { settings, metrics, clock, .. } = ground;
+    let books = Arc::new(Books {
+        metrics: metrics.clone(),
+        log: CallLog::new(&settings.log, lines),
+        ledger: stores.ledger.clone(),
+        quotas: quotas.clone(),
+        instance: instance(),
     });
-    Quotas::new(shared, clock.clone(), metrics.clone(), webhook)
+    let places = settings.server.max_in_flight.saturating_add(UNSETTLED);
+    let (till, settlements) = Till::new(places, clock.clone(), books.clone());
+    settling.spawn(settle_all(settlements, books));
+    till
 }
 
 /// The name of this gateway in its rows: that of the machine, or of the container.
@@ -344,72 +316,6 @@ fn too_few_descriptors(server: &http::settings::Settings, limit: Option<u64>) ->
          {needed}: beyond the limit, connections are refused. Raise it (`ulimit -n {needed}`, LimitNOFILE in systemd, \
          `ulimits` in compose) or lower the two settings"
     ))
-}
-
-/// What the routes may reach.
-fn surface(
-    gateway: &Arc<Gateway>,
-    keys: &Keys,
-    stored_quotas: Stored,
-    db: &Db,
-    content: &ContentLog,
-    settings: &http::settings::Settings,
-    shutdown: &Shutdown,
-) -> Arc<Surface> {
-    Arc::new(Surface {
-        gateway: gateway.clone(),
-        keys: keys.clone(),
-        stored_quotas,
-        db: db.clone(),
-        metrics: gateway.metrics.clone(),
-        content: content.clone(),
-        clock: gateway.clock.clone(),
-        in_flight: Arc::new(Semaphore::new(settings.max_in_flight.min(Semaphore::MAX_PERMITS))),
-        settings: settings.clone(),
-        shutdown: shutdown.clone(),
-    })
-}
-
-/// Serves calls at `listen`, and the admin API there as well, unless it has an address of its own.
-async fn open_doors(
-    settings: &Settings,
-    server: Server,
-    surface: Arc<Surface>,
-    serving: &Tasks,
-) -> Result<(SocketAddr, Option<SocketAddr>), StartError> {
-    let (listener, address) = listen(settings.listen, "`listen` in the configuration or `--listen`").await?;
-    let (admin_listener, admin_address) = match settings.admin.listen {
-        Some(address) => listen(address, "`admin.listen`").await.map(|(socket, at)| (Some(socket), Some(at)))?,
-        None => (None, None),
-    };
-    match admin_listener {
-        Some(admin_listener) => {
-            serving.spawn(server.clone().serve(admin_listener, http::router(surface.clone(), http::Side::Admin)));
-            serving.spawn(server.serve(listener, http::router(surface, http::Side::Calls)));
-        }
-        None => serving.spawn(server.serve(listener, http::router(surface, http::Side::Both))),
-    }
-    Ok((address, admin_address))
-}
-
-/// A socket at `address`, and where it really is. `setting` is named when there can be none.
-async fn listen(address: SocketAddr, setting: &'static str) -> Result<(TcpListener, SocketAddr), StartError> {
-    let failed = |cause| StartError::Listen { address, setting, cause };
-    let listener = TcpListener::bind(address).await.map_err(failed)?;
-    let address = listener.local_addr().map_err(failed)?;
-    Ok((listener, address))
-}
-
-/// The database, and whether it is still awaited: a server that is not there is tried until it answers.
-async fn open_store(settings: &Settings, clock: &Clock, tasks: &Tasks) -> Result<(Db, bool), StoreError> {
-    let (db, waiting) = Db::open_or_wait(&settings.data_dir, settings.database.as_ref()).await?;
-    let Some(waiting) = waiting else { return Ok((db, false)) };
-    tracing::error!(
-        "{}. Starting without it: keys declared in the configuration work, others are answered 503 until it answers",
-        waiting.why
-    );
-    tasks.spawn(waiting.run(clock.clone(), tasks.stopping()));
-    Ok((db, true))
 }
 
 /// Where the built-in mock provider is, if a provider wants it. It is started when the first one does, at the start or at
@@ -458,15 +364,6 @@ fn show_breakers(metrics: &Metrics, gateway: &Arc<Gateway>) {
         }
         worst.into_iter().map(|((target, key), state)| BreakerSample { target, key, state }).collect()
     });
-}
-
-/// When the patience of shutdown is over, streams still open end with an error event. A gateway that has nothing in
-/// flight stops without ever getting there.
-async fn cut_at_the_end(shutdown: Shutdown, cut: CancellationToken, stop: CancellationToken) {
-    tokio::select! {
-        () = shutdown.reached(Phase::Cut) => cut.cancel(),
-        () = stop.cancelled() => {}
-    }
 }
 
 #[cfg(test)]

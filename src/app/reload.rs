@@ -49,6 +49,17 @@ pub(super) struct Reloads {
 }
 
 impl Reloads {
+    /// Follows the configuration file, if there is one, and prices at an address, if one is configured.
+    pub(super) fn follow(self: &Arc<Self>, settings: &Settings, clock: &Clock) {
+        let stop = || self.tasks.stopping();
+        if self.file.is_some() {
+            self.tasks.spawn(self.clone().follow_file(clock.clone(), stop()));
+        }
+        if settings.prices.url.is_some() {
+            self.tasks.spawn(self.clone().follow_prices(settings.prices.clone(), clock.clone(), stop()));
+        }
+    }
+
     /// Looks at the configuration file now and then, and reloads it when it has changed.
     pub(super) async fn follow_file(self: Arc<Self>, clock: Clock, stop: CancellationToken) {
         loop {

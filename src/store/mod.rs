@@ -33,8 +33,8 @@ pub use waiting::Waiting;
 /// An open database. Cheap to clone.
 #[derive(Clone, Debug)]
 pub enum Db {
-    /// A file in the data directory, for one gateway.
-    Sqlite(SqlitePool),
+    /// A file in the data directory, for one gateway; and a connection of its own for the ledger.
+    Sqlite(SqlitePool, sqlite::Writer),
     /// A server, which any number of gateways may share.
     Postgres(PgPool),
 }
@@ -89,6 +89,10 @@ pub enum StoreError {
 
     #[error("the database did not answer as it should: {0}")]
     Query(sqlx::Error),
+
+    /// As [`StoreError::Query`], of the connection that writes the ledger to SQLite.
+    #[error("the database did not answer as it should: {0}")]
+    Write(rusqlite::Error),
 }
 
 impl Db {
@@ -100,7 +104,10 @@ impl Db {
     /// that the operator wants to apply by hand.
     pub async fn open(data_dir: &Path, database: Option<&DatabaseSettings>) -> Result<Self, StoreError> {
         match database {
-            None => Ok(Self::Sqlite(sqlite::open(data_dir).await?)),
+            None => {
+                let (pool, writer) = sqlite::open(data_dir).await?;
+                Ok(Self::Sqlite(pool, writer))
+            }
             Some(settings) => {
                 let server = postgres::Server::new(settings)?;
                 server.prepare().await?;
@@ -160,7 +167,10 @@ impl Db {
     /// Closes every connection, after the queries that are under way. Later queries fail.
     pub async fn close(&self) {
         match self {
-            Self::Sqlite(pool) => pool.close().await,
+            Self::Sqlite(pool, writer) => {
+                pool.close().await;
+                writer.close().await;
+            }
             Self::Postgres(pool) => pool.close().await,
         }
     }

@@ -28,7 +28,7 @@ async fn open(settings: &DatabaseSettings) -> Result<Db, StoreError> {
 fn pool(db: &Db) -> &sqlx::PgPool {
     match db {
         Db::Postgres(pool) => pool,
-        Db::Sqlite(_) => unreachable!(),
+        Db::Sqlite(..) => unreachable!(),
     }
 }
 

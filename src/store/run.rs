@@ -27,7 +27,7 @@ macro_rules! on {
     };
     ($db:expr, $patience:expr, |$connection:ident| $work:block) => {
         match $db {
-            $crate::store::Db::Sqlite(pool) => $crate::store::run::on!(@ pool, $patience, $connection, $work),
+            $crate::store::Db::Sqlite(pool, _) => $crate::store::run::on!(@ pool, $patience, $connection, $work),
             $crate::store::Db::Postgres(pool) => $crate::store::run::on!(@ pool, $patience, $connection, $work),
         }
     };

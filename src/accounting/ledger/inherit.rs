@@ -86,7 +86,7 @@ async fn ship(ledger: &Arc<Inner>, mut recovery: Recovery) -> Option<io::Result<
 async fn ship_batch(ledger: &Arc<Inner>, batch: &Batch) -> Option<u64> {
     let mut inserted = 0;
     for rows in batch.rows.chunks(super::BATCH) {
-        let new = ledger.shipper.ship(rows, &ledger.tasks.stopping()).await?;
+        let new = ledger.shipper.ship(&rows.into(), &ledger.tasks.stopping()).await?;
         if batch.lost {
             ledger.metrics.ledger_rows_lost.inc_by(new);
         }

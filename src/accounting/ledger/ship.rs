@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::{blocking, sink::Sink};
 use crate::{
     accounting::journal::keep_refused,
-    store::ledger::{CallRow, Refused, Written},
+    store::ledger::{CallRow, Calls, Refused, Written},
     telemetry::Metrics,
     types::Clock,
 };
@@ -53,7 +53,7 @@ impl Shipper {
 
     /// Writes `rows`, trying again until they are in the store or set aside, and says how many were new to it. `None`:
     /// it was told to stop before that.
-    pub async fn ship(&self, rows: &[CallRow], stop: &CancellationToken) -> Option<u64> {
+    pub async fn ship(&self, rows: &Calls, stop: &CancellationToken) -> Option<u64> {
         let mut failures = 0;
         let written = loop {
             let written = tokio::select! {
@@ -78,7 +78,7 @@ impl Shipper {
         Some(inserted)
     }
 
-    async fn write_once(&self, rows: &[CallRow]) -> Result<Written, String> {
+    async fn write_once(&self, rows: &Calls) -> Result<Written, String> {
         let deadline = self.clock.now() + DEADLINE;
         match self.clock.timeout_at(deadline, self.sink.write(rows)).await {
             Ok(written) => written,

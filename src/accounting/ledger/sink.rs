@@ -2,7 +2,7 @@
 
 use crate::store::{
     self, Db,
-    ledger::{CallRow, Written},
+    ledger::{Calls, Written},
 };
 
 /// What takes the rows.
@@ -19,10 +19,12 @@ impl Sink {
     ///
     /// # Errors
     /// When the store cannot take anything now, in words. Some rows may have been written: write all of them again.
-    pub(super) async fn write(&self, rows: &[CallRow]) -> Result<Written, String> {
+    pub(super) async fn write(&self, rows: &Calls) -> Result<Written, String> {
         match self {
             // Boxed: what a database's batch takes on the stack is not for every task that waits for it.
-            Self::Store(db) => Box::pin(store::ledger::write(db, rows)).await.map_err(|error| error.to_string()),
+            Self::Store(db) => {
+                Box::pin(store::ledger::write(db, rows.clone())).await.map_err(|error| error.to_string())
+            }
             #[cfg(test)]
             Self::Scripted(script) => script.write(rows).await,
         }

@@ -8,7 +8,10 @@ use std::{
 };
 
 use super::{BATCH, Inner, Waiting, blocking};
-use crate::accounting::journal::{SegmentRows, copy_aside};
+use crate::{
+    accounting::journal::{SegmentRows, copy_aside},
+    store::ledger::Calls,
+};
 
 /// What the writer does next.
 pub(super) enum Work {
@@ -106,10 +109,11 @@ async fn next(ledger: &Inner) -> Option<Work> {
 /// `None`: it was told to stop. The rows go back to where they were taken from.
 async fn ship_rows(ledger: &Inner, waiting: Vec<Waiting>) -> Option<()> {
     let (rows, places): (Vec<_>, Vec<_>) = waiting.into_iter().map(|waiting| (waiting.row, waiting.place)).unzip();
+    let rows = Calls::from(rows);
     let shipped = ledger.shipper.ship(&rows, &ledger.tasks.stopping()).await;
     let mut state = ledger.lock();
     if shipped.is_none() {
-        state.queue.put_back(rows.into_iter().zip(places).map(|(row, place)| Waiting { row, place }));
+        state.queue.put_back(rows.iter().cloned().zip(places).map(|(row, place)| Waiting { row, place }));
         return None;
     }
     for (row, place) in rows.iter().zip(places) {
@@ -135,7 +139,7 @@ async fn ship_segment(ledger: &Inner, number: u64, path: PathBuf) -> Option<()> 
                 }
                 break;
             }
-            ledger.shipper.ship(&rows, &stop).await?;
+            ledger.shipper.ship(&rows.into(), &stop).await?;
         },
         Ok(Err(_)) => keep_damaged(&path).await,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {

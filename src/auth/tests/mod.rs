@@ -207,7 +207,7 @@ async fn many_changes_are_all_taken_over() {
     setup.keys.refresh().await.unwrap();
     let (_, secret) = create(&setup.keys, Draft::new("first", &all(), None)).await.unwrap();
     present(&setup.keys, &secret).await.unwrap();
-    let Db::Sqlite(pool) = other.db() else { unreachable!() };
+    let Db::Sqlite(pool, _) = other.db() else { unreachable!() };
     // More changes than two pages hold, then the one that matters, then as many again.
     let many = "with recursive n(i) as (select 1 union all select i + 1 from n where i < $1) \
                 insert into keys (id, name, hash, hint, models, enabled, expires_at, created_at, revoked_at, version) \
@@ -233,7 +233,7 @@ async fn a_database_put_back_to_an_earlier_state_is_believed() {
     let (row, secret) = create(&keys, Draft::new("ci", &all(), None)).await.unwrap();
     update(&keys, "ci", KeyEdit { tags: Some(all()), ..KeyEdit::default() }).await.unwrap();
     present(&keys, &secret).await.unwrap();
-    let Db::Sqlite(pool) = keys.db() else { unreachable!() };
+    let Db::Sqlite(pool, _) = keys.db() else { unreachable!() };
     sqlx::query("delete from keys where id = $1").bind(&row.id).execute(pool).await.unwrap();
     sqlx::query("update changes set version = 0 where topic = 'keys'").execute(pool).await.unwrap();
     keys.refresh().await.unwrap();
@@ -267,7 +267,7 @@ async fn without_the_store_known_keys_work_and_others_are_503() {
 async fn a_store_that_hangs_costs_a_call_its_deadline_and_no_more() {
     let Setup { keys, clock, dir: _dir } = setup().await;
     let (_, secret) = create(&keys, Draft::new("ci", &all(), None)).await.unwrap();
-    let Db::Sqlite(pool) = keys.db() else { unreachable!() };
+    let Db::Sqlite(pool, _) = keys.db() else { unreachable!() };
     let mut held = Vec::new();
     for _ in 0..5 {
         held.push(pool.acquire().await.unwrap());

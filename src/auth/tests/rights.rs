@@ -125,7 +125,7 @@ async fn a_key_of_a_project_that_nobody_knows_may_do_nothing_until_there_is_one(
     present(keys, &mine).await.unwrap();
     // A stored key whose row somebody edited by hand.
     let (row, key) = create(keys, Draft::new("ci", &all(), None)).await.unwrap();
-    let Db::Sqlite(pool) = keys.db() else { unreachable!() };
+    let Db::Sqlite(pool, _) = keys.db() else { unreachable!() };
     sqlx::query("update keys set project_id = 'nowhere' where id = $1").bind(&row.id).execute(pool).await.unwrap();
     assert_eq!(present(keys, &key).await, Err("project_unknown"));
 }

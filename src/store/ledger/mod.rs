@@ -19,7 +19,7 @@ pub use query::{
 pub use retain::{Retained, prepare, retain};
 pub use row::{AttemptRow, CallRow, LimitRow, Notes, Who};
 pub use sums::Sums;
-pub use write::{Refused, Written, write};
+pub use write::{Calls, Refused, Written, write};
 
 #[cfg(test)]
 mod conformance;

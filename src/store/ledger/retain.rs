@@ -36,7 +36,7 @@ pub struct Retained {
 /// stays so; calling it again goes on.
 pub async fn retain(db: &Db, before: i64) -> Result<Retained, StoreError> {
     match db {
-        Db::Sqlite(pool) => Ok(Retained { rows: delete_before(pool, before).await?, ..Retained::default() }),
+        Db::Sqlite(pool, _) => Ok(Retained { rows: delete_before(pool, before).await?, ..Retained::default() }),
         Db::Postgres(pool) => {
             let dropped = within(PATIENCE, async {
                 let mut held = Held::take(pool).await?;

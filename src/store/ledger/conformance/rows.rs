@@ -178,7 +178,7 @@ async fn the_cost_of_a_workflow_is_one_look_into_an_index(db: &Db) {
     const COST: &str = "select cast(sum(a.cost) as bigint) from requests r \
                         join attempts a on a.at = r.at and a.id = r.id where r.workflow = 'w'";
     let explain = match db {
-        Db::Sqlite(_) => format!("explain query plan {COST}"),
+        Db::Sqlite(..) => format!("explain query plan {COST}"),
         Db::Postgres(_) => format!("explain {COST}"),
     };
     let wanted: i64 = calls[7].attempts.iter().filter_map(|one| one.cost).map(|cost| cost.0).sum();

@@ -168,7 +168,7 @@ async fn hours_before_an_upgrade_get_their_sums(db: &Db) {
     let calls = various(46, 300, START, DAY);
     write(db, &calls).await.unwrap();
     let migration = match db {
-        Db::Sqlite(_) => include_str!("../../../../migrations/sqlite/0004_usage.sql"),
+        Db::Sqlite(..) => include_str!("../../../../migrations/sqlite/0004_usage.sql"),
         Db::Postgres(_) => include_str!("../../../../migrations/postgres/0004_usage.sql"),
     };
     let tables = ["usage_hours", "usage_hours_by_tag", "usage_hours_by_user"];

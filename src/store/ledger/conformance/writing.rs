@@ -60,7 +60,7 @@ fn written(inserted: usize, skipped: usize) -> Written {
 
 async fn a_call_is_written_once(db: &Db) {
     let calls = various(1, 300, START, DAY);
-    assert_eq!(write(db, &[]).await.unwrap(), written(0, 0));
+    assert_eq!(write(db, Vec::new()).await.unwrap(), written(0, 0));
     assert_eq!(write(db, &calls[..100]).await.unwrap(), written(100, 0));
     assert_eq!(write(db, &calls[..100]).await.unwrap(), written(0, 100));
     assert_eq!(write(db, &calls[50..]).await.unwrap(), written(200, 50));
@@ -169,7 +169,7 @@ async fn absurd_amounts_do_not_stop_the_sums(db: &Db) {
 
 async fn a_call_the_database_refuses_stands_alone(db: &Db) {
     let refuse = match db {
-        Db::Sqlite(_) => {
+        Db::Sqlite(..) => {
             "create trigger picky before insert on attempts when new.target = 'bad' \
              begin select raise(abort, 'not this one'); end"
         }

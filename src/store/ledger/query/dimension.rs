@@ -139,7 +139,7 @@ pub(super) fn gathered(filters: &[(Dimension, String)]) -> Vec<Wanted<'_>> {
 /// A table of the tags of the request `r`, named `t`.
 pub(super) const fn tags_of_request(db: &Db) -> &'static str {
     match db {
-        Db::Sqlite(_) => "json_each(r.tags) as t",
+        Db::Sqlite(..) => "json_each(r.tags) as t",
         Db::Postgres(_) => "json_array_elements_text(r.tags::json) as t(value)",
     }
 }
@@ -164,7 +164,7 @@ pub(super) fn filter_call(sql: &mut Sql, db: &Db, (dimension, values): &Wanted<'
 
 const fn tag_value(db: &Db) -> &'static str {
     match db {
-        Db::Sqlite(_) => "t.value",
+        Db::Sqlite(..) => "t.value",
         // What comes out of JSON would be compared by language.
         Db::Postgres(_) => "(t.value collate \"C\")",
     }

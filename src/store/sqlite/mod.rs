@@ -1,5 +1,7 @@
 //! Opens the SQLite database: its directory and file for this user alone, write-ahead logging, migrations.
 
+mod writer;
+
 use std::{
     io,
     path::{Path, PathBuf},
@@ -14,6 +16,7 @@ use sqlx::{
 };
 use tokio::fs::{DirBuilder, OpenOptions};
 
+pub use self::writer::Writer;
 use super::{
     StoreError,
     schema::{self, Found, Step},
@@ -36,19 +39,22 @@ const PAGE: u32 = 16_384;
 /// How many pages gather in the write-ahead log before they are brought into the file: 8 MiB.
 const CHECKPOINT: &str = "512";
 
+/// What a long read made the write-ahead log grow to is given back down to here, in bytes.
+const LOG_LIMIT: &str = "67108864";
+
 static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
 
-pub(super) async fn open(data_dir: &Path) -> Result<SqlitePool, StoreError> {
+pub(super) async fn open(data_dir: &Path) -> Result<(SqlitePool, Writer), StoreError> {
     let path = data_dir.join(FILE);
-    let pool = open_file(data_dir, &path).await?;
+    let (pool, file) = open_file(data_dir, &path).await?;
     apply_missing(&pool, &path).await?;
-    Ok(pool)
+    Ok((pool, Writer::new(file)))
 }
 
 /// As [`open`], then says what was done and closes the database again.
 pub(super) async fn migrate(data_dir: &Path) -> Result<Vec<Step>, StoreError> {
     let path = data_dir.join(FILE);
-    let pool = open_file(data_dir, &path).await?;
+    let (pool, _) = open_file(data_dir, &path).await?;
     let applied = apply_missing(&pool, &path).await;
     pool.close().await;
     applied
@@ -71,7 +77,7 @@ pub(super) async fn pending(data_dir: &Path) -> Result<Vec<Step>, StoreError> {
     Ok(schema::steps(&schema::pending(&found, &MIGRATIONS, &path.display().to_string())?))
 }
 
-async fn open_file(data_dir: &Path, path: &Path) -> Result<SqlitePool, StoreError> {
+async fn open_file(data_dir: &Path, path: &Path) -> Result<(SqlitePool, Arc<TheFile>), StoreError> {
     make_private(data_dir, path)
         .await
         .map_err(|source| StoreError::Directory { path: data_dir.to_path_buf(), source })?;
@@ -82,20 +88,20 @@ async fn open_file(data_dir: &Path, path: &Path) -> Result<SqlitePool, StoreErro
         .page_size(PAGE)
         .journal_mode(SqliteJournalMode::Wal)
         .pragma("wal_autocheckpoint", CHECKPOINT)
-        // What a long read made it grow to is given back.
-        .pragma("journal_size_limit", "67108864")
+        .pragma("journal_size_limit", LOG_LIMIT)
         .synchronous(SqliteSynchronous::Full)
         .busy_timeout(PATIENCE);
-    connect(options).await.map_err(|source| StoreError::Open { path: path.to_path_buf(), source })
+    let file = Arc::new(TheFile::new(path.to_owned()));
+    let pool = connect(options, &file).await;
+    Ok((pool.map_err(|source| StoreError::Open { path: path.to_path_buf(), source })?, file))
 }
 
 /// Opens the pool. Turning a fresh database over to write-ahead logging takes a lock that SQLite does not wait for,
 /// whatever its time-out: of processes that start at once, all but one have to ask again.
-async fn connect(options: SqliteConnectOptions) -> Result<SqlitePool, sqlx::Error> {
+async fn connect(options: SqliteConnectOptions, file: &Arc<TheFile>) -> Result<SqlitePool, sqlx::Error> {
     const PAUSE: Duration = Duration::from_millis(20);
     let clock = Clock::Real;
     let deadline = clock.now() + PATIENCE;
-    let file = Arc::new(TheFile::new(options.get_filename().to_owned()));
     loop {
         let file = file.clone();
         let opened = SqlitePoolOptions::new()
@@ -119,6 +125,7 @@ async fn connect(options: SqliteConnectOptions) -> Result<SqlitePool, sqlx::Erro
 /// Tells whether connections are to the file that is at the path now. SQLite goes on writing to a file that somebody
 /// removed or replaced, and nobody ever reads that: such a connection is closed, and opening the next one says what is
 /// wrong, or finds the new file.
+#[derive(Debug)]
 struct TheFile {
     path: PathBuf,
     /// Which file was found there last, and since when it is that one.
@@ -251,35 +258,47 @@ mod tests {
     async fn a_file_that_is_removed_is_missed_and_one_in_its_place_is_used() {
         let dir = tempfile::tempdir().unwrap();
         let db = Db::open(dir.path(), None).await.unwrap();
-        let Db::Sqlite(pool) = &db else { unreachable!() };
+        let Db::Sqlite(pool, writer) = &db else { unreachable!() };
         let write = |version: i64| sqlx::query("update changes set version = $1 where topic = 'keys'").bind(version);
+        let write_own = |version: i64| {
+            writer.run(move |connection| {
+                connection.execute("update changes set version = ?1 where topic = 'quotas'", [version])
+            })
+        };
         write(7).execute(pool).await.unwrap();
+        assert_eq!(write_own(7).await.unwrap(), 1);
         let (file, aside) = (dir.path().join(FILE), dir.path().join("aside"));
         let sidecars = [dir.path().join(format!("{FILE}-wal")), dir.path().join(format!("{FILE}-shm"))];
         std::fs::rename(&file, &aside).unwrap();
         sidecars.iter().for_each(|sidecar| std::fs::remove_file(sidecar).unwrap());
         write(8).execute(pool).await.unwrap_err();
+        write_own(8).await.unwrap_err();
         assert!(!file.exists(), "no file is made");
 
         let other = Db::open(dir.path(), None).await.unwrap();
         other.close().await;
         write(9).execute(pool).await.unwrap();
+        assert_eq!(write_own(10).await.unwrap(), 1);
         let told: i64 =
             sqlx::query_scalar("select version from changes where topic = 'keys'").fetch_one(pool).await.unwrap();
         assert_eq!(told, 9);
         db.close().await;
+        write_own(11).await.unwrap_err();
         let again = Db::open(dir.path(), None).await.unwrap();
-        let Db::Sqlite(pool) = &again else { unreachable!() };
-        let told: i64 =
-            sqlx::query_scalar("select version from changes where topic = 'keys'").fetch_one(pool).await.unwrap();
-        assert_eq!(told, 9, "it was written where the next start reads");
+        let Db::Sqlite(pool, _) = &again else { unreachable!() };
+        let told: Vec<(i64,)> =
+            sqlx::query_as("select version from changes where topic in ('keys', 'quotas') order by topic")
+                .fetch_all(pool)
+                .await
+                .unwrap();
+        assert_eq!(told, [(9,), (10,)], "it was written where the next start reads");
     }
 
     #[tokio::test]
     async fn a_database_of_a_newer_version_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let db = Db::open(dir.path(), None).await.unwrap();
-        let Db::Sqlite(pool) = &db else { unreachable!() };
+        let Db::Sqlite(pool, _) = &db else { unreachable!() };
         let newer = "insert into _sqlx_migrations (version, description, success, checksum, execution_time) \
                      values (9999, 'later', true, x'00', 0)";
         sqlx::query(newer).execute(pool).await.unwrap();
