@@ -60,16 +60,19 @@ impl Quotas {
         let rules = self.rules();
         let now = self.inner.clock.unix_millis();
         let names = key_names(db, &rules).await?;
-        let mut filled = 0;
+        // Asked whole before anything is put: what is put beside what was counted meanwhile must not be put again.
+        let mut sums = Vec::with_capacity(rules.len());
         for rule in &rules {
-            // Calls that need history wait for it; others count in their counters from now on.
-            let until = if rule.needs_history() { now.saturating_add(1) } else { now };
-            let spent = spent(db, rule, &names, now, until).await?;
+            // Calls that need history wait for it; others count by themselves until it is there.
+            let until = if rule.needs_history() { now.saturating_add(1) } else { now.min(rebuild.counted_since()) };
+            sums.push((rule, spent(db, rule, &names, now, until).await?));
+        }
+        let mut filled = 0;
+        for (rule, spent) in sums {
             filled += spent.iter().map(|spent| spent.counter).collect::<HashSet<_>>().len();
-            if rule.needs_history() {
-                rebuild.put(&spent).await?;
-            } else {
-                self.inner.shared.add_past(&spent);
+            match rule.needs_history() {
+                true => rebuild.put(&spent).await?,
+                false => rebuild.put_before(&spent).await?,
             }
             rule.filled();
         }

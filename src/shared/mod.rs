@@ -202,6 +202,30 @@ impl Rebuild {
         Ok(())
     }
 
+    /// Since when (Unix milliseconds) this process has counted by itself, where nobody has to wait for history.
+    pub fn counted_since(&self) -> u64 {
+        match &self.inner {
+            Rebuilding::Memory(memory) => memory.began_at(),
+            Rebuilding::Redis(rebuilding) => rebuilding.counted_since(),
+            Rebuilding::Done => u64::MAX,
+        }
+    }
+
+    /// [`Rebuild::put`] for counters that have been counted in meanwhile: `spent` is what was spent before
+    /// [`Rebuild::counted_since`], and is to be put once.
+    ///
+    /// # Errors
+    /// When Redis does not answer, or another replica has taken over.
+    pub async fn put_before(&mut self, spent: &[Spent]) -> Result<(), SharedError> {
+        match &self.inner {
+            Rebuilding::Memory(memory) => memory.add_past(spent),
+            // Nobody counts in a Redis that is being rebuilt; what each replica has counted by itself, it tells afterwards.
+            Rebuilding::Redis(rebuilding) => rebuilding.put(spent).await?,
+            Rebuilding::Done => {}
+        }
+        Ok(())
+    }
+
     /// From now on takes that need history are answered.
     ///
     /// # Errors

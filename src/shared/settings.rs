@@ -20,7 +20,7 @@ pub struct RedisSettings {
     pub cluster: bool,
     /// The servers are sentinels.
     pub sentinel: Option<Sentinel>,
-    /// The longest that a call waits for Redis.
+    /// How long a call waits for Redis while nothing is heard of it.
     pub timeout: Period,
     /// What all keys begin with.
     pub prefix: String,
@@ -59,7 +59,7 @@ struct Long {
     /// The servers are sentinels, who are asked for the master. User, password and database in the URLs are the master's.
     #[serde(default)]
     sentinel: Option<Sentinel>,
-    /// The longest that a call waits for Redis; then this gateway decides alone.
+    /// How long a call waits for Redis while nothing is heard of it; then this gateway decides alone.
     #[serde(default = "timeout")]
     timeout: Period,
     /// What all keys begin with. Gateways with the same prefix share counters.

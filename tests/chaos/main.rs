@@ -18,6 +18,7 @@
 )]
 
 mod compare;
+mod counters;
 mod gateway;
 mod load;
 mod outages;
@@ -25,6 +26,8 @@ mod replicas;
 
 #[path = "../it/harness/postgres.rs"]
 mod postgres;
+#[path = "../it/harness/redis.rs"]
+mod redis;
 
 use std::{
     sync::atomic::{AtomicBool, Ordering},

@@ -5,6 +5,7 @@ use std::{
     fs,
     net::TcpListener as StdListener,
     process::{Child, Command, Stdio},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -27,23 +28,27 @@ pub struct Replica {
     url: String,
     child: Child,
     client: reqwest::Client,
-    _dir: tempfile::TempDir,
+    dir: Arc<tempfile::TempDir>,
 }
 
 impl Replica {
     /// `database` is what stands in the configuration: a URL, or a mapping.
     pub async fn start(database: &str, provider: std::net::SocketAddr) -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        Self::start_in(Arc::new(tempfile::tempdir().unwrap()), provider, &format!("database: {database}\n")).await
+    }
+
+    /// With `more` in its configuration, and what it keeps in a folder that a gateway may have used before.
+    pub async fn start_in(dir: Arc<tempfile::TempDir>, provider: std::net::SocketAddr, more: &str) -> Self {
         let port = StdListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let config = dir.path().join("switchboard.yaml");
         let text = format!(
             "listen: 127.0.0.1:{port}\n\
              data_dir: {data}\n\
-             database: {database}\n\
              log: {{ level: warn, calls: false }}\n\
              admin: {{ key: {ADMIN} }}\n\
              providers: {{ a: {{ kind: openai_compatible, base_url: \"http://{provider}/v1\", api_key: a-key }} }}\n\
-             models: {{ m: {{ targets: [a/up] }}, other: {{ targets: [a/up] }} }}\n",
+             models: {{ m: {{ targets: [a/up] }}, other: {{ targets: [a/up] }} }}\n\
+             {more}",
             data = dir.path().join("data").display(),
         );
         fs::write(&config, text).unwrap();
@@ -57,7 +62,7 @@ impl Replica {
             .spawn()
             .unwrap();
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
-        let replica = Self { url: format!("http://127.0.0.1:{port}"), child, client, _dir: dir };
+        let replica = Self { url: format!("http://127.0.0.1:{port}"), child, client, dir };
         for _ in 0..3_000 {
             let ready = replica.client.get(format!("{}/readyz", replica.url)).send().await;
             if ready.is_ok_and(|answer| answer.status().is_success()) {
@@ -77,6 +82,23 @@ impl Replica {
         answer
     }
 
+    /// Waits until Redis counts for it.
+    pub async fn counts_in_redis(self) -> Self {
+        for _ in 0..3_000 {
+            let metrics = self.client.get(format!("{}/metrics", self.url)).send().await.unwrap().text().await.unwrap();
+            if metrics.contains("\nswitchboard_redis_up 1\n") {
+                return self;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("Redis does not count");
+    }
+
+    /// Where it keeps what it keeps.
+    pub fn folder(&self) -> Arc<tempfile::TempDir> {
+        self.dir.clone()
+    }
+
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
@@ -85,7 +107,7 @@ impl Replica {
         self.client.get(format!("{}/readyz", self.url)).send().await.unwrap().status().is_success()
     }
 
-    fn request(&self, key: &str, model: &str, is_stream: bool) -> reqwest::RequestBuilder {
+    pub fn request(&self, key: &str, model: &str, is_stream: bool) -> reqwest::RequestBuilder {
         let body = json!({ "model": model, "messages": [{ "role": "user", "content": "Hello" }], "stream": is_stream });
         self.client.post(format!("{}/v1/chat/completions", self.url)).bearer_auth(key).body(body.to_string())
     }
@@ -117,6 +139,10 @@ impl Drop for Replica {
 /// Answers at once; streams take a few seconds.
 pub async fn provider(tasks: &Tasks) -> std::net::SocketAddr {
     let behaviour = Behaviour { chunks: Some(40), chunk_delay: Some(Period::from_millis(100)), ..Behaviour::default() };
+    provider_of(behaviour, tasks).await
+}
+
+pub async fn provider_of(behaviour: Behaviour, tasks: &Tasks) -> std::net::SocketAddr {
     let mock = Mock::new(behaviour, Clock::Real);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();

@@ -84,6 +84,11 @@ impl Memory {
         Now { steady, wall: self.clock.unix_millis() }
     }
 
+    /// When it began to count, in Unix milliseconds.
+    pub(super) fn began_at(&self) -> u64 {
+        self.began_at
+    }
+
     /// Waits for history where a take needs it.
     pub(super) async fn ready(&self, takes: &[Take]) -> Result<(), Refusal> {
         match takes.iter().position(|take| take.needs_history) {

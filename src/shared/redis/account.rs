@@ -57,6 +57,8 @@ pub(super) struct Record {
     pub(super) until: u64,
     /// It may not exist, and if it does, nothing of it was consumed.
     pub(super) doubtful: bool,
+    /// What Redis has is exactly `entries` and `returning`.
+    pub(super) sure: bool,
     /// At the end: what was consumed.
     pub(super) actual: Vec<Entry>,
 }
@@ -67,15 +69,17 @@ pub(super) struct Entry {
     pub(super) window: Window,
     pub(super) amount: u64,
     pub(super) history: bool,
+    /// When it was taken, by Redis's clock; of meaning only where the record is sure.
+    pub(super) at: u64,
 }
 
 impl Entry {
-    pub(super) fn of(take: &Take) -> Self {
-        Self { id: take.counter, window: take.window, amount: take.amount, history: take.needs_history }
+    pub(super) fn of(take: &Take, at: u64) -> Self {
+        Self { id: take.counter, window: take.window, amount: take.amount, history: take.needs_history, at }
     }
 
     pub(super) fn held(held: &Held) -> Self {
-        Self { id: held.id, window: held.window(), amount: held.amount(), history: held.has_history() }
+        Self { id: held.id, window: held.window(), amount: held.amount(), history: held.has_history(), at: 0 }
     }
 
     pub(super) fn parts(&self) -> (CounterId, Window, u64) {
@@ -85,7 +89,21 @@ impl Entry {
 
 impl Record {
     pub(super) fn new(number: u64, epoch: Option<Epoch>, entries: Vec<Entry>) -> Self {
-        Self { number, epoch, entries, returning: Vec::new(), until: 0, doubtful: false, actual: Vec::new() }
+        Self {
+            number,
+            epoch,
+            entries,
+            returning: Vec::new(),
+            until: 0,
+            doubtful: false,
+            sure: false,
+            actual: Vec::new(),
+        }
+    }
+
+    /// Whether its end can be told by what changes: it is as Redis has it in this epoch, and no command is on its way.
+    pub(super) fn is_plain(&self, epoch: &Epoch) -> bool {
+        self.sure && !self.doubtful && self.until == 0 && self.epoch.as_ref() == Some(epoch)
     }
 
     /// Whether something must be told of it.

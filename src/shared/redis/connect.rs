@@ -15,8 +15,17 @@ use crate::shared::{SharedError, settings::RedisSettings};
 /// How long opening a connection may take, with its handshake.
 const OPENING: Duration = Duration::from_secs(2);
 
+/// How long an answer may take until a connection gives it up. Who waits has a deadline of its own, and drops what it waits for;
+/// this one is for a connection that nobody drops. It knows nothing of a process that was short of CPU, so it is long; a cluster's is
+/// not, because by it the client finds out that a node is gone.
+const ANSWERING: Duration = Duration::from_secs(20);
+
 /// Opens connections. It knows passwords, so it prints nothing.
-pub(super) enum Connector {
+pub(super) struct Connector {
+    to: To,
+}
+
+enum To {
     Server(Box<Client>),
     Cluster(Box<ClusterClient>),
     Sentinel(Box<tokio::sync::Mutex<SentinelClient>>),
@@ -45,6 +54,26 @@ impl Connector {
     /// # Errors
     /// When the settings cannot be used.
     pub(super) fn new(settings: &RedisSettings) -> Result<Self, SharedError> {
+        Ok(Self { to: To::new(settings)? })
+    }
+
+    /// Opens a connection.
+    ///
+    /// # Errors
+    /// When nobody answers, or not like Redis.
+    pub(super) async fn open(&self) -> Result<Link, RedisError> {
+        let config =
+            AsyncConnectionConfig::new().set_connection_timeout(Some(OPENING)).set_response_timeout(Some(ANSWERING));
+        Ok(match &self.to {
+            To::Server(client) => Link::Server(client.get_multiplexed_async_connection_with_config(&config).await?),
+            To::Cluster(client) => Link::Cluster(client.get_async_connection().await?),
+            To::Sentinel(client) => Link::Server(client.lock().await.get_async_connection_with_config(&config).await?),
+        })
+    }
+}
+
+impl To {
+    fn new(settings: &RedisSettings) -> Result<Self, SharedError> {
         settings.check().map_err(|(place, why)| SharedError::Redis(format!("cannot be used: `{place}`: {why}")))?;
         let servers = settings.servers().map_err(SharedError::Redis)?;
         let wrong = |error: RedisError| SharedError::Redis(say(&error));
@@ -54,7 +83,7 @@ impl Connector {
                 .min_retry_wait(1)
                 .max_retry_wait(20)
                 .connection_timeout(OPENING / 2)
-                .response_timeout(OPENING / 2)
+                .response_timeout(OPENING.max(settings.timeout.0 * 4) / 2)
                 .build()
                 .map_err(wrong)?;
             return Ok(Self::Cluster(Box::new(client)));
@@ -87,23 +116,6 @@ impl Connector {
                 builder.set_client_to_redis_tls_mode(TlsMode::Secure).set_client_to_sentinel_tls_mode(TlsMode::Secure);
         }
         Ok(Self::Sentinel(Box::new(tokio::sync::Mutex::new(builder.build().map_err(wrong)?))))
-    }
-
-    /// Opens a connection.
-    ///
-    /// # Errors
-    /// When nobody answers, or not like Redis.
-    pub(super) async fn open(&self) -> Result<Link, RedisError> {
-        // Who waits for an answer has a deadline of its own; this one frees what a server that is away keeps waiting.
-        let config =
-            AsyncConnectionConfig::new().set_connection_timeout(Some(OPENING)).set_response_timeout(Some(OPENING));
-        Ok(match self {
-            Self::Server(client) => Link::Server(client.get_multiplexed_async_connection_with_config(&config).await?),
-            Self::Cluster(client) => Link::Cluster(client.get_async_connection().await?),
-            Self::Sentinel(client) => {
-                Link::Server(client.lock().await.get_async_connection_with_config(&config).await?)
-            }
-        })
     }
 }
 

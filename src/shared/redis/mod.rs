@@ -6,9 +6,11 @@
 //! ([`seen`]) and counts by itself; afterwards the keeper tells Redis of it.
 
 mod account;
+mod close;
 mod connect;
 mod keeper;
 mod pack;
+mod patience;
 mod rebuild;
 mod scripts;
 mod seen;
@@ -20,7 +22,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use arc_swap::ArcSwapOption;
@@ -33,6 +35,7 @@ use self::{
     connect::{Connector, Link},
     keeper::{Keeper, Notes},
     pack::Pack,
+    patience::Patience,
     scripts::{Answer, READ, Script},
     seen::Seen,
 };
@@ -56,17 +59,12 @@ const RECALL: Duration = Duration::from_millis(20);
 /// Without a sign of life for this long, a replica is dead, and what it held is given back. It gives four of them meanwhile.
 pub(super) const LEASE: Duration = Duration::from_secs(20);
 
+/// What keys hold has changed so often, and they are named anew with each: gateways of another layout count apart, and the
+/// counters of a new one are rebuilt from the ledger.
+const LAYOUT: u32 = 2;
+
 /// Failures in a row after which Redis is taken to be away.
 const FAILURES: u32 = 3;
-
-/// A process in which a timer fires so much late, or a few turns of all tasks take so long, is short of CPU.
-const STARVED: Duration = Duration::from_millis(10);
-
-/// How many turns of all tasks that are.
-const TURNS: usize = 4;
-
-/// So often an answer is waited for anew then.
-const MOST_ROUNDS: u32 = 20;
 
 /// How this replica stands with Redis; its number is the metric's value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,6 +93,9 @@ pub(super) struct Redis {
     /// For calls; the keeper has its own.
     link: ArcSwapOption<Link>,
     standing: AtomicU8,
+    /// Since when this replica counts by itself, if it does; in Unix milliseconds.
+    alone_since: AtomicU64,
+    patience: Patience,
     failures: AtomicU32,
     epoch: ArcSwapOption<Epoch>,
     /// Redis's clock less this process's, in milliseconds.
@@ -127,7 +128,7 @@ impl Redis {
         tasks: &Tasks,
         metrics: Arc<Metrics>,
     ) -> Result<Arc<Self>, SharedError> {
-        let prefix = format!("{{{}}}:", settings.prefix);
+        let prefix = format!("{{{}}}:{LAYOUT}:", settings.prefix);
         let redis = Arc::new(Self {
             timeout: settings.timeout.0,
             lease,
@@ -137,6 +138,8 @@ impl Redis {
             connector: Connector::new(settings)?,
             link: ArcSwapOption::empty(),
             standing: AtomicU8::new(Standing::Away as u8),
+            alone_since: AtomicU64::new(clock.unix_millis()),
+            patience: Patience::new(clock.clone()),
             failures: AtomicU32::new(0),
             epoch: ArcSwapOption::empty(),
             offset: AtomicI64::new(0),
@@ -169,8 +172,17 @@ impl Redis {
     }
 
     fn stand(&self, standing: Standing) {
-        self.standing.store(standing as u8, Relaxed);
+        let before = self.standing.swap(standing as u8, Relaxed);
+        if before == Standing::Up as u8 && standing != Standing::Up && self.failures.load(Relaxed) == 0 {
+            self.alone(self.clock.now());
+        }
         self.metrics.redis_up.set(i64::from(standing == Standing::Up));
+    }
+
+    /// From the call on that asked at this moment, this replica counts by itself.
+    fn alone(&self, asked: Instant) {
+        let ago = millis(self.clock.now().saturating_duration_since(asked));
+        self.alone_since.store(self.clock.unix_millis().saturating_sub(ago), Relaxed);
     }
 
     /// How many replicas showed that they live when this one last asked.
@@ -195,13 +207,17 @@ impl Redis {
     fn heard(&self, answer: &Answer) {
         let (theirs, ours) = (answer.now.cast_signed(), self.local.now().steady.cast_signed());
         self.offset.store(theirs.saturating_sub(ours), Relaxed);
+        self.patience.heard();
         self.failures.store(0, Relaxed);
     }
 
     /// Notes that Redis did not answer, or not as it should. After some of these in a row nobody asks any more.
-    fn failed(&self, why: &str) {
+    fn failed(&self, asked: Instant, why: &str) {
         self.metrics.redis_failures.inc();
         let failures = self.failures.fetch_add(1, Relaxed) + 1;
+        if failures == 1 && self.standing() == Standing::Up {
+            self.alone(asked);
+        }
         tracing::debug!("Redis: {why}");
         if failures >= FAILURES && self.standing() == Standing::Up {
             self.stand(Standing::Away);
@@ -213,40 +229,23 @@ impl Redis {
     async fn ask(&self, script: &Script, keys: &[&[u8]], arguments: &[&[u8]]) -> Option<Answer> {
         let link = self.link.load_full()?;
         let mut link = Link::clone(&link);
-        let mut answered = std::pin::pin!(script.run(&mut link, keys, arguments));
-        let (mut deadline, mut rounds) = (self.clock.now() + self.timeout, 0);
-        let outcome = loop {
-            let outcome = self.clock.timeout_at(deadline, answered.as_mut()).await;
-            let now = self.clock.now();
-            if outcome.is_ok() || rounds >= MOST_ROUNDS {
-                break outcome;
-            }
-            // Whatever else wants to run gets its turns. If those take long, this process has had no time, and it was not
-            // Redis that took it: the answer may lie there. Going on alone for that would spend what others spend, too.
-            for _ in 0..TURNS {
-                tokio::task::yield_now().await;
-            }
-            let after = self.clock.now();
-            if after < now + STARVED && now < deadline + STARVED {
-                break outcome;
-            }
-            (deadline, rounds) = (after + self.timeout, rounds + 1);
-        };
+        let asked = self.clock.now();
+        let outcome = self.patience.wait(self.timeout, script.run(&mut link, keys, arguments)).await;
         match outcome {
             Ok(Ok(value)) => {
                 let answer = Answer::of(value);
                 match &answer {
                     Some(answer) => self.heard(answer),
-                    None => self.failed("an answer that no script of ours gives"),
+                    None => self.failed(asked, "an answer that no script of ours gives"),
                 }
                 answer
             }
             Ok(Err(error)) => {
-                self.failed(&connect::say(&error));
+                self.failed(asked, &connect::say(&error));
                 None
             }
             Err(_) => {
-                self.failed("no answer in time");
+                self.failed(asked, "no answer in time");
                 None
             }
         }
@@ -330,7 +329,7 @@ impl Redis {
         if self.standing() == Standing::Up {
             let mut command = Cmd::new();
             command.arg("SET").arg(format!("{}o:{name}", self.prefix)).arg("").arg("NX").arg("PX").arg(millis(ttl));
-            if let Some(answer) = self.tell(&command, self.timeout).await {
+            if let Some(answer) = self.tell(&command).await {
                 return answer != redis::Value::Nil;
             }
         }
@@ -352,7 +351,12 @@ impl Redis {
             for key in keys {
                 command.arg(format!("{}r:{key}", self.prefix));
             }
-            found = self.tell(&command, RECALL.min(self.timeout)).await;
+            // Who has less patience than others does not judge for them.
+            let deadline = self.clock.now() + RECALL.min(self.timeout);
+            found = self.clock.timeout_at(deadline, self.tell(&command)).await.unwrap_or_else(|_| {
+                self.metrics.redis_failures.inc();
+                None
+            });
         }
         match found {
             Some(redis::Value::Array(values)) if values.len() == keys.len() => {
@@ -367,27 +371,24 @@ impl Redis {
     }
 
     /// Runs a command for a call. `None`: no answer in time, which is noted.
-    async fn tell(&self, command: &Cmd, timeout: Duration) -> Option<redis::Value> {
+    async fn tell(&self, command: &Cmd) -> Option<redis::Value> {
         use redis::aio::ConnectionLike;
 
         let link = self.link.load_full()?;
         let mut link = Link::clone(&link);
-        match self.clock.timeout_at(self.clock.now() + timeout, link.req_packed_command(command)).await {
+        let asked = self.clock.now();
+        match self.patience.wait(self.timeout, link.req_packed_command(command)).await {
             Ok(Ok(value)) => {
+                self.patience.heard();
                 self.failures.store(0, Relaxed);
                 value.extract_error().ok()
             }
             Ok(Err(error)) => {
-                self.failed(&connect::say(&error));
-                None
-            }
-            // Who has less patience than others does not judge for them.
-            Err(_) if timeout < self.timeout => {
-                self.metrics.redis_failures.inc();
+                self.failed(asked, &connect::say(&error));
                 None
             }
             Err(_) => {
-                self.failed("no answer in time");
+                self.failed(asked, "no answer in time");
                 None
             }
         }
@@ -407,6 +408,11 @@ impl Redis {
 
 fn millis(period: Duration) -> u64 {
     u64::try_from(period.as_millis()).unwrap_or(u64::MAX).max(1)
+}
+
+/// The width of a rolling window's buckets, as scripts have it.
+fn bucket_width(millis: u64) -> u64 {
+    millis.max(1).div_ceil(60)
 }
 
 /// What was spent, for a script: each with its age.

@@ -25,6 +25,16 @@ impl Pack {
         self
     }
 
+    pub(super) fn signed(&mut self, number: i64) -> &mut Self {
+        if number >= 0 {
+            return self.number(number.unsigned_abs());
+        }
+        self.count += 1;
+        self.bytes.push(0xd3);
+        self.bytes.extend(number.max(-MOST.cast_signed()).to_be_bytes());
+        self
+    }
+
     pub(super) fn text(&mut self, text: impl AsRef<[u8]>) -> &mut Self {
         self.count += 1;
         write_text(&mut self.bytes, text.as_ref());
@@ -34,6 +44,18 @@ impl Pack {
     /// The number of a hold, in the digits it is stored under.
     pub(super) fn hold(&mut self, number: u64) -> &mut Self {
         self.text(itoa::Buffer::new().format(number))
+    }
+
+    /// A list of holds within the array.
+    pub(super) fn holds(&mut self, numbers: &[u64]) -> &mut Self {
+        let count = u16::try_from(numbers.len()).unwrap_or(u16::MAX);
+        self.count += 1;
+        self.bytes.push(0xdc);
+        self.bytes.extend(count.to_be_bytes());
+        for number in &numbers[..usize::from(count)] {
+            write_text(&mut self.bytes, itoa::Buffer::new().format(*number).as_bytes());
+        }
+        self
     }
 
     pub(super) fn counter(&mut self, id: CounterId, window: Window) -> &mut Self {
@@ -124,6 +146,16 @@ mod tests {
         expected.extend([0xcf, 0, 0x20, 0, 0, 0, 0, 0, 0, 0xff, 0xa2, b'a', b'b', 0xa1, b'7', 0xdc, 0, 4, 0xb0]);
         expected.extend(id.bits().to_be_bytes());
         expected.extend([0, 0, 1]);
+        assert_eq!(pack.finish(), expected);
+    }
+
+    #[test]
+    fn holds_and_signed_numbers_are_packed_as_messagepack_says() {
+        let mut pack = Pack::new(0);
+        pack.holds(&[7, 12]).signed(5).signed(-2).signed(i64::MIN);
+        let mut expected = vec![0xdc, 0, 4, 0xdc, 0, 2, 0xa1, b'7', 0xa2, b'1', b'2', 5];
+        expected.extend([0xd3, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xfe]);
+        expected.extend([0xd3, 0xff, 0xe0, 0, 0, 0, 0, 0, 0]);
         assert_eq!(pack.finish(), expected);
     }
 

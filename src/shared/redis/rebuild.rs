@@ -69,6 +69,10 @@ impl Redis {
 }
 
 impl Rebuilding {
+    pub(in crate::shared) fn counted_since(&self) -> u64 {
+        self.redis.alone_since.load(Relaxed)
+    }
+
     /// # Errors
     /// When Redis does not answer, or another has taken over.
     pub(in crate::shared) async fn put(&self, spent: &[Spent]) -> Result<(), SharedError> {

@@ -4,29 +4,31 @@ use std::sync::LazyLock;
 
 use redis::{Cmd, RedisError, ServerErrorKind, Value, aio::ConnectionLike};
 
-/// A script with what every script begins with.
+/// A script, whole.
 #[derive(Debug)]
 pub(super) struct Script {
     text: String,
     hash: String,
 }
 
+/// A script is its own text after what it begins with.
 macro_rules! scripts {
-    ($($name:ident = $file:literal),* $(,)?) => {
+    ($($name:ident = $($file:literal)+),* $(,)?) => {
         $(pub(super) static $name: LazyLock<Script> =
-            LazyLock::new(|| Script::new(concat!(include_str!("scripts/common.lua"), include_str!($file)).to_owned()));)*
+            LazyLock::new(|| Script::new(concat!($(include_str!($file)),+).to_owned()));)*
     };
 }
 
 scripts!(
-    TAKE = "scripts/take.lua",
-    SETTLE = "scripts/settle.lua",
-    REGISTER = "scripts/register.lua",
-    ADD = "scripts/add.lua",
-    PUT = "scripts/put.lua",
-    REBUILD = "scripts/rebuild.lua",
-    READ = "scripts/read.lua",
-    BEAT = "scripts/beat.lua",
+    TAKE = "scripts/base.lua" "scripts/rolling.lua" "scripts/take.lua",
+    CLOSE = "scripts/base.lua" "scripts/rolling.lua" "scripts/counting.lua" "scripts/close.lua",
+    SETTLE = "scripts/base.lua" "scripts/rolling.lua" "scripts/counting.lua" "scripts/settle.lua",
+    REGISTER = "scripts/base.lua" "scripts/rolling.lua" "scripts/counting.lua" "scripts/register.lua",
+    ADD = "scripts/base.lua" "scripts/rolling.lua" "scripts/counting.lua" "scripts/add.lua",
+    PUT = "scripts/base.lua" "scripts/rolling.lua" "scripts/counting.lua" "scripts/put.lua",
+    REBUILD = "scripts/base.lua" "scripts/rebuild.lua",
+    READ = "scripts/base.lua" "scripts/rolling.lua" "scripts/read.lua",
+    BEAT = "scripts/base.lua" "scripts/rolling.lua" "scripts/counting.lua" "scripts/beat.lua",
 );
 
 impl Script {

@@ -10,7 +10,7 @@ use smallvec::SmallVec;
 use super::{
     Account, Entry, Redis, Standing,
     account::{Epoch, Record},
-    millis,
+    bucket_width, millis,
     pack::Pack,
     scripts::{Answer, GONE, LATE, OK, OTHER_EPOCH, SHORT, TAKE},
 };
@@ -19,8 +19,22 @@ use crate::shared::{CounterId, Level, Refusal, Take, WhenDown, Window, history::
 /// When there may be room again after an outage, if a share has none and the limit would have.
 const AFTER_OUTAGE: Duration = Duration::from_secs(5);
 
-/// The shortest time in which a script may still come, in milliseconds: a process short of CPU sends it late.
-const LEAST_PATIENCE: u64 = 1_000;
+/// The shortest time in which a script may still come, in milliseconds: a process short of CPU sends it late, and many at once.
+/// What comes later than its caller waited is given back when this is over.
+const LEAST_PATIENCE: u64 = 3_000;
+
+/// So often a take is sent that comes too late, and this long apart when this replica has not shown that it lives.
+const TRIES: usize = 3;
+const LIFE_SIGN: Duration = Duration::from_millis(10);
+
+/// What became of a take.
+enum There {
+    Answered(Result<(), Refusal>),
+    /// It came when its caller might have gone, and did nothing.
+    Late,
+    /// No answer, or none of use.
+    Nothing,
+}
 
 /// The record that a take goes into, and what it was before.
 struct Place {
@@ -98,7 +112,24 @@ impl Redis {
         levels: &mut Vec<(CounterId, Level)>,
         takes: &[Take],
     ) -> Option<Result<(), Refusal>> {
-        let epoch = self.epoch.load_full()?;
+        for _ in 0..TRIES {
+            match self.try_there(account, levels, takes).await {
+                There::Answered(answer) => return Some(answer),
+                There::Late => {}
+                There::Nothing => return None,
+            }
+            // This process has no time to spare, and Redis has nothing against it. If it is taken for dead, the keeper says
+            // otherwise now.
+            self.accounts.wake.notify_one();
+            if self.server_now() >= self.lease_ends.load(Relaxed) {
+                self.clock.sleep(LIFE_SIGN).await;
+            }
+        }
+        None
+    }
+
+    async fn try_there(&self, account: &Arc<Account>, levels: &mut Vec<(CounterId, Level)>, takes: &[Take]) -> There {
+        let Some(epoch) = self.epoch.load_full() else { return There::Nothing };
         // A script that comes too late does nothing: its caller has long gone another way. Nor does it when this replica
         // may be taken for dead.
         let patience = millis(self.timeout).saturating_mul(2).max(LEAST_PATIENCE);
@@ -113,36 +144,39 @@ impl Redis {
         }
         let answer = self.ask(&TAKE, &[&self.epoch_key], &[&head.finish(), &wanted.finish()]).await;
         self.placed(account, &place, &epoch, takes, answer.as_ref());
-        let answer = answer?;
+        let Some(answer) = answer else { return There::Nothing };
         match answer.status {
             OK => {
                 let now = self.local.now().steady;
                 for (index, take) in takes.iter().enumerate() {
-                    let level = level(&answer, index * 2);
+                    let level = Level { used: answer.amount(index), resets_in: resets_in(take.window, answer.now) };
                     self.seen.note(take.counter, level.used, now);
                     note_level(levels, take.counter, level);
                 }
-                Some(Ok(()))
+                There::Answered(Ok(()))
             }
             SHORT => {
-                let index = usize::try_from(answer.number(0)).ok().filter(|index| *index < takes.len())?;
-                let wait = u64::try_from(answer.number(3)).ok().map(Duration::from_millis);
-                let level = level(&answer, 1);
-                self.seen.note(takes[index].counter, level.used, self.local.now().steady);
-                Some(Err(Refusal::Short { index, level, retry_after: wait }))
-            }
-            // The keeper finds out what is wrong; this call goes on without.
-            LATE | OTHER_EPOCH | GONE => {
-                self.accounts.wake.notify_one();
-                if answer.status != LATE {
-                    self.stand(Standing::Joining);
+                let index = usize::try_from(answer.number(0)).unwrap_or(usize::MAX);
+                if index >= takes.len() {
+                    return There::Nothing;
                 }
+                let wait = u64::try_from(answer.number(3)).ok().map(Duration::from_millis);
+                let resets_in = Duration::from_millis(answer.amount(2));
+                let level = Level { used: answer.amount(1), resets_in };
+                self.seen.note(takes[index].counter, level.used, self.local.now().steady);
+                There::Answered(Err(Refusal::Short { index, level, retry_after: wait }))
+            }
+            LATE => There::Late,
+            // The keeper finds out what is wrong; this call goes on without.
+            OTHER_EPOCH | GONE => {
+                self.accounts.wake.notify_one();
+                self.stand(Standing::Joining);
                 if answer.status == OTHER_EPOCH {
                     self.history.set(Past::Rebuilding);
                 }
-                None
+                There::Nothing
             }
-            _ => None,
+            _ => There::Nothing,
         }
     }
 
@@ -183,7 +217,8 @@ impl Redis {
                 record.until = place.until;
                 record.doubtful = false;
                 record.epoch = Some(epoch.clone());
-                record.entries.extend(takes.iter().map(Entry::of));
+                record.sure |= !place.grows;
+                record.entries.extend(takes.iter().map(|take| Entry::of(take, answer.now)));
             }
         } else if place.grows {
             if let Some(record) = state.record(place.number) {
@@ -236,8 +271,16 @@ impl Redis {
     }
 }
 
-fn level(answer: &Answer, at: usize) -> Level {
-    Level { used: answer.amount(at), resets_in: Duration::from_millis(answer.amount(at + 1)) }
+/// How long it takes until a counter is as before a take at `now`.
+fn resets_in(window: Window, now: u64) -> Duration {
+    Duration::from_millis(match window {
+        Window::Rolling { millis } => {
+            let width = bucket_width(millis);
+            ((now / width + 1) * width - 1).saturating_add(millis).saturating_sub(now)
+        }
+        Window::Period { ends } => ends.saturating_sub(now),
+        Window::Slots => 0,
+    })
 }
 
 /// One take for each counter, where there are several of one; nothing where there are not.

@@ -7,10 +7,11 @@ use redis::Cmd;
 use super::{
     Account, Entry,
     account::{Epoch, Record},
+    close::Closing,
     keeper::Keeper,
     pack::Pack,
     pack_spent,
-    scripts::{ADD, Answer, OK, OTHER_EPOCH, REGISTER, SETTLE},
+    scripts::{ADD, Answer, CLOSE, OK, OTHER_EPOCH, REGISTER, SETTLE},
 };
 use crate::shared::{CounterId, Spent, Window};
 
@@ -42,6 +43,8 @@ struct Line {
     record: u64,
     ends: bool,
     returned: usize,
+    /// Whether it was known what is in the record.
+    sure: bool,
 }
 
 impl Keeper {
@@ -69,18 +72,37 @@ impl Keeper {
 
     async fn settle_some(&mut self, accounts: &[Arc<Account>]) -> Result<Vec<Arc<Account>>, Untold> {
         let Some(epoch) = self.redis.epoch.load_full() else { return Err(Untold::OtherEpoch) };
-        let mut pack = Pack::new(256 * accounts.len());
-        pack.text(&self.redis.prefix).text(&self.redis.session).text(epoch.as_bytes());
-        let mut lines = Vec::with_capacity(accounts.len());
+        let (mut closing, mut closed, mut lines) = (Closing::default(), Vec::new(), Vec::with_capacity(accounts.len()));
+        let mut pack = self.settlement(&epoch, accounts.len());
         for (index, account) in accounts.iter().enumerate() {
             let mut state = account.state();
             let ended = state.ended;
-            for record in state.records.iter().filter(|record| record.is_due(ended)) {
-                lines.push(write_line(&mut pack, index, record, ended));
+            for record in state.records.iter_mut().filter(|record| record.is_due(ended)) {
+                if ended && record.is_plain(&epoch) && !closing.is_full() {
+                    closing.add(record);
+                    closed.push(Line { account: index, record: record.number, ends: true, returned: 0, sure: true });
+                } else {
+                    lines.push(write_line(&mut pack, index, record, ended));
+                }
             }
             // Everything may have been told before, by a line for something else.
             if ended && state.records.is_empty() {
                 self.redis.accounts.close(account, &mut state);
+            }
+        }
+        if !closing.is_empty() {
+            let changes = closing.pack(&self.redis.prefix, &self.redis.session, &epoch);
+            if self.ask_for(&CLOSE, &changes).await?.number(0) == 1 {
+                closed.iter().for_each(|line| self.told(&accounts[line.account], line));
+            } else {
+                // Some are not there: each is told of by itself.
+                for line in closed {
+                    let mut state = accounts[line.account].state();
+                    let ended = state.ended;
+                    lines.extend(
+                        state.record(line.record).map(|record| write_line(&mut pack, line.account, record, ended)),
+                    );
+                }
             }
         }
         if lines.is_empty() {
@@ -92,11 +114,18 @@ impl Keeper {
             let Some(account) = accounts.get(line.account) else { continue };
             if answer.number(index) == 0 {
                 self.told(account, line);
-            } else if again.last().is_none_or(|last| !Arc::ptr_eq(last, account)) {
+            } else if !again.iter().any(|other| Arc::ptr_eq(other, account)) {
                 again.push(account.clone());
             }
         }
         Ok(again)
+    }
+
+    /// The head of what ends one by one.
+    fn settlement(&self, epoch: &Epoch, accounts: usize) -> Pack {
+        let mut pack = Pack::new(256 * accounts);
+        pack.text(&self.redis.prefix).text(&self.redis.session).text(epoch.as_bytes());
+        pack
     }
 
     fn told(&self, account: &Account, line: &Line) {
@@ -105,6 +134,7 @@ impl Keeper {
             state.records.retain(|record| record.number != line.record);
         } else if let Some(record) = state.record(line.record) {
             record.returning.drain(..line.returned.min(record.returning.len()));
+            record.sure = line.sure;
         }
         if state.ended && state.records.is_empty() {
             self.redis.accounts.close(account, &mut state);
@@ -139,6 +169,8 @@ impl Keeper {
             for (account, number) in registered {
                 if let Some(record) = account.state().record(number) {
                     record.epoch = Some(epoch.clone());
+                    // Redis may have had it, or it counts from now.
+                    record.sure = false;
                 }
             }
         }
@@ -220,9 +252,8 @@ impl Keeper {
     pub(super) async fn ask_for(&mut self, script: &super::Script, arguments: &[u8]) -> Result<Answer, Untold> {
         let redis = self.redis.clone();
         let Some(link) = &mut self.link else { return Err(Untold::Away) };
-        let deadline = redis.clock.now() + super::keeper::PATIENCE;
         let keys = [&*redis.epoch_key];
-        let answer = match redis.clock.timeout_at(deadline, script.run(link, &keys, &[arguments])).await {
+        let answer = match redis.patience.wait(super::keeper::PATIENCE, script.run(link, &keys, &[arguments])).await {
             Ok(Ok(value)) => Answer::of(value),
             Ok(Err(error)) => {
                 self.why = super::connect::say(&error);
@@ -248,7 +279,9 @@ impl Keeper {
     }
 }
 
-fn write_line(pack: &mut Pack, account: usize, record: &Record, ended: bool) -> Line {
+fn write_line(pack: &mut Pack, account: usize, record: &mut Record, ended: bool) -> Line {
+    // Until the answer is there, what is given back may have been given back or not.
+    let sure = std::mem::replace(&mut record.sure, false);
     let ends = ended || record.doubtful;
     pack.hold(record.number).text(record.epoch.as_deref().unwrap_or_default());
     pack.number(record.until).number(u64::from(ends));
@@ -260,5 +293,5 @@ fn write_line(pack: &mut Pack, account: usize, record: &Record, ended: bool) -> 
     };
     let parts: Vec<(CounterId, Window, u64)> = told.iter().map(Entry::parts).collect();
     pack.list(parts.into_iter());
-    Line { account, record: record.number, ends, returned: record.returning.len() }
+    Line { account, record: record.number, ends, returned: record.returning.len(), sure }
 }

@@ -42,6 +42,7 @@ conforms!(
     what_nobody_held_can_be_added,
     takes_at_once_never_pass_the_limit,
     history_is_rebuilt_by_one_and_waited_for,
+    what_was_spent_before_is_put_beside_what_was_counted_since,
     a_name_is_said_once,
 );
 
@@ -222,6 +223,20 @@ async fn history_is_rebuilt_by_one_and_waited_for(shared: &Shared) {
     waiting.await.unwrap();
     holds(shared, [("a", HOUR), ("b", MINUTE)], [8, 3]).await;
     assert!(shared.begin_rebuild().await.is_none());
+}
+
+async fn what_was_spent_before_is_put_beside_what_was_counted_since(shared: &Shared) {
+    shared.history_lost().await;
+    let mut rebuild = shared.begin_rebuild().await.unwrap();
+    let mut hold = shared.hold().unwrap();
+    hold.take(&[take("a", HOUR, 1, 8), take("b", MINUTE, 2, 8)]).await.unwrap();
+    hold.settle(&[(id("a"), 1), (id("b"), 2)]);
+    let at = rebuild.counted_since();
+    let spent = |name, window, amount, ago: u64| Spent { counter: id(name), window, amount, at: at - ago };
+    rebuild.put_before(&[spent("a", HOUR, 5, 0), spent("b", MINUTE, 3, 10_000)]).await.unwrap();
+    rebuild.put_before(&[spent("c", MINUTE, 4, 70_000)]).await.unwrap();
+    rebuild.finish().await.unwrap();
+    holds(shared, [("a", HOUR), ("b", MINUTE), ("c", MINUTE)], [6, 5, 0]).await;
 }
 
 async fn a_name_is_said_once(shared: &Shared) {

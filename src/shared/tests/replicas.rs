@@ -49,7 +49,7 @@ fn a_dead_replica_gives_back_what_it_held() {
             Clock::Real.sleep(Duration::from_millis(10)).await;
         }
         assert_eq!(other.metrics.quota_holds_returned.get(), 499);
-        assert_eq!(server.command(&["EXISTS", &format!("{{switchboard}}:h:{session}")]), "0");
+        assert_eq!(server.command(&["EXISTS", &format!("{{switchboard}}:2:h:{session}")]), "0");
         assert_eq!(other.replicas(), 1);
     });
     std::mem::forget(its_holds);
@@ -71,7 +71,7 @@ async fn a_replica_that_only_seemed_dead_counts_what_it_holds_again_and_settles_
         let returned = other.metrics.quota_holds_returned.get();
         while other.metrics.quota_holds_returned.get() == returned {
             // Its own sign of life may come first.
-            server.command(&["ZADD", "{switchboard}:replicas", "1", &one.session()]);
+            server.command(&["ZADD", "{switchboard}:2:replicas", "1", &one.session()]);
             Clock::Real.sleep(Duration::from_millis(5)).await;
         }
         if round < 2 {
@@ -118,7 +118,7 @@ async fn five_hundred_calls_over_four_replicas_admit_exactly_the_limit() {
     holds(&replicas[2], ALL, [142, 71, 0]).await;
     for one in &replicas {
         assert_eq!(one.metrics.quota_settlements_waiting.get(), 0);
-        assert_eq!(server.command(&["HLEN", &format!("{{switchboard}}:h:{}", one.session())]), "0");
+        assert_eq!(server.command(&["HLEN", &format!("{{switchboard}}:2:h:{}", one.session())]), "0");
     }
 }
 
@@ -138,7 +138,7 @@ async fn a_replica_that_stops_tells_what_is_left_and_takes_its_leave() {
     }
     assert!(one.tasks.shut_down(&Clock::Real, Duration::from_secs(5)).await);
     holds(&other, [("a", HOUR)], [400]).await;
-    assert_eq!(server.command(&["ZSCORE", "{switchboard}:replicas", &one.session()]), "");
+    assert_eq!(server.command(&["ZSCORE", "{switchboard}:2:replicas", &one.session()]), "");
 }
 
 #[tokio::test]
@@ -225,7 +225,7 @@ async fn run(server: &PrivateRedis, pair: &[Replica; 2], events: Vec<Event>) -> 
             Event::Drop(hold) => holding[hold] = pair[hold % 2].hold().unwrap(),
             Event::SeemsDead(which) => {
                 strict = false;
-                server.command(&["ZADD", "{switchboard}:replicas", "1", &pair[which].session()]);
+                server.command(&["ZADD", "{switchboard}:2:replicas", "1", &pair[which].session()]);
             }
             Event::ForgetScripts => {
                 server.command(&["SCRIPT", "FLUSH"]);

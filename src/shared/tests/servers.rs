@@ -84,7 +84,7 @@ pub(super) async fn conforming(name: &str) -> Shared {
     // A busy machine is no outage.
     let mut settings = settings(&SERVER.url(), 5_000);
     settings.prefix = format!("test-{}", COUNT.fetch_add(1, Relaxed));
-    if name.starts_with("history") {
+    if name.starts_with("history") || name.starts_with("what_was_spent_before") {
         return replica(&settings, Duration::from_secs(20)).await.shared;
     }
     usual(&settings).await.shared

@@ -1,3 +1,4 @@
+
 -- Adds what was spent without a hold, or while Redis was away. KEYS[1] is the epoch; ARGV[1] is
 --   {prefix, epoch, batch, then for each: id, kind, window, amount, age}
 -- A batch is added once: it leaves a mark for ten minutes. Answers {status, now}; 3 is another epoch.

@@ -1,3 +1,4 @@
+
 -- A replica's sign of life, and the end of replicas without one. KEYS[1] is the epoch; ARGV[1] is {prefix, session, lease}.
 -- What a dead replica held is given back, some holds at a time, and each leaves a mark for an hour: should the replica live
 -- after all, what its calls consumed is added when they end. A lease of 0 is a replica that leaves.

@@ -1,3 +1,4 @@
+
 -- How full counters are. KEYS[1] is the epoch; ARGV[1] is {prefix, then for each: id, kind, window}.
 -- Answers {0, now, used, resets in, for each}.
 local a = cmsgpack.unpack(ARGV[1])
@@ -7,7 +8,7 @@ for at = 2, #a, 3 do
   local used, resets = 0, 0
   if kind == ROLLING then
     local width = ceil(window / 60)
-    local sum, oldest, newest = look(key, window, width, floor(now / width))
+    local sum, _, newest = look(key, window, width, call('GET', key))
     used = sum
     if newest then resets = leaves_at(newest, window, width) - now end
   else

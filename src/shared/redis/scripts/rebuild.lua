@@ -1,3 +1,4 @@
+
 -- Who rebuilds the counters. KEYS[1] is the epoch, KEYS[2] the lock; ARGV is {session, what, new epoch}: "begin" takes the
 -- lock if there is no epoch, "finish" sets the epoch, "leave" gives the lock back. Answers {status, now}; 5: another has the
 -- lock, 3: there is an epoch.

@@ -1,3 +1,4 @@
+
 -- Registers holds that live although Redis does not know them, after a flush or an outage: counted whatever the limit, and
 -- once. KEYS[1] is the epoch; ARGV[1] is {prefix, session, epoch, then for each: hold, {id, kind, window, amount, …}}.
 -- Answers {status, now}; 3 is another epoch.

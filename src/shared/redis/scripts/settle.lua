@@ -1,3 +1,4 @@
+
 -- Ends holds, or parts of them; doing it twice changes nothing. KEYS[1] is the epoch; ARGV[1] is
 --   {prefix, session, epoch, then for each: hold, its epoch, moment, 1 to end it or 0 to give back, {id, kind, window, actual, …}}
 -- What a hold holds is in its record, so a take whose answer was lost is ended as well; "moment" is when that can no longer
