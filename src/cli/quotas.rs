@@ -249,20 +249,7 @@ async fn edit(args: EditArgs, keys: &Keys, now: Timestamp, out: &mut impl Write)
     }
     said.extend(measure.map(|measure| ("measure".to_owned(), measure.into())));
     said.extend(limit.map(|limit| ("limit".to_owned(), limit.into())));
-    let mut change = QuotaChange {
-        name: member(&mut said, "name")?,
-        scope: member(&mut said, "scope")?,
-        matching: member(&mut said, "match")?,
-        measure: member(&mut said, "measure")?,
-        limit: member(&mut said, "limit")?,
-        window: member(&mut said, "window")?,
-        action: member(&mut said, "action")?,
-        warn_at: member(&mut said, "warn_at")?,
-        mid_stream: member(&mut said, "mid_stream")?,
-        when_down: member(&mut said, "when_down")?,
-        raise: member(&mut said, "raise")?,
-        enabled: None,
-    };
+    let mut change: QuotaChange = read(Value::Object(said))?;
     if match_all {
         change.matching = Some(Match::Everything);
     }
@@ -337,20 +324,6 @@ fn short(mut words: Vec<String>) -> Value {
     match words.len() {
         1 => words.remove(0).into(),
         _ => words.into(),
-    }
-}
-
-fn member<T: DeserializeOwned>(said: &mut Map<String, Value>, name: &str) -> Result<Option<T>> {
-    said.remove(name).map(|value| read(json!({ name: value })).map(|one: Single<T>| one.0)).transpose()
-}
-
-/// One member, whatever it is called.
-struct Single<T>(T);
-
-impl<'de, T: serde::Deserialize<'de>> serde::Deserialize<'de> for Single<T> {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let members = BTreeMap::<String, T>::deserialize(deserializer)?;
-        members.into_values().next().map(Self).ok_or_else(|| serde::de::Error::custom("nothing is there"))
     }
 }
 

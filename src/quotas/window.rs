@@ -101,7 +101,6 @@ pub(super) fn period(span: Span, zone: &TimeZone, unix_millis: u64) -> Period {
 
 fn bounds(span: Span, now: &Zoned) -> Result<(u64, u64), jiff::Error> {
     use jiff::ToSpan;
-    let midnight = |at: &Zoned| at.start_of_day();
     let (starts, ends) = match span {
         Span::Hour => {
             // An hour of the clock: where an offset is no whole hour, or changes by half of one, as the clock shows it.
@@ -110,7 +109,11 @@ fn bounds(span: Span, now: &Zoned) -> Result<(u64, u64), jiff::Error> {
             let ends = starts.checked_add(1.hour())?;
             (starts, ends)
         }
-        Span::Day => (midnight(now)?, midnight(&now.tomorrow()?)?),
+        // By the date: the same hour tomorrow may be one that the clocks skip, and what comes next is the day after.
+        Span::Day => {
+            let next = now.date().tomorrow()?;
+            (first_moment(now.date(), now.time_zone())?, first_moment(next, now.time_zone())?)
+        }
         Span::Week => {
             let days = now.weekday().since(Weekday::Monday);
             let monday = now.date().checked_sub(i64::from(days).days())?;
@@ -155,6 +158,9 @@ mod tests {
             (Span::Day, "Europe/Berlin", "2026-10-25T12:00:00Z", "2026-10-24T22:00:00Z", "2026-10-25T23:00:00Z"),
             // A day whose midnight is skipped.
             (Span::Day, "Africa/Cairo", "2026-04-24T12:00:00Z", "2026-04-23T22:00:00Z", "2026-04-24T21:00:00Z"),
+            // The evening before one whose last hour is skipped, and that day.
+            (Span::Day, "America/Nuuk", "2033-03-26T01:59:59.999Z", "2033-03-25T02:00:00Z", "2033-03-26T02:00:00Z"),
+            (Span::Day, "America/Nuuk", "2033-03-26T02:00:00Z", "2033-03-26T02:00:00Z", "2033-03-27T01:00:00Z"),
             (Span::Week, "UTC", "2026-12-02T12:00:00Z", "2026-11-30T00:00:00Z", "2026-12-07T00:00:00Z"),
             (Span::Week, "America/New_York", "2026-11-02T04:59:59Z", "2026-10-26T04:00:00Z", "2026-11-02T05:00:00Z"),
             (Span::Month, "UTC", "2028-02-29T12:00:00Z", "2028-02-01T00:00:00Z", "2028-03-01T00:00:00Z"),

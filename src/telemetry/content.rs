@@ -26,9 +26,9 @@ use crate::types::RequestId;
 
 /// Where content goes. Cheap to clone; costs nothing when it goes nowhere.
 #[derive(Clone, Debug)]
-pub struct ContentLog(Option<Outlet>);
+pub struct ContentLog(Option<Arc<Outlet>>);
 
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 struct Outlet {
     lines: Lines,
     /// The most that is kept of a request, and of an answer.
@@ -48,7 +48,7 @@ pub struct Caller {
 /// One call: what was asked, and what is answered, as it goes by. Its line is written when it is dropped.
 #[derive(Debug)]
 pub struct Record {
-    outlet: Outlet,
+    outlet: Arc<Outlet>,
     id: RequestId,
     /// Arrival, Unix milliseconds.
     at: u64,
@@ -110,7 +110,8 @@ impl ContentLog {
             _ => Box::new(appended(to)?),
         };
         let lines = Lines::new(out, dropped.clone())?;
-        Ok(Self(Some(Outlet { lines, most: max_bytes.bytes(), by_default: *keys == ContentKeys::OptOut })))
+        let by_default = *keys == ContentKeys::OptOut;
+        Ok(Self(Some(Arc::new(Outlet { lines, most: max_bytes.bytes(), by_default }))))
     }
 
     /// Content goes nowhere.

@@ -113,3 +113,37 @@ async fn a_receipt_says_what_a_translation_lost_as_the_header_does() {
     }
     gate.finish().await;
 }
+
+#[tokio::test]
+async fn what_is_set_aside_is_what_the_call_may_cost_there() {
+    const NARROW: &str = "sk-narrow-0123456789";
+    let quotas = "quotas:\n  - { name: tokens, scope: global, measure: tokens, limit: 100000, window: day }\n  \
+                  - { name: usd, scope: global, measure: usd, limit: 9, window: day }";
+    let config = format!("admin: {{ key: {ADMIN} }}\n{PRICED}\n{quotas}");
+    let gate = Gate::build().mock_with("a", "kind: openai").config(&config);
+    let gate = gate.key(&format!("{{ name: narrow, value: {NARROW}, models: [m], max_tokens: 15 }}")).start().await;
+    gate.mock("a").set_default(fixed());
+    // 11 tokens in at $2.50 a million, and so many out at $10; $4.25 and $17 in the tier that costs more.
+    let cases = [
+        (KEY, json!({ "max_tokens": 20 }), "31", "0.0002275"),
+        (KEY, json!({ "max_completion_tokens": 20, "n": 3 }), "71", "0.0006275"),
+        (KEY, json!({ "max_tokens": 20, "service_tier": "priority" }), "31", "0.00038675"),
+        (KEY, json!({ "max_tokens": 20, "service_tier": "unheard of" }), "31", "0.0002275"),
+        // A key's ceiling is what its calls ask for, and the most they may.
+        (NARROW, json!({}), "26", "0.0001775"),
+        (NARROW, json!({ "max_tokens": 1000 }), "26", "0.0001775"),
+        (NARROW, json!({ "max_tokens": 5 }), "16", "0.0000775"),
+    ];
+    for (key, more, tokens, usd) in cases {
+        let body = serde_json::to_vec(&chat(more.clone())).unwrap();
+        let answer = gate.post("/v1/chat/completions", body, &[("authorization", &format!("Bearer {key}"))]).await;
+        assert_eq!(answer.status, 200, "{more}: {}", answer.text());
+        let receipt = receipt(&gate, &answer).await;
+        let held = |name: &str| {
+            let limits = receipt["limits"].as_array().unwrap();
+            limits.iter().find(|limit| limit["quota"] == name).unwrap()["held"].clone()
+        };
+        assert_eq!((held("tokens"), held("usd")), (json!(tokens), json!(usd)), "{more}");
+    }
+    gate.finish().await;
+}

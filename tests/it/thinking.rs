@@ -54,7 +54,7 @@ fn thinking() -> Value {
 
 /// How many things are remembered in Redis.
 fn remembered(redis: &PrivateRedis) -> usize {
-    redis.command(&["KEYS", "{switchboard}:*:r:*"]).lines().filter(|line| !line.is_empty()).count()
+    redis.command(&["KEYS", "{switchboard}:2:r:*"]).lines().filter(|line| !line.is_empty()).count()
 }
 
 /// Waits until something is.
@@ -83,7 +83,7 @@ async fn thinking_of_one_gateway_is_put_back_by_another() {
         assert!(!request.to_string().contains(SIGNATURE), "another key's thinking: {request}");
 
         // What lies in Redis says nothing of what it is, nor for how long it will.
-        let name = redis.command(&["KEYS", "{switchboard}:*:r:*"]);
+        let name = redis.command(&["KEYS", "{switchboard}:2:r:*"]);
         let value = std::process::Command::new("redis-cli")
             .args(["-p", &redis.port.to_string(), "--no-raw", "GET", &name])
             .output()

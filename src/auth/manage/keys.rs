@@ -5,7 +5,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 use ulid::Ulid;
 
-use super::{KeyPage, KeyView, Lists, ManageError, OwnQuota, PREFIX, check_name, check_stored, hint, random_key};
+use super::{
+    KeyPage, KeyView, Lists, ManageError, OwnQuota, PREFIX, are_stored_wanted, check_name, check_stored, hint, page,
+    random_key,
+};
 use crate::{
     auth::{
         Keys,
@@ -149,29 +152,18 @@ impl Keys {
     /// When the store cannot be read.
     pub async fn list_keys(&self, filter: &KeyFilter, after: Option<&str>, limit: u32) -> Result<KeyPage, ManageError> {
         let now = self.now();
-        let most = usize::try_from(limit).unwrap_or(usize::MAX);
-        let mut data: Vec<KeyView> = Vec::new();
-        // Ids of stored keys are digits and capitals, which come before.
-        if after.is_none_or(|after| after < DECLARED) {
-            // One more tells whether there is another page.
-            let rows = keys::list(self.db(), filter, after, limit.saturating_add(1)).await?;
-            data.extend(rows.iter().map(|row| KeyView::of_row(row, now)));
-        }
-        if data.len() <= most {
-            let declared = self.declared();
-            let views = declared.key_settings.iter().map(|settings| KeyView::of_settings(settings, now));
-            let mut views: Vec<_> = views
-                .filter(|view| after.is_none_or(|after| view.id.as_str() > after))
-                .filter(|view| filter.project.as_ref().is_none_or(|project| *project == view.project))
-                .filter(|view| filter.name.as_ref().is_none_or(|name| *name == view.name))
-                .filter(|view| filter.state.is_none_or(|(state, _)| state.as_str() == view.state))
-                .collect();
-            views.sort_by(|one, other| one.id.cmp(&other.id));
-            data.extend(views);
-        }
-        let is_last = data.len() <= most;
-        data.truncate(most);
-        let next_cursor = data.last().filter(|_| !is_last).map(|view| view.id.clone());
+        let rows = match are_stored_wanted(after) {
+            true => keys::list(self.db(), filter, after, limit.saturating_add(1)).await?,
+            false => Vec::new(),
+        };
+        let stored = rows.iter().map(|row| KeyView::of_row(row, now)).collect();
+        let declared = self.declared();
+        let declared = declared.key_settings.iter().map(|settings| KeyView::of_settings(settings, now));
+        let declared = declared
+            .filter(|view| filter.project.as_ref().is_none_or(|project| *project == view.project))
+            .filter(|view| filter.name.as_ref().is_none_or(|name| *name == view.name))
+            .filter(|view| filter.state.is_none_or(|(state, _)| state.as_str() == view.state));
+        let (data, next_cursor) = page(stored, declared, after, limit, |view| &view.id);
         Ok(KeyPage { data, next_cursor })
     }
 

@@ -118,6 +118,34 @@ fn check_stored(id: &str) -> Result<(), ManageError> {
     if id.starts_with(DECLARED) { Err(ManageError::Declared(id.to_owned())) } else { Ok(()) }
 }
 
+/// Whether a page that follows the id `after` may hold anything stored: such ids are digits and capitals, and come before
+/// those of what the file declares.
+fn are_stored_wanted(after: Option<&str>) -> bool {
+    after.is_none_or(|after| after < DECLARED)
+}
+
+/// The first `limit` of what is stored, of which one more was asked for, and then of what the file declares, by id, after
+/// `after`. And the id that the next page follows, if there is one.
+fn page<V>(
+    stored: Vec<V>,
+    declared: impl Iterator<Item = V>,
+    after: Option<&str>,
+    limit: u32,
+    id: impl Fn(&V) -> &str,
+) -> (Vec<V>, Option<String>) {
+    let most = usize::try_from(limit).unwrap_or(usize::MAX);
+    let mut data = stored;
+    if data.len() <= most {
+        let mut declared: Vec<V> = declared.filter(|view| after.is_none_or(|after| id(view) > after)).collect();
+        declared.sort_by(|one, other| id(one).cmp(id(other)));
+        data.extend(declared);
+    }
+    let is_last = data.len() <= most;
+    data.truncate(most);
+    let next = data.last().filter(|_| !is_last).map(|view| id(view).to_owned());
+    (data, next)
+}
+
 const HINT_LENGTH: usize = 4;
 
 fn hint(secret: &Secret) -> String {

@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use ulid::Ulid;
 
-use super::{ManageError, UseView, check_stored};
+use super::{ManageError, UseView, are_stored_wanted, check_stored, page};
 use crate::{
     auth::{Keys, declared::DECLARED},
     quotas::{
@@ -15,6 +15,7 @@ use crate::{
         },
     },
     store::{Actor, Changed, QuotaEdit, QuotaFilter, QuotaRow, quotas},
+    types::present,
 };
 
 /// A quota of one key or one project, which is said elsewhere: a quota without scope and names.
@@ -46,21 +47,47 @@ pub struct OwnQuota {
     pub raise: Option<Raise>,
 }
 
-/// What to change about a quota; `None` leaves a member as it is.
-#[derive(Clone, Debug, Default, PartialEq)]
+/// What to change about a quota; members that are left out stay as they are.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
+#[schemars(rename = "EditQuota")]
+#[serde(deny_unknown_fields)]
 pub struct QuotaChange {
-    /// `Some(None)`: it is put together from what the quota says.
+    /// `null`: it is put together from what the quota says.
+    #[serde(default, deserialize_with = "present")]
     pub name: Option<Option<String>>,
+    #[serde(default, deserialize_with = "present")]
+    #[schemars(with = "Scope")]
     pub scope: Option<Scope>,
+    #[serde(default, deserialize_with = "present", rename = "match")]
+    #[schemars(with = "Match")]
     pub matching: Option<Match>,
+    #[serde(default, deserialize_with = "present")]
+    #[schemars(with = "Measure")]
     pub measure: Option<Measure>,
+    #[serde(default, deserialize_with = "present")]
+    #[schemars(with = "Amount")]
     pub limit: Option<Amount>,
+    /// `null`: none, for concurrent calls.
+    #[serde(default, deserialize_with = "present")]
     pub window: Option<Option<WindowSettings>>,
+    #[serde(default, deserialize_with = "present")]
+    #[schemars(with = "Action")]
     pub action: Option<Action>,
+    #[serde(default, deserialize_with = "present")]
+    #[schemars(with = "Vec<f64>")]
     pub warn_at: Option<Vec<f64>>,
+    #[serde(default, deserialize_with = "present")]
+    #[schemars(with = "MidStream")]
     pub mid_stream: Option<MidStream>,
+    #[serde(default, deserialize_with = "present")]
+    #[schemars(with = "WhenDown")]
     pub when_down: Option<WhenDown>,
+    /// `null` ends a temporary raise.
+    #[serde(default, deserialize_with = "present")]
     pub raise: Option<Option<Raise>>,
+    /// `false`: it is not in force.
+    #[serde(default, deserialize_with = "present")]
+    #[schemars(with = "bool")]
     pub enabled: Option<bool>,
 }
 
@@ -246,34 +273,23 @@ impl Keys {
         after: Option<&str>,
         limit: u32,
     ) -> Result<QuotaPage, ManageError> {
-        let most = usize::try_from(limit).unwrap_or(usize::MAX);
-        let mut data: Vec<QuotaView> = Vec::new();
-        // Ids of stored quotas are digits and capitals, which come before.
-        if after.is_none_or(|after| after < DECLARED) {
-            let rows = quotas::list(self.db(), filter, after, limit.saturating_add(1)).await?;
-            for row in &rows {
-                data.push(QuotaView::of_row(row)?);
+        let mut stored: Vec<QuotaView> = Vec::new();
+        if are_stored_wanted(after) {
+            for row in &quotas::list(self.db(), filter, after, limit.saturating_add(1)).await? {
+                stored.push(QuotaView::of_row(row)?);
             }
         }
-        if data.len() <= most {
-            let declared = self.declared();
-            let mut views: Vec<_> = declared
-                .quota_settings
-                .iter()
-                .map(QuotaView::of_settings)
-                .filter(|view| after.is_none_or(|after| view.id.as_str() > after))
-                .filter(|view| filter.name.as_ref().is_none_or(|name| *name == view.name))
-                .filter(|view| {
-                    let (kind, id) = owner(&view.quota);
-                    filter.owner.as_ref().is_none_or(|(wanted, owner)| *wanted == kind && *owner == id)
-                })
-                .collect();
-            views.sort_by(|one, other| one.id.cmp(&other.id));
-            data.extend(views);
-        }
-        let is_last = data.len() <= most;
-        data.truncate(most);
-        let next_cursor = data.last().filter(|_| !is_last).map(|view| view.id.clone());
+        let declared = self.declared();
+        let declared = declared
+            .quota_settings
+            .iter()
+            .map(QuotaView::of_settings)
+            .filter(|view| filter.name.as_ref().is_none_or(|name| *name == view.name))
+            .filter(|view| {
+                let (kind, id) = owner(&view.quota);
+                filter.owner.as_ref().is_none_or(|(wanted, owner)| *wanted == kind && *owner == id)
+            });
+        let (data, next_cursor) = page(stored, declared, after, limit, |view| &view.id);
         Ok(QuotaPage { data, next_cursor })
     }
 

@@ -30,6 +30,8 @@ pub(super) struct Allowance {
     gateway: Arc<Gateway>,
     price: Price,
     region: Option<Arc<str>>,
+    /// The service tier that was asked for.
+    tier: Option<Box<str>>,
     input: u64,
     /// What is set aside for the output, in tokens.
     output: u64,
@@ -65,6 +67,7 @@ impl Allowance {
             gateway: gateway.clone(),
             price: call.snapshot.outlet(&candidate.target).prices.of(&candidate.upstream_model),
             region: candidate.target.provider.region.clone(),
+            tier: call.envelope.get("service_tier").and_then(|tier| tier.as_str()).map(Into::into),
             input,
             output,
             until: output.saturating_mul(BYTES) / 4 * 3,
@@ -124,7 +127,12 @@ impl Allowance {
         let output = self.output.max(LEAST);
         let at_ms = i64::try_from(self.gateway.clock.unix_millis()).unwrap_or(i64::MAX);
         let terms = Terms { region: self.region.as_deref(), at_ms, ..Terms::default() };
-        let cost = |output| self.price.cost(&Usage { input: self.input, output, ..Usage::default() }, &terms);
+        let cost = |output| {
+            let usage = Usage { input: self.input, output, ..Usage::default() };
+            // As before the attempt: what the tier costs, if it has a price of its own.
+            let of_tier = Terms { service_tier: self.tier.as_deref(), ..terms };
+            self.price.cost(&usage, &of_tier).or_else(|| self.price.cost(&usage, &terms))
+        };
         let (before, after) = (cost(self.output), cost(self.output.saturating_add(output)));
         let cost = before.zip(after).map(|(before, after)| crate::types::Nanos(after.0.saturating_sub(before.0)));
         Consumed { input: 0, output, cost }

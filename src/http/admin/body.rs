@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use schemars::{JsonSchema, schema_for};
-use serde::{Deserialize, Deserializer, de::DeserializeOwned};
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use crate::{
@@ -20,12 +20,6 @@ pub(super) const LIMIT: BodyLimit = BodyLimit { size: Size::kib(64), setting: No
 /// The schema of a body, which names the members there are.
 pub(super) fn schema<B: JsonSchema>() -> Arc<Value> {
     Arc::new(schema_for!(B).to_value())
-}
-
-/// Reads a member that may be left out, but if it is there must be what it is to be: `null` only where that means
-/// something.
-pub(super) fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
-    T::deserialize(deserializer).map(Some)
 }
 
 /// Reads a body of nothing as an empty object.
@@ -156,7 +150,10 @@ fn unknown(path: &str, name: &str, known: &Map<String, Value>) -> Error {
 mod tests {
     use std::collections::BTreeMap;
 
+    use serde::Deserialize;
+
     use super::*;
+    use crate::types::present;
 
     #[derive(Debug, Deserialize, JsonSchema)]
     #[serde(deny_unknown_fields)]

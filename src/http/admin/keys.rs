@@ -8,7 +8,6 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    body::present,
     endpoint::{Answer, Change},
     params::Limit,
     quotas::take_over,
@@ -23,7 +22,7 @@ use crate::{
     error::Error,
     http::Surface,
     store::{KeyEdit, KeyFilter, KeyRow, KeyState},
-    types::{Moment, Period, Secret, Zone},
+    types::{Moment, Period, Secret, Zone, present},
 };
 
 pub(super) const LIST: &str =
@@ -97,13 +96,11 @@ pub(super) struct NewKey {
     models: Vec<String>,
     /// The operations it may use: `chat`, `completions`, `embeddings`, `messages`, `count_tokens`, `models`. Left out:
     /// all.
-    #[serde(default, deserialize_with = "present")]
-    #[schemars(with = "Vec<String>")]
-    endpoints: Option<Vec<String>>,
+    #[serde(default = "super::all")]
+    endpoints: Vec<String>,
     /// The addresses and ranges it may be used from, as `192.0.2.7` or `10.0.0.0/8`. Left out: all.
-    #[serde(default, deserialize_with = "present")]
-    #[schemars(with = "Vec<String>")]
-    addresses: Option<Vec<String>>,
+    #[serde(default = "super::all")]
+    addresses: Vec<String>,
     /// The most output tokens that a call may ask for: more is lowered to it, and a call that says nothing asks for it.
     #[serde(default)]
     #[schemars(range(min = 1))]
@@ -231,13 +228,11 @@ pub(super) async fn get(surface: Arc<Surface>, params: OneParams) -> Result<KeyV
 pub(super) async fn create(change: Change, _: NoParams, body: NewKey) -> Result<MadeKey, Error> {
     let Change { surface, actor, .. } = change;
     let NewKey { name, project, tags, models, endpoints, addresses, max_tokens, log_content, expires, quotas } = body;
-    let has_quotas = !quotas.is_empty();
-    let all = || vec!["*".to_owned()];
     let draft = Draft {
         name,
         models,
-        endpoints: endpoints.unwrap_or_else(all),
-        addresses: addresses.unwrap_or_else(all),
+        endpoints,
+        addresses,
         max_tokens,
         log_content,
         expires: expires.map(at).transpose()?,
@@ -246,9 +241,7 @@ pub(super) async fn create(change: Change, _: NoParams, body: NewKey) -> Result<
         quotas,
     };
     let (row, secret) = surface.keys.create(draft, &actor).await.map_err(undone)?;
-    if has_quotas {
-        take_over(&surface).await;
-    }
+    take_over(&surface).await;
     let (key, about) = shown(&surface, &row, &secret);
     Ok(MadeKey { key, about })
 }
@@ -257,13 +250,10 @@ pub(super) async fn edit(change: Change, params: OneParams, body: EditKey) -> Re
     let Change { surface, actor, expected } = change;
     let EditKey { name, project, tags, models, endpoints, addresses, .. } = body;
     let EditKey { max_tokens, log_content, enabled, expires, quotas, .. } = body;
-    let has_quotas = !quotas.is_empty();
     let expires = expires.map(|moment| moment.map(at).transpose()).transpose()?;
     let edit = KeyEdit { name, project, tags, models, endpoints, addresses, max_tokens, log_content, enabled, expires };
     let row = surface.keys.update(&params.id, edit, quotas, expected, &actor).await.map_err(undone)?;
-    if has_quotas {
-        take_over(&surface).await;
-    }
+    take_over(&surface).await;
     Ok(KeyView::of_row(&row, now(&surface)))
 }
 

@@ -142,6 +142,11 @@ fn undone(error: ManageError) -> Error {
     }
 }
 
+/// What a list of rights is that is left out.
+fn all() -> Vec<String> {
+    vec!["*".to_owned()]
+}
+
 /// A capital at the beginning, a full stop at the end.
 fn sentence(text: &str) -> String {
     let mut letters = text.chars();

@@ -7,7 +7,6 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    body::present,
     endpoint::{Answer, Change},
     keys::NoParams,
     params::Limit,
@@ -22,6 +21,7 @@ use crate::{
     error::Error,
     http::Surface,
     store::ProjectEdit,
+    types::present,
 };
 
 pub(super) const LIST: &str = "All projects by id";
@@ -72,13 +72,11 @@ pub(super) struct NewProject {
     models: Vec<String>,
     /// The operations that its keys may use: `chat`, `completions`, `embeddings`, `messages`, `count_tokens`, `models`.
     /// Left out: all.
-    #[serde(default, deserialize_with = "present")]
-    #[schemars(with = "Vec<String>")]
-    endpoints: Option<Vec<String>>,
+    #[serde(default = "super::all")]
+    endpoints: Vec<String>,
     /// The addresses and ranges that its keys may be used from, as `192.0.2.7` or `10.0.0.0/8`. Left out: all.
-    #[serde(default, deserialize_with = "present")]
-    #[schemars(with = "Vec<String>")]
-    addresses: Option<Vec<String>>,
+    #[serde(default = "super::all")]
+    addresses: Vec<String>,
     /// Whether what calls of its keys say and are answered is logged, if anything is; `false` binds its keys. Left out or
     /// `null`: as the gateway is set.
     #[serde(default)]
@@ -152,34 +150,18 @@ pub(super) async fn get(surface: Arc<Surface>, params: OneParams) -> Result<Proj
 pub(super) async fn create(change: Change, _: NoParams, body: NewProject) -> Result<MadeProject, Error> {
     let Change { surface, actor, .. } = change;
     let NewProject { id, name, tags, models, endpoints, addresses, log_content, quotas } = body;
-    let has_quotas = !quotas.is_empty();
-    let all = || vec!["*".to_owned()];
-    let draft = ProjectDraft {
-        id,
-        name,
-        tags,
-        models,
-        endpoints: endpoints.unwrap_or_else(all),
-        addresses: addresses.unwrap_or_else(all),
-        log_content,
-        quotas,
-    };
+    let draft = ProjectDraft { id, name, tags, models, endpoints, addresses, log_content, quotas };
     let row = surface.keys.create_project(draft, &actor).await.map_err(undone)?;
-    if has_quotas {
-        take_over(&surface).await;
-    }
+    take_over(&surface).await;
     Ok(MadeProject(ProjectView::of_row(&row)))
 }
 
 pub(super) async fn edit(change: Change, params: OneParams, body: EditProject) -> Result<ProjectView, Error> {
     let Change { surface, actor, expected } = change;
     let EditProject { name, tags, models, endpoints, addresses, log_content, quotas } = body;
-    let has_quotas = !quotas.is_empty();
     let edit = ProjectEdit { name, tags, models, endpoints, addresses, log_content, archived: None };
     let row = surface.keys.update_project(&params.id, edit, quotas, expected, &actor).await.map_err(undone)?;
-    if has_quotas {
-        take_over(&surface).await;
-    }
+    take_over(&surface).await;
     Ok(ProjectView::of_row(&row))
 }
 

@@ -7,7 +7,6 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    body::present,
     endpoint::{Answer, Change},
     keys::NoParams,
     params::Limit,
@@ -17,9 +16,7 @@ use crate::{
     auth::manage::{ManageError, QuotaChange, QuotaPage, QuotaView},
     error::Error,
     http::Surface,
-    quotas::settings::{
-        Action, Amount, Match, Measure, MidStream, QuotaSettings, Raise, Scope, WhenDown, WindowSettings,
-    },
+    quotas::settings::QuotaSettings,
     store::{QuotaFilter, QuotaRow},
 };
 
@@ -67,49 +64,6 @@ pub(super) struct GetParams {
 pub(super) struct OneParams {
     /// The quota's id.
     id: String,
-}
-
-/// What to change about a quota.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct EditQuota {
-    /// `null`: it is put together from what the quota says.
-    #[serde(default, deserialize_with = "present")]
-    name: Option<Option<String>>,
-    #[serde(default, deserialize_with = "present")]
-    #[schemars(with = "Scope")]
-    scope: Option<Scope>,
-    #[serde(default, deserialize_with = "present", rename = "match")]
-    #[schemars(with = "Match")]
-    matching: Option<Match>,
-    #[serde(default, deserialize_with = "present")]
-    #[schemars(with = "Measure")]
-    measure: Option<Measure>,
-    #[serde(default, deserialize_with = "present")]
-    #[schemars(with = "Amount")]
-    limit: Option<Amount>,
-    /// `null`: none, for concurrent calls.
-    #[serde(default, deserialize_with = "present")]
-    window: Option<Option<WindowSettings>>,
-    #[serde(default, deserialize_with = "present")]
-    #[schemars(with = "Action")]
-    action: Option<Action>,
-    #[serde(default, deserialize_with = "present")]
-    #[schemars(with = "Vec<f64>")]
-    warn_at: Option<Vec<f64>>,
-    #[serde(default, deserialize_with = "present")]
-    #[schemars(with = "MidStream")]
-    mid_stream: Option<MidStream>,
-    #[serde(default, deserialize_with = "present")]
-    #[schemars(with = "WhenDown")]
-    when_down: Option<WhenDown>,
-    /// `null` ends a temporary raise.
-    #[serde(default, deserialize_with = "present")]
-    raise: Option<Option<Raise>>,
-    /// `false`: it is not in force.
-    #[serde(default, deserialize_with = "present")]
-    #[schemars(with = "bool")]
-    enabled: Option<bool>,
 }
 
 /// The quota as it was made.
@@ -165,37 +119,9 @@ pub(super) async fn create(change: Change, _: NoParams, body: QuotaSettings) -> 
     shown(&surface, &row).await.map(MadeQuota)
 }
 
-pub(super) async fn edit(change: Change, params: OneParams, body: EditQuota) -> Result<QuotaView, Error> {
+pub(super) async fn edit(change: Change, params: OneParams, body: QuotaChange) -> Result<QuotaView, Error> {
     let Change { surface, actor, expected } = change;
-    let EditQuota {
-        name,
-        scope,
-        matching,
-        measure,
-        limit,
-        window,
-        action,
-        warn_at,
-        mid_stream,
-        when_down,
-        raise,
-        enabled,
-    } = body;
-    let wanted = QuotaChange {
-        name,
-        scope,
-        matching,
-        measure,
-        limit,
-        window,
-        action,
-        warn_at,
-        mid_stream,
-        when_down,
-        raise,
-        enabled,
-    };
-    let row = surface.keys.update_quota(&params.id, wanted, expected, &actor).await.map_err(undone)?;
+    let row = surface.keys.update_quota(&params.id, body, expected, &actor).await.map_err(undone)?;
     shown(&surface, &row).await
 }
 

@@ -454,3 +454,43 @@ async fn what_costs_nobody_knows_what_passes_quotas_that_refuse_nothing() {
         assert_eq!(money, Some(120), "{action}: over its limit, and let through");
     }
 }
+
+#[tokio::test]
+async fn a_threshold_is_passed_by_what_was_consumed_and_told_once_among_replicas() {
+    let clock = Clock::held();
+    let shared = Shared::memory(clock.clone());
+    shared.begin_rebuild().await.unwrap().finish().await.unwrap();
+    let (webhook, mut told) = tokio::sync::mpsc::channel(8);
+    let settings =
+        json!({ "name": "t", "scope": "key", "measure": "tokens", "limit": 1_000, "window": "day", "warn_at": [0.5] });
+    let replicas: Vec<Bench> = (0..2)
+        .map(|_| {
+            let metrics = Arc::new(Metrics::new());
+            let quotas = Quotas::new(shared.clone(), clock.clone(), metrics, Some(webhook.clone()));
+            quotas.declare(vec![rule(&settings)]);
+            Bench { quotas, clock: clock.clone() }
+        })
+        .collect();
+    // The first sets aside 900 tokens; each consumes 300.
+    for (call, replica) in replicas.iter().cycle().take(6).enumerate() {
+        let mut account = replica.open("a");
+        let estimate = if call == 0 { usd(400, 500, 1) } else { usd(10, 10, 1) };
+        if replica.enter(&mut account, "a", estimate).await.is_err() {
+            continue;
+        }
+        replica.quotas.watch(&account, &subject("a", &[]), &PLACE).await;
+        account.settle(replica.quotas.shared(), &[usd(200, 100, 1)]);
+    }
+    let warning = told.try_recv().unwrap();
+    assert_eq!((warning.threshold, warning.used.as_str(), warning.limit.as_str()), (0.5, "600", "1000"));
+    assert!(told.try_recv().is_err(), "once in its period");
+    // The next day it is news again.
+    clock.advance(Duration::from_secs(86_400));
+    for _ in 0..3 {
+        let mut account = replicas[1].open("a");
+        replicas[1].enter(&mut account, "a", usd(10, 10, 1)).await.unwrap();
+        replicas[1].quotas.watch(&account, &subject("a", &[]), &PLACE).await;
+        account.settle(replicas[1].quotas.shared(), &[usd(200, 100, 1)]);
+    }
+    assert_eq!(told.try_recv().unwrap().used, "600");
+}
