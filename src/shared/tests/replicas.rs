@@ -237,7 +237,8 @@ async fn run(server: &PrivateRedis, pair: &[Replica; 2], events: Vec<Event>) -> 
         }
     }
     drop(holding);
-    for _ in 0..1_000 {
+    // In the end: what was told on a connection that was cut is told again when its answer is given up, after 20 s at most.
+    for _ in 0..3_000 {
         if pair[0].shared.is_up() && used(&pair[0], ALL).await == [spent, 0, 0] {
             return Ok(());
         }
