@@ -144,8 +144,8 @@ impl State {
         for (id, amount) in actual {
             let mut rest = *amount;
             let taken_here = self.local.iter().any(|held| held.id == *id);
-            let mine = |record: &&mut Record| !record.doubtful && record.entries.iter().any(|entry| entry.id == *id);
-            let last = self.records.iter().rposition(|record| record.held(*id) > 0);
+            let mine = |record: &Record| !record.doubtful && record.entries.iter().any(|entry| entry.id == *id);
+            let last = self.records.iter().rposition(mine);
             for (index, record) in self.records.iter_mut().enumerate().filter(|(_, record)| mine(record)) {
                 let held = record.held(*id);
                 let part = if Some(index) == last && !taken_here { rest } else { rest.min(held) };

@@ -16,6 +16,8 @@ mod scripts;
 mod seen;
 mod take;
 mod tell;
+#[cfg(test)]
+mod tests;
 
 use std::{
     sync::{

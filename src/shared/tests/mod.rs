@@ -4,7 +4,7 @@ mod cluster;
 mod model;
 mod outages;
 mod replicas;
-mod servers;
+pub(super) mod servers;
 
 use std::time::Duration;
 
@@ -36,6 +36,7 @@ conforms!(
     a_counter_that_is_held_grows,
     one_take_twice_counts_twice,
     what_is_settled_stays_and_the_rest_comes_back,
+    what_was_taken_for_nothing_may_have_cost_something,
     a_dropped_hold_gives_everything_back,
     slots_are_given_back_before_the_end,
     what_is_counted_only_is_never_refused,
@@ -144,6 +145,14 @@ async fn what_is_settled_stays_and_the_rest_comes_back(shared: &Shared) {
     hold.settle(&named.map(|(name, amount)| (id(name), amount)));
     holds(shared, all, [2, 12, 0, 7, 0]).await;
     holds(shared, [("not held", HOUR)], [0]).await;
+}
+
+async fn what_was_taken_for_nothing_may_have_cost_something(shared: &Shared) {
+    let all = [("a", HOUR), ("b", MINUTE)];
+    let mut hold = shared.hold().unwrap();
+    hold.take(&all.map(|(name, window)| take(name, window, 0, 10))).await.unwrap();
+    hold.settle(&all.map(|(name, _)| (id(name), 4)));
+    holds(shared, all, [4; 2]).await;
 }
 
 async fn a_dropped_hold_gives_everything_back(shared: &Shared) {

@@ -15,7 +15,8 @@ use crate::{
 #[path = "../../../tests/it/harness/redis.rs"]
 mod harness;
 
-pub(super) use harness::{PrivateCluster, PrivateRedis, SlowProxy, sentinel};
+pub(in crate::shared) use harness::PrivateRedis;
+pub(super) use harness::{PrivateCluster, SlowProxy, sentinel};
 
 /// One for all tests that do it no harm.
 static SERVER: LazyLock<PrivateRedis> = LazyLock::new(PrivateRedis::start);
@@ -56,7 +57,7 @@ impl Replica {
     }
 }
 
-pub(super) fn settings(url: &str, timeout: u64) -> RedisSettings {
+pub(in crate::shared) fn settings(url: &str, timeout: u64) -> RedisSettings {
     let timeout = Period::from_millis(timeout);
     RedisSettings { timeout, ..RedisSettings::at(Secret::new(url)) }
 }

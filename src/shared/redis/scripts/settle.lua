@@ -3,7 +3,8 @@
 --   {prefix, session, epoch, then for each: hold, its epoch, moment, 1 to end it or 0 to give back, {id, kind, window, actual, …}}
 -- What a hold holds is in its record, so a take whose answer was lost is ended as well; "moment" is when that can no longer
 -- arrive, and before it nothing is done. Without a record a hold was returned when its replica seemed dead, or was lost in a
--- flush: then all that was consumed is added. Else it has ended before.
+-- flush: then all that was consumed is added. Else it has ended before. Of a hold that this epoch may not know, only a mark of
+-- ten minutes says whether it has.
 -- Answers {status, now, for each 0 done or 1 too early}; status 3: there is another epoch, and nothing was done.
 local a = cmsgpack.unpack(ARGV[1])
 local prefix, epoch = a[1], a[3]
@@ -13,6 +14,11 @@ local names = {}
 for at = 4, #a, 5 do names[#names + 1] = a[at] end
 local records = call('HMGET', holds, unpack(names))
 local answer, ended = {0, now}, {}
+
+-- Whether a hold of another epoch, or of none, ends for the first time.
+local function ends_first(hold)
+  return call('SET', prefix .. 'b:' .. a[2] .. '-' .. hold, '', 'NX', 'PX', 600000)
+end
 
 -- What is named is given back whole, the rest is held on.
 local function give_back(record, named)
@@ -37,7 +43,7 @@ end
 
 for i = 1, #names do
   local at = 5 * i - 1
-  local record, actual = records[i], a[at + 4]
+  local record, actual, foreign = records[i], a[at + 4], a[at + 1] ~= epoch
   answer[i + 2] = 0
   if now <= a[at + 2] then
     answer[i + 2] = 1
@@ -47,11 +53,14 @@ for i = 1, #names do
       for entry = 1, #actual, 4 do rest[actual[entry]] = (rest[actual[entry]] or 0) + actual[entry + 3] end
       finish(prefix, record, rest)
       ended[#ended + 1] = names[i]
+      if foreign then ends_first(names[i]) end
     else
       call('HSET', holds, names[i], give_back(record, actual))
     end
-  elseif a[at + 3] == 1 and (call('HDEL', returned, names[i]) == 1 or a[at + 1] ~= epoch) then
-    for entry = 1, #actual, 4 do
+  elseif a[at + 3] == 1 then
+    local untold = call('HDEL', returned, names[i]) == 1
+    if foreign then untold = ends_first(names[i]) end
+    for entry = 1, untold and #actual or 0, 4 do
       consume(prefix .. 'c:' .. actual[entry], actual[entry + 1], actual[entry + 2], actual[entry + 3])
     end
   end
