@@ -12,7 +12,7 @@ use http::{HeaderMap, StatusCode, header, request::Parts};
 use http_body_util::BodyExt;
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::{PeerAddr, Surface};
+use super::{ClientAddr, Surface};
 use crate::{
     auth::{Endpoint, Principal},
     error::Error,
@@ -20,9 +20,9 @@ use crate::{
     upstream::Gathered,
 };
 
-/// The address at the other end of the connection.
+/// The client's address.
 pub(super) fn client(parts: &Parts) -> IpAddr {
-    parts.extensions.get::<PeerAddr>().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.0.ip())
+    parts.extensions.get::<ClientAddr>().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |client| client.0)
 }
 
 /// Who is calling, if it may use this endpoint from where it is.
