@@ -205,6 +205,8 @@ impl Rule {
             until_ms: Some(millis(until)),
             by: self.dimensions().into_iter().map(Dimension::of_ledger).collect(),
             filters: filters.collect(),
+            // What was refused is in the ledger, too, and has consumed nothing.
+            sent_only: self.measure == Measure::Requests,
         }
     }
 

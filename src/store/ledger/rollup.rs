@@ -81,6 +81,11 @@ impl Rollup {
         }
     }
 
+    /// Whether calls that were sent nowhere are in rows of their own: those without a target.
+    pub(super) const fn tells_sent(self) -> bool {
+        matches!(self, Self::All | Self::ByTag | Self::ByUser)
+    }
+
     /// The columns of the primary key: the time, then texts. `facet` is the tag, the end user, or empty.
     pub(super) const fn key(self) -> &'static [&'static str] {
         match self {

@@ -17,6 +17,7 @@ conforms!(
     any_three_dimensions_add_up,
     a_moment_may_cut_an_hour,
     only_the_values_asked_for_count,
+    calls_that_were_sent_nowhere_are_left_out,
     without_dimensions_there_is_one_sum,
     whole_hours_come_from_sums_and_cut_ones_from_rows,
     a_question_without_bounds_is_refused,
@@ -113,8 +114,26 @@ async fn only_the_values_asked_for_count(db: &Db) {
     ];
     for filters in filters {
         for by in [vec![], vec![Dimension::Tag], vec![Dimension::Provider, Dimension::EndUser]] {
-            let question = SpentQuestion { since_ms: START + HOUR / 2, by, filters: filters.clone(), until_ms: None };
+            let question = SpentQuestion { since_ms: START + HOUR / 2, by, filters: filters.clone(), ..Default::default() };
             check(db, &calls, &question).await;
+        }
+    }
+}
+
+async fn calls_that_were_sent_nowhere_are_left_out(db: &Db) {
+    let calls = various(47, 300, START, 3 * DAY);
+    write(db, &calls).await.unwrap();
+    let sent: Vec<CallRow> = calls.iter().filter(|call| !call.attempts.is_empty()).cloned().collect();
+    assert!(sent.len() < calls.len(), "some were not sent");
+    for by in [vec![], vec![Dimension::Key], vec![Dimension::EndUser], vec![Dimension::Tag], vec![Dimension::Session]] {
+        for since_ms in [START, START + HOUR / 2] {
+            let question = SpentQuestion { since_ms, by: by.clone(), sent_only: true, ..Default::default() };
+            let mut found = spent(db, &question).await.unwrap();
+            found.retain(|group| group.calls > 0);
+            let query = UsageQuery { from: since_ms, by: by.clone(), ..everything() };
+            let wanted = simply(&sent, &query).into_iter().map(|((_, values), sums)| (values, sums.calls));
+            let found = found.into_iter().map(|group| (group.values, group.calls));
+            assert_eq!(found.collect::<Vec<_>>(), wanted.collect::<Vec<_>>(), "{question:?}");
         }
     }
 }

@@ -10,7 +10,7 @@ use super::{
     buckets::Buckets,
     dimension::{Dimension, gathered},
     sql::Sql,
-    summed::{ALL_INPUT, ALL_OUTPUT, MAX_DIMENSIONS, Summed, read_values},
+    summed::{ALL_INPUT, ALL_OUTPUT, MAX_DIMENSIONS, SENT, Summed, read_values},
 };
 use crate::{
     store::{
@@ -29,6 +29,9 @@ const MAX_VALUES: usize = 5_000;
 /// In the order of [`Spent`].
 const MEASURES: [&str; 8] =
     ["calls", "attempts", ALL_INPUT, ALL_OUTPUT, "cost", "unpriced", "unpriced_input", "unpriced_output"];
+/// The same, without calls that were sent nowhere.
+const SENT_MEASURES: [&str; 8] =
+    [SENT, "attempts", ALL_INPUT, ALL_OUTPUT, "cost", "unpriced", "unpriced_input", "unpriced_output"];
 
 /// A question for what was spent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -41,6 +44,9 @@ pub struct SpentQuestion {
     pub by: Vec<Dimension>,
     /// Several values for one dimension mean any of them; several dimensions mean all. At most 5,000 values.
     pub filters: Vec<(Dimension, String)>,
+    /// Leaves calls that were sent nowhere out of `calls`: those that were refused, and those whose targets all rested.
+    /// By end user over many days this takes longer.
+    pub sent_only: bool,
 }
 
 /// What the calls of a group spent.
@@ -48,7 +54,8 @@ pub struct SpentQuestion {
 pub struct Spent {
     /// In the order of the question's `by`.
     pub values: Vec<String>,
-    /// Calls, each at its last attempt: a call that went on to another provider counts there.
+    /// Calls, each at its last attempt: a call that went on to another provider counts there. One that was sent nowhere
+    /// is among them unless the question leaves it out.
     pub calls: i64,
     /// Dispatches to providers.
     pub attempts: i64,
@@ -90,7 +97,8 @@ pub async fn spent(db: &Db, question: &SpentQuestion) -> Result<Vec<Spent>, Stor
         let zone = TimeZone::UTC;
         let buckets = Buckets::new(None, &zone, since, until)?;
         let wanted = gathered(&question.filters);
-        let summed = Summed { by, wanted: &wanted, buckets: &buckets, measures: &MEASURES };
+        let measures = if question.sent_only { &SENT_MEASURES } else { &MEASURES };
+        let summed = Summed { by, wanted: &wanted, buckets: &buckets, measures };
         let mut sql = Sql::default();
         summed.select(&mut sql, db, since..until);
         let key = summed.key();
@@ -119,7 +127,7 @@ where
     fn from_row(row: &'r R) -> Result<Self, sqlx::Error> {
         Ok(Self {
             values: read_values(row, MEASURES.len())?,
-            calls: row.try_get("calls")?,
+            calls: row.try_get("calls").or_else(|_| row.try_get(SENT))?,
             attempts: row.try_get("attempts")?,
             input: row.try_get(ALL_INPUT)?,
             output: row.try_get(ALL_OUTPUT)?,

@@ -31,13 +31,16 @@ pub(super) const ALL_INPUT: &str = "all_input";
 /// A measure that no column has: all tokens of the output.
 pub(super) const ALL_OUTPUT: &str = "all_output";
 
+/// A measure that no column has: calls that were sent to a provider.
+pub(super) const SENT: &str = "sent";
+
 /// Sums over calls, as a question.
 pub(super) struct Summed<'a> {
     /// At most [`MAX_DIMENSIONS`].
     pub(super) by: &'a [Dimension],
     pub(super) wanted: &'a [Wanted<'a>],
     pub(super) buckets: &'a Buckets<'a>,
-    /// Columns of the roll-ups, [`ALL_INPUT`] and [`ALL_OUTPUT`].
+    /// Columns of the roll-ups, [`ALL_INPUT`], [`ALL_OUTPUT`] and [`SENT`].
     pub(super) measures: &'static [&'static str],
 }
 
@@ -111,9 +114,11 @@ impl Summed<'_> {
         parts
     }
 
-    /// The roll-up by day in place of `rollup`, if it has every dimension of the question.
+    /// The roll-up by day in place of `rollup`, if it has every dimension of the question, and tells calls that were sent
+    /// from others where that is asked.
     fn daily(&self, rollup: Rollup) -> Option<Rollup> {
-        rollup.by_day().filter(|daily| self.dimensions().all(|dimension| dimension.in_rollup(*daily).is_some()))
+        let tells = |daily: &Rollup| daily.tells_sent() || !self.measures.contains(&SENT);
+        rollup.by_day().filter(tells).filter(|daily| self.dimensions().all(|dimension| dimension.in_rollup(*daily).is_some()))
     }
 
     fn dimensions(&self) -> impl Iterator<Item = Dimension> {
@@ -128,7 +133,10 @@ impl Summed<'_> {
         if any_of_tags && !self.by.contains(&Dimension::Tag) {
             return None;
         }
-        let has_all = |rollup: &Rollup| self.dimensions().all(|dimension| dimension.in_rollup(*rollup).is_some());
+        let has_all = |rollup: &Rollup| {
+            self.dimensions().all(|dimension| dimension.in_rollup(*rollup).is_some())
+                && (rollup.tells_sent() || !self.measures.contains(&SENT))
+        };
         Rollup::BY_HOUR.into_iter().find(has_all)
     }
 
@@ -217,6 +225,8 @@ macro_rules! output {
 /// A measure in the columns of a roll-up.
 fn of_rollup(measure: &'static str) -> &'static str {
     match measure {
+        // A call that was sent nowhere has no target.
+        SENT => "case when target = '' then 0 else calls end",
         ALL_INPUT => input!(""),
         ALL_OUTPUT => output!(""),
         column => column,
@@ -228,6 +238,7 @@ fn of_rollup(measure: &'static str) -> &'static str {
 fn of_row(measure: &str) -> String {
     match measure {
         "calls" => "coalesce(a.is_last, 1)".to_owned(),
+        SENT => "coalesce(a.is_last, 0)".to_owned(),
         "attempts" => "case when a.id is null then 0 else 1 end".to_owned(),
         "errors" => "case when r.outcome in ('ok', 'client_cancel') then 0 else coalesce(a.is_last, 1) end".to_owned(),
         "failed_attempts" => {
