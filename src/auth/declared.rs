@@ -111,6 +111,10 @@ impl Bad {
         Self { member, entry: None, message }
     }
 
+    fn of_tags((entry, message): (Option<usize>, String)) -> Self {
+        Self { member: "tags", entry, message }
+    }
+
     fn at(self, path: &[String]) -> BadDeclared {
         let inner = std::iter::once(self.member.to_owned()).chain(self.entry.map(|entry| entry.to_string()));
         // The id of a project is a member's name itself.
@@ -132,7 +136,7 @@ fn project(id: &str, settings: &ProjectSettings) -> Result<Project, Vec<Bad>> {
     if let Some(name) = &settings.name {
         bad.extend(check_name(name).err().map(|message| Bad::new("name", message)));
     }
-    bad.extend(check_tags(&settings.tags).err().map(|message| Bad::new("tags", message)));
+    bad.extend(check_tags(&settings.tags).err().map(Bad::of_tags));
     let ProjectSettings { models, endpoints, addresses, log_content, archived, .. } = settings;
     let rights = rights(models, endpoints, addresses, &mut bad);
     if !bad.is_empty() {
@@ -146,7 +150,7 @@ fn known(key: &KeySettings) -> Result<Known, Vec<Bad>> {
     bad.extend(check_name(&key.name).err().map(|message| Bad::new("name", message)));
     bad.extend(check_value(key.value.expose()).err().map(|message| Bad::new("value", message)));
     bad.extend(check_project(&key.project).err().map(|message| Bad::new("project", message)));
-    bad.extend(check_tags(&key.tags).err().map(|message| Bad::new("tags", message)));
+    bad.extend(check_tags(&key.tags).err().map(Bad::of_tags));
     if key.max_tokens == Some(0) {
         bad.push(Bad::new("max_tokens", "a ceiling of 0 lets no call through; leave it out for none".to_owned()));
     }
@@ -242,7 +246,7 @@ mod tests {
             "keys.5.models.0",
             "keys.6.name",
             "keys.7.project",
-            "keys.8.tags",
+            "keys.8.tags.0",
             "keys.9.endpoints.0",
             "keys.10.addresses.1",
             "keys.11.max_tokens",

@@ -26,21 +26,20 @@ pub fn check_project(id: &str) -> Result<(), String> {
 }
 
 /// # Errors
-/// A sentence on what is wrong with the tags of a key or a project.
-pub fn check_tags(tags: &[String]) -> Result<(), String> {
+/// A sentence on what is wrong with the tags of a key or a project, and the place of the one that is, if it is one.
+pub fn check_tags(tags: &[String]) -> Result<(), (Option<usize>, String)> {
     if tags.len() > MAX_TAGS {
-        return Err(format!("there are {} tags; at most {MAX_TAGS} are kept", tags.len()));
+        return Err((None, format!("there are {} tags; at most {MAX_TAGS} are kept", tags.len())));
     }
     let is_good = |tag: &String| {
         (1..=MAX_LENGTH).contains(&tag.len()) && !tag.contains(|c: char| c == ',' || !c.is_ascii_graphic())
     };
-    match tags.iter().find(|tag| !is_good(tag)) {
-        Some(tag) => Err(format!(
-            "the tag `{}` cannot be used: a tag is 1 to {MAX_LENGTH} visible ASCII characters without commas and spaces",
-            tag.escape_debug()
-        )),
-        None => Ok(()),
-    }
+    let Some(place) = tags.iter().position(|tag| !is_good(tag)) else { return Ok(()) };
+    let why = format!(
+        "the tag `{}` cannot be used: a tag is 1 to {MAX_LENGTH} visible ASCII characters without commas and spaces",
+        tags[place].escape_debug()
+    );
+    Err((Some(place), why))
 }
 
 /// The tags in order, each once.

@@ -190,10 +190,11 @@ impl Quotas {
             _ => "reject",
         };
         self.inner.metrics.quota_refusals.with_label_values(&[&*self.label(&refused.rule), action]).inc();
-        if let Why::Short { used, limit, resets_in, .. } = refused.why {
+        // A call that is larger than the limit itself says nothing about how full the counter is.
+        if let Why::Short { used, limit, resets_in, amount, .. } = refused.why {
+            let reached = if amount > limit { used } else { used.max(limit) };
             let now = self.inner.clock.unix_millis();
-            let about =
-                About { counter: refused.counter, subject, place, used: used.max(limit), limit, resets_in, now };
+            let about = About { counter: refused.counter, subject, place, used, reached, limit, resets_in, now };
             self.inner.told.look(&self.inner.shared, &refused.rule, about).await;
         }
     }
@@ -211,7 +212,7 @@ impl Quotas {
             // What is only set aside for this call may never be spent.
             let used = level.used.saturating_sub(level.own);
             let (counter, resets_in) = (level.counter, level.resets_in);
-            let about = About { counter, subject, place, used, limit, resets_in, now };
+            let about = About { counter, subject, place, used, reached: used, limit, resets_in, now };
             self.inner.told.look(&self.inner.shared, rule, about).await;
         }
     }

@@ -66,6 +66,8 @@ pub(super) struct About<'a> {
     pub(super) subject: &'a Subject<'a>,
     pub(super) place: &'a Place<'a>,
     pub(super) used: u64,
+    /// What counts as reached: the limit, too, once it has no room for a call that it could take.
+    pub(super) reached: u64,
     pub(super) limit: u64,
     pub(super) resets_in: Duration,
     /// Unix milliseconds.
@@ -114,10 +116,10 @@ impl Told {
     /// Tells what has not been told of a counter of `rule`.
     pub(super) async fn look(&self, shared: &Shared, rule: &Arc<Rule>, about: About<'_>) {
         let Some(webhook) = &self.webhook else { return };
-        let About { counter, subject, place, used, limit, resets_in, now } = about;
+        let About { counter, subject, place, used, reached, limit, resets_in, now } = about;
         let resets_at = now.saturating_add(u64::try_from(resets_in.as_millis()).unwrap_or(u64::MAX));
         for (index, threshold) in rule.thresholds().iter().enumerate() {
-            if (used as f64) < *threshold * limit as f64 || !self.is_first_here(counter, index, now, resets_at) {
+            if (reached as f64) < *threshold * limit as f64 || !self.is_first_here(counter, index, now, resets_at) {
                 continue;
             }
             let name = format!("warned:{counter:?}:{index}");

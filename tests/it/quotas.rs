@@ -319,6 +319,59 @@ async fn a_restart_forgets_nothing_that_was_spent() {
     }
 }
 
+/// Refused calls are in the ledger, which counters are filled from.
+#[tokio::test]
+async fn a_refused_call_consumes_nothing_after_a_restart_either() {
+    for counted in [
+        "scope: key, match: tests, window: day",
+        "scope: global, window: 24h",
+        "scope: [key, end_user], window: month",
+        "scope: session, window: day",
+    ] {
+        let quotas = format!(
+            "  - {{ {counted}, measure: requests, limit: 4 }}\n  \
+             - {{ scope: global, measure: tokens, limit: 200, window: 366d }}"
+        );
+        let mut gate = priced(&quotas).await;
+        let call = |max_tokens: u32| json!({ "user": "u", "metadata": { "session": "s" }, "max_tokens": max_tokens });
+        for (max_tokens, expected) in [(7, 200), (7, 200), (5_000, 429), (5_000, 429), (5_000, 429)] {
+            assert_eq!(gate.chat(call(max_tokens)).await.status, expected, "{counted}");
+        }
+        gate.restart().await;
+        for expected in [200, 200, 429] {
+            assert_eq!(gate.patiently(gate.chat(call(7))).await.status, expected, "{counted}");
+        }
+        gate.finish().await;
+    }
+}
+
+#[tokio::test]
+async fn a_call_larger_than_a_budget_is_no_sign_that_it_is_used_up() {
+    let hook = RawUpstream::listen().await;
+    let config = format!(
+        "models: {{ m: {{ targets: [a/gpt-4o] }} }}\nwebhook: {{ url: \"http://{}/hook\" }}\n\
+         quotas: [{{ name: all, scope: global, measure: tokens, limit: 40, window: day, warn_at: [0.5, 1] }}]",
+        hook.address
+    );
+    let gate = Gate::build().mock_with("a", "kind: openai").config(&config).start().await;
+    gate.mock("a").set_default(fixed());
+    assert_eq!(gate.chat(json!({ "max_tokens": 5_000 })).await.status, 429);
+    for expected in [200, 200, 429] {
+        assert_eq!(gate.chat(json!({ "max_tokens": 7 })).await.status, expected);
+    }
+    let mut told = Vec::new();
+    for _ in 0..2 {
+        let ok = "HTTP/1.1 204 No Content\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+        let request = gate.patiently(hook.accept_and(ok)).await;
+        let (_, body) = request.split_once("\r\n\r\n").unwrap();
+        let warning: serde_json::Value = serde_json::from_str(body).unwrap();
+        told.push((warning["threshold"].as_f64().unwrap(), warning["used"].clone()));
+    }
+    // Two calls of 18 tokens: what is said to be used is what is used.
+    assert_eq!(told, [(0.5, json!("36")), (1.0, json!("36"))]);
+    gate.finish().await;
+}
+
 #[tokio::test]
 async fn the_webhook_is_told_once_of_each_threshold() {
     let hook = RawUpstream::listen().await;

@@ -31,6 +31,8 @@ pub struct Draft {
     /// Whether what its calls say and are answered is logged; `None`: as its project says.
     pub log_content: Option<bool>,
     pub expires: Option<Timestamp>,
+    /// `false`: it is refused until it is enabled.
+    pub enabled: bool,
     /// The id of an existing project.
     pub project: String,
     pub tags: Vec<String>,
@@ -50,6 +52,7 @@ impl Draft {
             max_tokens: None,
             log_content: None,
             expires,
+            enabled: true,
             project: DEFAULT_PROJECT.to_owned(),
             tags: Vec::new(),
             quotas: Vec::new(),
@@ -82,8 +85,8 @@ impl Keys {
     /// For what cannot be, a project that is not, an expiry in the past, and when the store cannot be written.
     pub async fn create(&self, draft: Draft, actor: &Actor) -> Result<(KeyRow, Secret), ManageError> {
         self.check_edit(&draft.as_edit()).await?;
-        let Draft { name, models, endpoints, addresses, max_tokens, log_content, expires, project, tags, quotas } =
-            draft;
+        let Draft { name, models, endpoints, addresses, max_tokens, log_content, .. } = draft;
+        let Draft { expires, enabled, project, tags, quotas, .. } = draft;
         let secret = random_key(PREFIX)?;
         let id = Ulid::from_parts(self.clock().unix_millis(), fastrand::u128(..)).to_string();
         let own = self.own_quotas(quotas, Dimension::Key, &id)?;
@@ -100,6 +103,7 @@ impl Keys {
             max_tokens,
             log_content,
             expires,
+            enabled,
             created: self.now(),
         };
         let row = keys::create(self.db(), row, own, &self.act(actor, "key.create")).await?;
@@ -249,7 +253,7 @@ impl Keys {
             return Err(ManageError::invalid("expires", format!("the key would expire at {at}, which is in the past")));
         }
         if let Some(tags) = &edit.tags {
-            check_tags(tags).map_err(|why| ManageError::invalid("tags", why))?;
+            check_tags(tags).map_err(ManageError::bad_tags)?;
         }
         match &edit.project {
             Some(id) => self.check_membership(id).await,

@@ -57,6 +57,11 @@ impl ManageError {
     pub(super) fn invalid(path: impl Into<String>, message: impl Into<String>) -> Self {
         Self::Invalid { path: path.into(), message: message.into() }
     }
+
+    fn bad_tags((entry, message): (Option<usize>, String)) -> Self {
+        let path = entry.map_or_else(|| "tags".to_owned(), |entry| format!("tags[{entry}]"));
+        Self::invalid(path, message)
+    }
 }
 
 /// Lists of rights as somebody wrote them; `None` was not written.

@@ -179,7 +179,7 @@ fn check(name: Option<&str>, tags: Option<&[String]>, lists: Lists<'_>) -> Resul
         check_name(name).map_err(|why| ManageError::invalid("name", why))?;
     }
     if let Some(tags) = tags {
-        check_tags(tags).map_err(|why| ManageError::invalid("tags", why))?;
+        check_tags(tags).map_err(ManageError::bad_tags)?;
     }
     lists.check()
 }

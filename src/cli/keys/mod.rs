@@ -267,7 +267,8 @@ async fn create(args: CreateArgs, keys: &Keys, now: Timestamp, out: &mut impl Wr
     let CreateArgs { name, models, endpoints, addresses, max_tokens, log_content, .. } = args;
     let CreateArgs { expires, project, tags, quotas, json, .. } = args;
     let (expires, log_content, quotas) = (expires.resolve(now)?, log_content.0, own(quotas));
-    let draft = Draft { name, models, endpoints, addresses, max_tokens, log_content, expires, project, tags, quotas };
+    let rights = Draft { endpoints, addresses, max_tokens, log_content, ..Draft::new(&name, &models, expires) };
+    let draft = Draft { project, tags, quotas, ..rights };
     let (row, secret) = keys.create(draft, &Actor::COMMAND).await?;
     let view = KeyView::of_row(&row, now);
     if json {

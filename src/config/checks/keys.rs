@@ -43,8 +43,10 @@ pub(super) fn check(settings: &Settings, report: &mut Report<'_>) {
         if let Err(message) = check_project(&key.project) {
             report.error(&at("project"), message);
         }
-        if let Err(message) = check_tags(&key.tags) {
-            report.error(&at("tags"), message);
+        if let Err((entry, message)) = check_tags(&key.tags) {
+            let entry = entry.map(|entry| entry.to_string());
+            let path: Vec<&str> = at("tags").into_iter().chain(entry.as_deref()).collect();
+            report.error(&path, message);
         }
         if key.models.is_empty() {
             let help = "list models or patterns, for example [\"*\"] for all";

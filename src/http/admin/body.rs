@@ -53,6 +53,7 @@ pub(super) fn read<B: DeserializeOwned>(bytes: &bytes::Bytes, schema: &Value) ->
         // The place is the path: where in the line it stands helps nobody.
         let problem = problem.split(" at line ").next().unwrap_or_default();
         let path = if path == "." { String::new() } else { path };
+        let path = with_missing(path, problem);
         let (said, end) =
             (if path.is_empty() { "The body" } else { &path }, if problem.ends_with('?') { "" } else { "." });
         let message = format!("`{said}`: {problem}{end}");
@@ -61,6 +62,16 @@ pub(super) fn read<B: DeserializeOwned>(bytes: &bytes::Bytes, schema: &Value) ->
         }
         Error::bad_field("invalid_body", path, message)
     })
+}
+
+/// The path of the member at fault: of one that is missing, the reader says only where it was missed.
+fn with_missing(path: String, problem: &str) -> String {
+    let missing = problem.strip_prefix("missing field `").and_then(|rest| rest.strip_suffix('`'));
+    match missing {
+        Some(name) if path.is_empty() => name.to_owned(),
+        Some(name) => format!("{path}.{name}"),
+        None => path,
+    }
 }
 
 /// Walks through `value` beside its schema.
@@ -212,8 +223,14 @@ mod tests {
             (r#"{"name":7}"#, "invalid_body", Some("name"), "string"),
             (r#"{"name":"a","name":"b"}"#, "duplicate_field", Some("name"), "more than once"),
             (r#"{"name":"a","one":{"amount":1,"amount":2}}"#, "invalid_body", Some("one"), "duplicate field"),
-            ("{}", "invalid_body", None, "missing field `name`"),
-            ("", "invalid_body", None, "missing field `name`"),
+            ("{}", "invalid_body", Some("name"), "missing field `name`"),
+            ("", "invalid_body", Some("name"), "missing field `name`"),
+            (
+                r#"{"name":"a","inner":[{"amount":1},{}]}"#,
+                "invalid_body",
+                Some("inner[1].amount"),
+                "missing field `amount`",
+            ),
             ("[]", "invalid_json", None, "must be a JSON object"),
             (r#"{"name":"a"} x"#, "invalid_json", None, "JSON"),
             ("{", "invalid_json", None, "JSON"),

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     endpoint::{Answer, Change},
     params::Limit,
-    quotas::take_over,
+    quotas::{known_models, take_over},
     undone,
 };
 use crate::{
@@ -111,6 +111,9 @@ pub(super) struct NewKey {
     /// When it stops working: a time with its offset, or a date, which is its midnight in UTC. Left out: never.
     #[serde(default)]
     expires: Option<Moment>,
+    /// `false` refuses the key until it is `true`.
+    #[serde(default = "yes")]
+    enabled: bool,
     /// Quotas of its own: rows of their own, made with it.
     #[serde(default)]
     quotas: Vec<OwnQuota>,
@@ -227,7 +230,8 @@ pub(super) async fn get(surface: Arc<Surface>, params: OneParams) -> Result<KeyV
 
 pub(super) async fn create(change: Change, _: NoParams, body: NewKey) -> Result<MadeKey, Error> {
     let Change { surface, actor, .. } = change;
-    let NewKey { name, project, tags, models, endpoints, addresses, max_tokens, log_content, expires, quotas } = body;
+    let NewKey { name, project, tags, models, endpoints, addresses, .. } = body;
+    let NewKey { max_tokens, log_content, expires, enabled, quotas, .. } = body;
     let draft = Draft {
         name,
         models,
@@ -236,10 +240,12 @@ pub(super) async fn create(change: Change, _: NoParams, body: NewKey) -> Result<
         max_tokens,
         log_content,
         expires: expires.map(at).transpose()?,
+        enabled,
         project: project.unwrap_or_else(|| DEFAULT_PROJECT.to_owned()),
         tags,
         quotas,
     };
+    known_models(&surface, &draft.quotas)?;
     let (row, secret) = surface.keys.create(draft, &actor).await.map_err(undone)?;
     take_over(&surface).await;
     let (key, about) = shown(&surface, &row, &secret);
@@ -252,6 +258,7 @@ pub(super) async fn edit(change: Change, params: OneParams, body: EditKey) -> Re
     let EditKey { max_tokens, log_content, enabled, expires, quotas, .. } = body;
     let expires = expires.map(|moment| moment.map(at).transpose()).transpose()?;
     let edit = KeyEdit { name, project, tags, models, endpoints, addresses, max_tokens, log_content, enabled, expires };
+    known_models(&surface, &quotas)?;
     let row = surface.keys.update(&params.id, edit, quotas, expected, &actor).await.map_err(undone)?;
     take_over(&surface).await;
     Ok(KeyView::of_row(&row, now(&surface)))
@@ -273,6 +280,10 @@ pub(super) async fn rotate(change: Change, params: OneParams, body: Rotate) -> R
 
 fn shown(surface: &Surface, row: &KeyRow, secret: &Secret) -> (String, KeyView) {
     (secret.expose().to_owned(), KeyView::of_row(row, now(surface)))
+}
+
+fn yes() -> bool {
+    true
 }
 
 fn at(moment: Moment) -> Result<Timestamp, Error> {

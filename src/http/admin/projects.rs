@@ -10,7 +10,7 @@ use super::{
     endpoint::{Answer, Change},
     keys::NoParams,
     params::Limit,
-    quotas::take_over,
+    quotas::{known_models, take_over},
     undone,
 };
 use crate::{
@@ -150,6 +150,7 @@ pub(super) async fn get(surface: Arc<Surface>, params: OneParams) -> Result<Proj
 pub(super) async fn create(change: Change, _: NoParams, body: NewProject) -> Result<MadeProject, Error> {
     let Change { surface, actor, .. } = change;
     let NewProject { id, name, tags, models, endpoints, addresses, log_content, quotas } = body;
+    known_models(&surface, &quotas)?;
     let draft = ProjectDraft { id, name, tags, models, endpoints, addresses, log_content, quotas };
     let row = surface.keys.create_project(draft, &actor).await.map_err(undone)?;
     take_over(&surface).await;
@@ -160,6 +161,7 @@ pub(super) async fn edit(change: Change, params: OneParams, body: EditProject) -
     let Change { surface, actor, expected } = change;
     let EditProject { name, tags, models, endpoints, addresses, log_content, quotas } = body;
     let edit = ProjectEdit { name, tags, models, endpoints, addresses, log_content, archived: None };
+    known_models(&surface, &quotas)?;
     let row = surface.keys.update_project(&params.id, edit, quotas, expected, &actor).await.map_err(undone)?;
     take_over(&surface).await;
     Ok(ProjectView::of_row(&row))

@@ -13,10 +13,10 @@ use super::{
     undone,
 };
 use crate::{
-    auth::manage::{ManageError, QuotaChange, QuotaPage, QuotaView},
+    auth::manage::{ManageError, OwnQuota, QuotaChange, QuotaPage, QuotaView},
     error::Error,
     http::Surface,
-    quotas::settings::QuotaSettings,
+    quotas::settings::{Action, QuotaSettings},
     store::{QuotaFilter, QuotaRow},
 };
 
@@ -115,12 +115,14 @@ pub(super) async fn get(surface: Arc<Surface>, params: GetParams) -> Result<Quot
 
 pub(super) async fn create(change: Change, _: NoParams, body: QuotaSettings) -> Result<MadeQuota, Error> {
     let Change { surface, actor, .. } = change;
+    known_model(&surface, &body.action, String::new)?;
     let row = surface.keys.create_quota(&body, &actor).await.map_err(undone)?;
     shown(&surface, &row).await.map(MadeQuota)
 }
 
 pub(super) async fn edit(change: Change, params: OneParams, body: QuotaChange) -> Result<QuotaView, Error> {
     let Change { surface, actor, expected } = change;
+    body.action.iter().try_for_each(|action| known_model(&surface, action, String::new))?;
     let row = surface.keys.update_quota(&params.id, body, expected, &actor).await.map_err(undone)?;
     shown(&surface, &row).await
 }
@@ -129,6 +131,22 @@ pub(super) async fn delete(change: Change, params: OneParams) -> Result<QuotaVie
     let Change { surface, actor, expected } = change;
     let row = surface.keys.delete_quota(&params.id, expected, &actor).await.map_err(undone)?;
     shown(&surface, &row).await
+}
+
+/// Refuses quotas that lead calls to a model that is not there, as in the file.
+pub(super) fn known_models(surface: &Surface, own: &[OwnQuota]) -> Result<(), Error> {
+    let known =
+        |(index, quota): (usize, &OwnQuota)| known_model(surface, &quota.action, || format!("quotas[{index}]."));
+    own.iter().enumerate().try_for_each(known)
+}
+
+fn known_model(surface: &Surface, action: &Action, within: impl FnOnce() -> String) -> Result<(), Error> {
+    let Action::Downgrade(to) = action else { return Ok(()) };
+    if to.is_empty() || to.contains('*') || surface.gateway.snapshot.load().routes.resolve(to).is_some() {
+        return Ok(());
+    }
+    let name: String = to.chars().take(60).flat_map(char::escape_debug).collect();
+    Err(Error::bad_field("invalid_body", within() + "action.downgrade", format!("There is no model `{name}`.")))
 }
 
 /// The quota, once it is in force here. Where that fails, it will be within a second.

@@ -326,6 +326,8 @@ mod tests {
         let cases = [
             ("scope", json!("team"), "global, project, key"),
             ("scope", json!(["global", "key"]), "no other"),
+            ("scope", json!([]), "global, project, key"),
+            ("scope", json!(["model", "key", "model"]), "`model` stands in the scope twice"),
             ("match", json!(7), "a name"),
             ("match", json!({ "team": "a" }), "by dimension"),
             ("measure", json!("dollars"), "unknown variant"),

@@ -29,14 +29,20 @@ impl<'de> Deserialize<'de> for Scope {
             One(Word),
             Several(Vec<Word>),
         }
-        let mut words = match Written::deserialize(deserializer)
-            .map_err(|_| de::Error::custom(format!("the scope must be one of {}, or a list of them", all_words())))?
-        {
-            Written::One(word) => vec![word],
-            Written::Several(words) => words,
+        let wrong = || de::Error::custom(format!("the scope must be one of {}, or a list of them", all_words()));
+        let mut words = match Written::deserialize(deserializer) {
+            Ok(Written::One(word)) => vec![word],
+            // Of nothing, it would be everybody's: nobody writes that to mean it.
+            Ok(Written::Several(words)) if words.is_empty() => return Err(wrong()),
+            Ok(Written::Several(words)) => words,
+            Err(error) if error.to_string().starts_with("missing field") => return Err(error),
+            Err(_) => return Err(wrong()),
         };
         words.sort_unstable();
-        words.dedup();
+        if let Some(twice) = words.windows(2).find(|pair| pair[0] == pair[1]) {
+            let word = twice[0].dimension().map_or("global", Dimension::as_str);
+            return Err(de::Error::custom(format!("`{word}` stands in the scope twice")));
+        }
         let global = words.contains(&Word::Global);
         if global && words.len() > 1 {
             return Err(de::Error::custom("`global` goes with no other dimension"));

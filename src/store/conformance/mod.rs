@@ -92,6 +92,7 @@ fn new_key(n: u32, name: &str) -> NewKey {
         max_tokens: Some(u32::MAX),
         log_content: Some(false),
         expires: Some(created + 1.hour()),
+        enabled: true,
         created,
     }
 }
@@ -100,8 +101,8 @@ async fn a_key_comes_back_as_it_was_stored(db: &Db) {
     assert_eq!(keys::count(db).await.unwrap(), 0);
     let row = create(db, new_key(1, "ci")).await.unwrap();
     let NewKey { id, name, hash, hint, project, tags, models, endpoints, addresses, .. } = new_key(1, "ci");
-    let NewKey { max_tokens, log_content, expires, created, .. } = new_key(1, "ci");
-    let (enabled, revoked, old, version) = (true, None, None, 1);
+    let NewKey { max_tokens, log_content, expires, enabled, created, .. } = new_key(1, "ci");
+    let (revoked, old, version) = (None, None, 1);
     let wanted = KeyRow {
         id,
         name,

@@ -30,6 +30,7 @@ pub struct NewKey {
     pub max_tokens: Option<u32>,
     pub log_content: Option<bool>,
     pub expires: Option<Timestamp>,
+    pub enabled: bool,
     pub created: Timestamp,
 }
 
@@ -91,8 +92,8 @@ pub async fn create(db: &Db, key: NewKey, mut own: Vec<QuotaRow>, act: &Act) -> 
                           project_id, tags, endpoints, addresses, max_tokens, log_content) \
                           values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)";
     let NewKey { id, name, hash, hint, project, tags, models, endpoints, addresses, max_tokens, .. } = key;
-    let NewKey { log_content, expires, created, .. } = key;
-    let (enabled, old, revoked) = (true, None, None);
+    let NewKey { log_content, expires, enabled, created, .. } = key;
+    let (old, revoked) = (None, None);
     // To the millisecond, as it will be read.
     let (expires, created) = (expires.map(whole), whole(created));
     let row = KeyRow {

@@ -39,19 +39,29 @@ struct Compaction {
 impl UsageReport {
     /// Takes in a `usage` object.
     pub fn add(&mut self, usage: Value<'_>) {
-        let count = |name: &str| usage.get(name).and_then(|value| value.as_u64()).filter(|count| *count <= MAX_COUNT);
-        self.input = count("input_tokens").or(self.input);
-        self.cache_read = count("cache_read_input_tokens").or(self.cache_read);
-        self.cache_write = count("cache_creation_input_tokens").or(self.cache_write);
-        let within = |outer: &str, name: &str| {
-            usage.get(outer).and_then(|inner| inner.get(name)?.as_u64()).filter(|count| *count <= MAX_COUNT)
-        };
-        self.cache_write_1h = within("cache_creation", "ephemeral_1h_input_tokens").or(self.cache_write_1h);
-        self.searches = within("server_tool_use", "web_search_requests").or(self.searches);
-        self.output = count("output_tokens").or(self.output);
-        let details = usage.get("output_tokens_details").and_then(|details| details.get("thinking_tokens")?.as_u64());
-        self.thinking = details.filter(|count| *count <= MAX_COUNT).or(self.thinking);
+        self.add_input(usage);
+        self.searches = within(usage, "server_tool_use", "web_search_requests").or(self.searches);
+        self.output = later(count_of(usage, "output_tokens"), self.output);
+        self.thinking = within(usage, "output_tokens_details", "thinking_tokens").or(self.thinking);
         self.compaction = usage.get("iterations").and_then(Compaction::among).or(self.compaction);
+    }
+
+    /// Takes in what was read. Some servers state it at the beginning, and zeros at the end: those take nothing back.
+    fn add_input(&mut self, usage: Value<'_>) {
+        let (input, cache_read) = (count_of(usage, "input_tokens"), count_of(usage, "cache_read_input_tokens"));
+        let for_an_hour = within(usage, "cache_creation", "ephemeral_1h_input_tokens");
+        let for_minutes = within(usage, "cache_creation", "ephemeral_5m_input_tokens");
+        let parts = for_minutes.or(for_an_hour).map(|_| for_minutes.unwrap_or(0) + for_an_hour.unwrap_or(0));
+        let cache_write = count_of(usage, "cache_creation_input_tokens").max(parts);
+        let says_nothing = [input, cache_read, cache_write].into_iter().all(|count| count.unwrap_or(0) == 0);
+        let was_said = [self.input, self.cache_read, self.cache_write].into_iter().any(|count| count.unwrap_or(0) > 0);
+        if says_nothing && was_said {
+            return;
+        }
+        self.input = input.or(self.input);
+        self.cache_read = cache_read.or(self.cache_read);
+        self.cache_write = cache_write.or(self.cache_write);
+        self.cache_write_1h = for_an_hour.or(self.cache_write_1h);
     }
 
     /// The counts in their buckets; `None` if nothing was reported.
@@ -77,12 +87,29 @@ impl UsageReport {
     }
 }
 
+fn count(value: Value<'_>) -> Option<u64> {
+    value.as_count().filter(|count| *count <= MAX_COUNT)
+}
+
+fn count_of(usage: Value<'_>, name: &str) -> Option<u64> {
+    usage.get(name).and_then(count)
+}
+
+fn within(usage: Value<'_>, outer: &str, name: &str) -> Option<u64> {
+    count_of(usage.get(outer)?, name)
+}
+
+/// The later of two counts of one answer, unless it takes all back.
+fn later(now: Option<u64>, before: Option<u64>) -> Option<u64> {
+    now.filter(|now| *now > 0 || before.is_none()).or(before)
+}
+
 impl Compaction {
     /// Of all iterations that summed up, together; `None` if there was none.
     fn among(iterations: Value<'_>) -> Option<Self> {
         let is_compaction = |item: &Value<'_>| item.get("type").is_some_and(|kind| kind.raw == b"\"compaction\"");
         iterations.items().filter(is_compaction).fold(None, |sum: Option<Self>, item| {
-            let count = |value: Option<Value<'_>>| value.and_then(|value| value.as_u64()).unwrap_or(0).min(MAX_COUNT);
+            let count = |value: Option<Value<'_>>| value.and_then(|value| value.as_count()).unwrap_or(0).min(MAX_COUNT);
             let add = |sum: u64, count: u64| (sum + count).min(MAX_COUNT);
             let (sum, written) = (sum.unwrap_or_default(), count(item.get("cache_creation_input_tokens")));
             let for_an_hour = item.get("cache_creation").and_then(|of| of.get("ephemeral_1h_input_tokens"));
@@ -173,6 +200,39 @@ mod tests {
         let text = r#"{"input_tokens":1,"cache_creation_input_tokens":9,"cache_creation":{"ephemeral_5m_input_tokens":5,"ephemeral_1h_input_tokens":4},"output_tokens":2,"server_tool_use":{"web_search_requests":3}}"#;
         let usage = read_usage(text.as_bytes()).unwrap();
         assert_eq!((usage.cache_write, usage.cache_write_1h, usage.searches), (5, 4, 3));
+    }
+
+    #[test]
+    fn parts_of_what_was_written_to_the_cache_stand_for_a_sum_that_is_left_out() {
+        let text = r#"{"input_tokens":1.0,"cache_creation":{"ephemeral_5m_input_tokens":5,"ephemeral_1h_input_tokens":4},"output_tokens":2}"#;
+        let usage = read_usage(text.as_bytes()).unwrap();
+        assert_eq!((usage.input, usage.cache_write, usage.cache_write_1h, usage.output), (1, 5, 4, 2));
+    }
+
+    #[test]
+    fn zeros_at_the_end_of_a_stream_take_nothing_back() {
+        let start =
+            r#"{"input_tokens":10,"cache_read_input_tokens":7,"cache_creation_input_tokens":3,"output_tokens":1}"#;
+        let said = Usage { input: 10, cache_read: 7, cache_write: 3, output: 5, ..Usage::default() };
+        let cases = [
+            (
+                r#"{"input_tokens":0,"cache_read_input_tokens":0,"cache_creation_input_tokens":0,"output_tokens":5}"#,
+                said,
+            ),
+            (r#"{"input_tokens":0,"output_tokens":5}"#, said),
+            (
+                r#"{"input_tokens":20,"cache_read_input_tokens":0,"output_tokens":5}"#,
+                Usage { input: 20, cache_read: 0, ..said },
+            ),
+            (r#"{"output_tokens":0}"#, Usage { output: 1, ..said }),
+        ];
+        for (end, expected) in cases {
+            let mut report = UsageReport::default();
+            for text in [start, end] {
+                report.add(Value::parse(text.as_bytes()).unwrap());
+            }
+            assert_eq!(report.usage(), Some(expected), "{end}");
+        }
     }
 
     #[test]

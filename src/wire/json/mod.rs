@@ -103,6 +103,14 @@ impl<'a> Value<'a> {
         std::str::from_utf8(self.raw).ok()?.parse().ok()
     }
 
+    /// A number that is whole and not negative, however it is written: some servers write counts as `10.0`. None above 2^53,
+    /// from where on a fraction cannot be told.
+    pub fn as_count(&self) -> Option<u64> {
+        const EXACT: f64 = (1_u64 << 53) as f64;
+        let is_count = |number: &f64| (0.0..=EXACT).contains(number) && number.fract() == 0.0;
+        self.as_u64().or_else(|| self.as_f64().filter(is_count).map(|number| number as u64))
+    }
+
     /// Any number, rounded to the nearest double; infinite when out of range.
     pub fn as_f64(&self) -> Option<f64> {
         if self.kind != Kind::Number {

@@ -17,8 +17,8 @@ use crate::{
 /// Counts above this are taken for nonsense, so that sums of counts cannot overflow.
 const MAX_COUNT: u64 = 1 << 48;
 
-/// Reads a `usage` object. `None` if it holds no count of anything; a count that is missing, null, negative or not an
-/// integer is taken as absent.
+/// Reads a `usage` object. `None` if it holds no count of anything; a count that is missing, null, negative or not
+/// whole is taken as absent.
 pub fn read_usage(raw: &[u8]) -> Option<Usage> {
     Value::parse(raw).ok().filter(|usage| usage.kind == Kind::Object).and_then(sort)
 }
@@ -202,7 +202,7 @@ impl Report {
 }
 
 fn count(value: Value<'_>) -> Option<u64> {
-    value.as_u64().filter(|count| *count <= MAX_COUNT)
+    value.as_count().filter(|count| *count <= MAX_COUNT)
 }
 
 /// Moves a part out of the whole that includes it; never more than there is, so that the sum stays the whole.
@@ -327,6 +327,11 @@ mod tests {
                 Usage { input: 7, ..zero },
             ),
             (
+                "whole numbers with a point",
+                r#"{"prompt_tokens":10.0,"completion_tokens":5e0,"total_tokens":15.0,"prompt_tokens_details":{"cached_tokens":4.0}}"#,
+                Usage { input: 6, cache_read: 4, output: 5, ..zero },
+            ),
+            (
                 "parts beyond the whole are cut to it",
                 r#"{"prompt_tokens":10,"completion_tokens":3,"prompt_tokens_details":{"cached_tokens":8,"audio_tokens":8},"completion_tokens_details":{"audio_tokens":9}}"#,
                 Usage { input: 0, cache_read: 8, audio_input: 2, audio_output: 3, ..zero },
@@ -350,7 +355,17 @@ mod tests {
 
     #[test]
     fn what_counts_nothing_is_no_usage() {
-        for text in ["null", "{}", "[]", "", "{", r#"{"prompt_tokens":null}"#, r#"{"prompt_tokens":1e3}"#, "7"] {
+        for text in [
+            "null",
+            "{}",
+            "[]",
+            "",
+            "{",
+            r#"{"prompt_tokens":null}"#,
+            r#"{"prompt_tokens":1.5}"#,
+            r#"{"prompt_tokens":1e300}"#,
+            "7",
+        ] {
             assert_eq!(usage(text), None, "{text}");
         }
     }

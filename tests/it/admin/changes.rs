@@ -13,6 +13,21 @@ pub(super) async fn make(gate: &Gate, body: Value) -> (String, String) {
 }
 
 #[tokio::test]
+async fn a_key_may_be_made_that_is_not_in_use_yet() {
+    let gate = gate("").await;
+    let answer =
+        gate.manage("POST", "/admin/v1/keys", json!({ "name": "later", "models": ["m"], "enabled": false })).await;
+    let made = answer.json();
+    assert_eq!((answer.status, &made["enabled"], &made["state"]), (201, &json!(false), &json!("disabled")));
+    let secret = made["key"].as_str().unwrap();
+    assert_eq!(gate.chat_as(secret, "m").await.code(), "disabled_api_key");
+    let path = format!("/admin/v1/keys/{}", made["id"].as_str().unwrap());
+    assert_eq!(gate.manage("PATCH", &path, json!({ "enabled": true })).await.status, 200);
+    assert_eq!(gate.chat_as(secret, "m").await.status, 200);
+    gate.finish().await;
+}
+
+#[tokio::test]
 async fn a_key_is_made_seen_changed_rotated_and_revoked() {
     let gate = gate("").await;
     let wanted = json!({
@@ -90,7 +105,7 @@ async fn what_cannot_be_is_refused_with_its_path_and_changes_nothing() {
     let patch = |body: Value| ("PATCH", one.as_str(), body);
     let cases = [
         (post(json!({ "name": "b", "model": ["*"] })), 400, "unknown_field", "model", "Did you mean `models`?"),
-        (post(json!({ "name": "b" })), 400, "invalid_body", "", "missing field `models`"),
+        (post(json!({ "name": "b" })), 400, "invalid_body", "models", "missing field `models`"),
         (post(json!({ "name": "b", "models": "*" })), 400, "invalid_body", "models", "sequence"),
         (post(json!({ "name": "b", "models": ["a", "*/*"] })), 400, "invalid_body", "models[1]", "more than one `*`"),
         (post(json!({ "name": "b", "models": long })), 400, "invalid_body", "models", "at most 500"),
@@ -126,7 +141,9 @@ async fn what_cannot_be_is_refused_with_its_path_and_changes_nothing() {
             "project",
             "does not exist",
         ),
-        (post(json!({ "name": "b", "models": [], "tags": ["a b"] })), 400, "invalid_body", "tags", "visible ASCII"),
+        (post(json!({ "name": "b", "models": [], "tags": ["a b"] })), 400, "invalid_body", "tags[0]", "visible ASCII"),
+        (post(json!({ "models": [] })), 400, "invalid_body", "name", "missing field"),
+        (post(json!({ "name": "b", "models": [], "enabled": 1 })), 400, "invalid_body", "enabled", "boolean"),
         (post(json!([])), 400, "invalid_json", "", "JSON object"),
         (patch(json!({ "enabld": false })), 400, "unknown_field", "enabld", "Did you mean `enabled`?"),
         (patch(json!({ "models": null })), 400, "invalid_body", "models", "null"),

@@ -55,7 +55,7 @@ async fn what_cannot_be_is_refused_and_changes_nothing() {
     let post = |body: Value| ("POST", "/admin/v1/projects", body);
     let cases = [
         (post(json!({ "id": "A", "models": [] })), 400, "invalid_body", "id"),
-        (post(json!({ "id": "a" })), 400, "invalid_body", ""),
+        (post(json!({ "id": "a" })), 400, "invalid_body", "models"),
         (post(json!({ "id": "a", "models": ["*/*"] })), 400, "invalid_body", "models[0]"),
         (post(json!({ "id": "a", "models": [], "endpoint": [] })), 400, "unknown_field", "endpoint"),
         (post(json!({ "id": "default", "models": [] })), 409, "project_exists", ""),

@@ -115,6 +115,16 @@ async fn what_makes_no_sense_is_refused_with_its_path_and_changes_nothing() {
     let cases = [
         (with("scop", json!("key")), 400, "unknown_field", "scop"),
         (with("scope", json!("team")), 400, "invalid_body", "scope"),
+        (with("scope", json!([])), 400, "invalid_body", "scope"),
+        (with("scope", json!(["key", "key"])), 400, "invalid_body", "scope"),
+        (
+            ("POST", "/admin/v1/quotas", json!({ "measure": "usd", "limit": 1, "window": "day" })),
+            400,
+            "invalid_body",
+            "scope",
+        ),
+        (with("action", json!({ "downgrade": "nobody" })), 400, "invalid_body", "action.downgrade"),
+        (patch(json!({ "action": { "downgrade": "nobody" } })), 400, "invalid_body", "action.downgrade"),
         (with("measure", json!("dollars")), 400, "invalid_body", "measure"),
         (with("limit", json!(-1)), 400, "invalid_body", "limit"),
         (with("window", json!("fortnight")), 400, "invalid_body", "window"),

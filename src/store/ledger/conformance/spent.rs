@@ -114,7 +114,8 @@ async fn only_the_values_asked_for_count(db: &Db) {
     ];
     for filters in filters {
         for by in [vec![], vec![Dimension::Tag], vec![Dimension::Provider, Dimension::EndUser]] {
-            let question = SpentQuestion { since_ms: START + HOUR / 2, by, filters: filters.clone(), ..Default::default() };
+            let question =
+                SpentQuestion { since_ms: START + HOUR / 2, by, filters: filters.clone(), ..Default::default() };
             check(db, &calls, &question).await;
         }
     }

@@ -118,7 +118,10 @@ impl Summed<'_> {
     /// from others where that is asked.
     fn daily(&self, rollup: Rollup) -> Option<Rollup> {
         let tells = |daily: &Rollup| daily.tells_sent() || !self.measures.contains(&SENT);
-        rollup.by_day().filter(tells).filter(|daily| self.dimensions().all(|dimension| dimension.in_rollup(*daily).is_some()))
+        rollup
+            .by_day()
+            .filter(tells)
+            .filter(|daily| self.dimensions().all(|dimension| dimension.in_rollup(*daily).is_some()))
     }
 
     fn dimensions(&self) -> impl Iterator<Item = Dimension> {
