@@ -4,7 +4,15 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::{accounting::Ledger, quotas::Quotas, store::Db, types::Clock};
+use crate::{
+    accounting::Ledger,
+    quotas::{
+        Quotas,
+        history::{HistoryError, SAY},
+    },
+    store::Db,
+    types::Clock,
+};
 
 /// How long rows that have settled may take to reach the store before counters are filled from it.
 const ROWS: Duration = Duration::from_secs(1);
@@ -15,11 +23,17 @@ const AGAIN: Duration = Duration::from_secs(1);
 pub(super) async fn keep(quotas: Quotas, ledger: Ledger, db: Db, clock: Clock, stop: CancellationToken) {
     let mut failing = false;
     let counts_alone = quotas.shared().counts_alone();
+    let mut say = clock.now() + SAY;
     loop {
         let lost = tokio::select! {
             () = stop.cancelled() => return,
             () = quotas.shared().history_lost() => true,
             () = quotas.rule_is_new() => false,
+            () = clock.sleep_until(say), if !counts_alone => {
+                quotas.say_filled().await;
+                say = clock.now() + SAY;
+                continue;
+            }
             // One that counts alone fills its counters from the ledger when it starts, these calls among them.
             rows = ledger.lost() => {
                 if !counts_alone {
@@ -33,14 +47,14 @@ pub(super) async fn keep(quotas: Quotas, ledger: Ledger, db: Db, clock: Clock, s
             outcome = fill(&quotas, &ledger, &db, &clock, lost) => outcome,
         };
         match &outcome {
-            Ok(()) if failing => tracing::info!("the counters of quotas are filled from the ledger again"),
+            Ok(_) if failing => tracing::info!("the counters of quotas are filled from the ledger again"),
             Err(error) if !failing => {
                 tracing::error!("the counters of quotas cannot be filled from the ledger: {error}");
             }
             _ => {}
         }
         failing = outcome.is_err();
-        if failing {
+        if !matches!(outcome, Ok(true)) {
             if !lost {
                 quotas.rule_stays_new();
             }
@@ -52,13 +66,11 @@ pub(super) async fn keep(quotas: Quotas, ledger: Ledger, db: Db, clock: Clock, s
     }
 }
 
-async fn fill(
-    quotas: &Quotas,
-    ledger: &Ledger,
-    db: &Db,
-    clock: &Clock,
-    lost: bool,
-) -> Result<(), crate::quotas::history::HistoryError> {
+async fn fill(quotas: &Quotas, ledger: &Ledger, db: &Db, clock: &Clock, lost: bool) -> Result<bool, HistoryError> {
+    // Not known where replicas cannot be asked: asked again in a moment, without a word.
+    if !lost && !quotas.shared().is_up() {
+        return Ok(false);
+    }
     if quotas.are_any() {
         ledger.flush(clock.now() + ROWS).await;
     }
@@ -71,5 +83,5 @@ async fn fill(
         }
         _ => {}
     }
-    Ok(())
+    Ok(true)
 }

@@ -8,6 +8,7 @@
 use std::{
     collections::{HashMap, HashSet},
     sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
 };
 
 use super::{
@@ -28,6 +29,8 @@ use crate::{
 /// The parts in which a rolling window is asked for.
 const PARTS: u64 = 12;
 const MINUTE: u64 = 60_000;
+/// How often replicas say again that their counters hold what came before.
+pub const SAY: Duration = Duration::from_secs(600);
 /// Keys read at a time.
 const PAGE: u32 = 500;
 
@@ -76,6 +79,8 @@ impl Quotas {
             }
             rule.filled();
         }
+        // Before others may go on: they must not fill again what is filled.
+        self.say_filled().await;
         rebuild.finish().await?;
         Ok(Some(filled))
     }
@@ -90,23 +95,38 @@ impl Quotas {
         self.inner.renewed.notify_one();
     }
 
-    /// Fills the counters of rules that have come in force since they were last filled. Of replicas that share counters,
-    /// one does it.
+    /// Says of all counters that hold what came before that they do. A gateway that starts while others count, or after
+    /// they have, must not add it again.
+    pub async fn say_filled(&self) {
+        let now = self.inner.clock.unix_millis();
+        for rule in self.rules().iter().filter(|rule| rule.is_filled() && rule.since(now).is_some()) {
+            self.inner.shared.renew(&rule.fill_name(), rule.fill_kept(now)).await;
+        }
+    }
+
+    /// Fills the counters of rules that have come in force since they were last filled, unless a replica has them in force
+    /// already. Of replicas that share counters, one does it. `false`: they cannot be asked, so nobody knows.
     ///
     /// # Errors
     /// When the ledger does not answer; then it should be tried again.
-    pub async fn fill_new(&self, db: &Db) -> Result<(), HistoryError> {
+    pub async fn fill_new(&self, db: &Db) -> Result<bool, HistoryError> {
+        if !self.inner.shared.is_up() {
+            return Ok(false);
+        }
         let new: Vec<Arc<Rule>> = self.rules().into_iter().filter(|rule| !rule.is_filled()).collect();
         let now = self.inner.clock.unix_millis();
         let names = key_names(db, &new).await?;
         for rule in new {
             let spent = spent(db, &rule, &names, now, rule.in_force_since()).await?;
-            if self.inner.shared.once(&rule.fill_name(), rule.lifetime(now)).await {
-                self.inner.shared.add_past(&spent);
+            match self.inner.shared.claim(&rule.fill_name(), rule.fill_kept(now)).await {
+                Some(true) => self.inner.shared.add_past(&spent),
+                Some(false) => {}
+                None => return Ok(false),
             }
             rule.filled();
         }
-        Ok(())
+        self.say_filled().await;
+        Ok(true)
     }
 
     /// Counts calls whose gateway died while they were under way: what it had set aside for them has been given back, and

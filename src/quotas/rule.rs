@@ -178,12 +178,18 @@ impl Rule {
         self.filled.load(Relaxed)
     }
 
-    /// What one of all replicas says when it fills the counters.
+    /// What replicas say of counters that hold what came before: one when it fills them, and all for as long as they count
+    /// in them. It names no period, because whoever counts in one goes on in the next.
     pub(super) fn fill_name(&self) -> String {
-        let values: Vec<String> = self.filters.iter().map(|filter| format!("{filter:?}")).collect();
+        let filters = self.filters.iter().map(|filter| format!("{filter:?}"));
+        let values: Vec<String> = std::iter::once(format!("{:?}", self.scope)).chain(filters).collect();
         let values: Vec<&str> = values.iter().map(String::as_str).collect();
-        let period = self.window_at(self.in_force_since()).1;
-        format!("filled:{:?}", self.counter_of(&values, period))
+        format!("filled:{:?}", self.counter_of(&values, 0))
+    }
+
+    /// How long that holds after it was last said: as long as anything counts that was counted then.
+    pub(super) fn fill_kept(&self, now: u64) -> Duration {
+        self.lifetime(now).max(3 * super::history::SAY)
     }
 
     /// How long what was consumed now counts at most.

@@ -128,6 +128,22 @@ impl Shared {
         }
     }
 
+    /// As [`Shared::once`], but `None` where replicas cannot be asked.
+    pub async fn claim(&self, name: &str, ttl: Duration) -> Option<bool> {
+        match &self.inner {
+            Inner::Memory(memory) => Some(memory.once(name, ttl)),
+            Inner::Redis(redis) => redis.claim(name, ttl).await,
+        }
+    }
+
+    /// Says a name of [`Shared::claim`] again, so that it goes on being said for `ttl`.
+    pub async fn renew(&self, name: &str, ttl: Duration) {
+        match &self.inner {
+            Inner::Memory(memory) => drop(memory.once(name, ttl)),
+            Inner::Redis(redis) => redis.renew(name, ttl).await,
+        }
+    }
+
     /// Tells replicas something that they may forget. One process alone has better places to remember things.
     pub fn remember(&self, key: &str, value: Bytes, ttl: Duration) {
         match &self.inner {

@@ -1,7 +1,7 @@
 //! Several gateways that share one Redis: no limit is spent twice, and no outage of Redis costs a call.
 
 use futures_util::future::join_all;
-use serde_json::json;
+use serde_json::{Value, json};
 use switchboard::{
     mock::{Behaviour, UsageScript},
     store::ledger::CallRow,
@@ -15,7 +15,9 @@ use crate::harness::{
 
 /// Gateways over one Redis, each with a provider of its own that answers after a moment.
 async fn replicas(count: usize, redis: &str, quotas: &str) -> Vec<Gate> {
-    let config = format!("redis: {redis}\nmodels: {{ m: {{ targets: [a/gpt-4o] }} }}\nquotas:\n{quotas}");
+    let config = format!(
+        "admin: {{ key: {ADMIN} }}\nredis: {redis}\nmodels: {{ m: {{ targets: [a/gpt-4o] }} }}\nquotas:\n{quotas}"
+    );
     let mut gates = Vec::new();
     for _ in 0..count {
         let gate = Gate::build().mock_with("a", "kind: openai").config(&config).real_time().start().await;
@@ -81,6 +83,55 @@ async fn four_gateways_spend_a_budget_once() {
         cost += rows.iter().filter_map(CallRow::cost).map(|cost| cost.0).sum::<i64>();
     }
     assert!((990_000_000..=1_000_000_000).contains(&cost), "{cost}");
+}
+
+/// What the quotas of a gateway have used, once it knows.
+async fn used(gate: &Gate) -> Vec<String> {
+    let mut used: Vec<String> = Vec::new();
+    soon(async {
+        loop {
+            let quotas = gate.manage("GET", "/admin/v1/quotas", Value::Null).await.json();
+            let of = |quota: &Value| quota["used"]["counters"][0]["used"].as_str().map(str::to_owned);
+            let known: Option<Vec<String>> = quotas["data"].as_array().unwrap().iter().map(of).collect();
+            if let Some(known) = known {
+                used = known;
+                return;
+            }
+            Clock::Real.sleep(millis(10)).await;
+        }
+    })
+    .await;
+    used
+}
+
+#[tokio::test]
+async fn a_gateway_that_starts_again_adds_nothing_to_what_redis_has() {
+    let redis = PrivateRedis::start();
+    let quotas = "  - { name: day, scope: key, match: tests, measure: requests, limit: 100, window: day }\n  \
+                  - { name: month, scope: global, measure: usd, limit: 100, window: month }\n  \
+                  - { name: span, scope: key, match: tests, measure: tokens, limit: 100000, window: 24h }";
+    let mut gate = replicas(1, &redis.url(), quotas).await.pop().unwrap();
+    for _ in 0..3 {
+        assert_eq!(gate.chat(json!({ "max_tokens": 1000 })).await.status, 200);
+    }
+    let spent = ["3", "0.0300675", "3027"];
+    for start in 1..=2 {
+        gate.restart().await;
+        is_up(&gate, true).await;
+        assert_eq!(used(&gate).await, spent, "start {start}");
+    }
+    // Filled from the ledger, and found so by the next start.
+    redis.flush();
+    soon(async {
+        while used(&gate).await != spent {
+            Clock::Real.sleep(millis(10)).await;
+        }
+    })
+    .await;
+    gate.restart().await;
+    is_up(&gate, true).await;
+    assert_eq!(used(&gate).await, spent, "after it was filled anew");
+    gate.finish().await;
 }
 
 #[tokio::test]

@@ -328,14 +328,29 @@ impl Redis {
 
     /// Whether this is the first replica to say `name` within `ttl`. Alone, each replica may be.
     pub(super) async fn once(&self, name: &str, ttl: Duration) -> bool {
-        if self.standing() == Standing::Up {
-            let mut command = Cmd::new();
-            command.arg("SET").arg(format!("{}o:{name}", self.prefix)).arg("").arg("NX").arg("PX").arg(millis(ttl));
-            if let Some(answer) = self.tell(&command).await {
-                return answer != redis::Value::Nil;
-            }
+        match self.claim(name, ttl).await {
+            Some(is_first) => is_first,
+            None => self.local.once(name, ttl),
         }
-        self.local.once(name, ttl)
+    }
+
+    /// Whether this is the first replica to say `name` within `ttl`. `None`: Redis does not answer.
+    pub(super) async fn claim(&self, name: &str, ttl: Duration) -> Option<bool> {
+        if self.standing() != Standing::Up {
+            return None;
+        }
+        let mut command = Cmd::new();
+        command.arg("SET").arg(format!("{}o:{name}", self.prefix)).arg("").arg("NX").arg("PX").arg(millis(ttl));
+        self.tell(&command).await.map(|answer| answer != redis::Value::Nil)
+    }
+
+    /// Says `name` for `ttl` from now, whoever has said it before.
+    pub(super) async fn renew(&self, name: &str, ttl: Duration) {
+        if self.standing() != Standing::Away {
+            let mut command = Cmd::new();
+            command.arg("SET").arg(format!("{}o:{name}", self.prefix)).arg("").arg("PX").arg(millis(ttl));
+            self.tell(&command).await;
+        }
     }
 
     pub(super) fn remember(&self, key: &str, value: Bytes, ttl: Duration) {
