@@ -17,7 +17,7 @@ use super::{
 use crate::{
     auth::{
         Keys,
-        manage::{CounterView, QuotaChange, QuotaView},
+        manage::{CounterView, ManageError, QuotaChange, QuotaView},
     },
     quotas::settings::{Match, QuotaSettings},
     store::{Actor, QuotaFilter},
@@ -47,12 +47,12 @@ pub struct QuotasArgs {
     pub store: StoreArgs,
 }
 
-/// What to do with quotas. A QUOTA is told by its id or its name.
+/// What to do with quotas. A QUOTA is told by its id or its name; those of the file are shown and not changed.
 #[derive(Debug, Subcommand)]
 pub enum QuotasCommand {
     /// Make a quota.
     Create(Box<CreateArgs>),
-    /// List quotas, oldest first.
+    /// List quotas: the stored ones, oldest first, then those of the configuration file.
     List {
         /// Only quotas of the key with this id, name or last four characters.
         #[arg(long)]
@@ -190,7 +190,7 @@ async fn execute(command: QuotasCommand, keys: &Keys, clock: &Clock, out: &mut i
         }
         QuotasCommand::List { key, project, json } => list(key, project, json, keys, out).await,
         QuotasCommand::Show { quota, json } => {
-            let mut views = [QuotaView::of_row(&keys.find_quota(&quota).await?)?];
+            let mut views = [keys.find_any_quota(&quota).await?];
             keys.add_spent(&mut views, MOST).await?;
             show(&views[0], json, out)?;
             if !json {
@@ -202,7 +202,7 @@ async fn execute(command: QuotasCommand, keys: &Keys, clock: &Clock, out: &mut i
         QuotasCommand::Enable { quota } => switch(&quota, true, keys, out).await,
         QuotasCommand::Disable { quota } => switch(&quota, false, keys, out).await,
         QuotasCommand::Delete { quota } => {
-            let row = keys.delete_quota(&keys.find_quota(&quota).await?.id, None, &Actor::COMMAND).await?;
+            let row = keys.delete_quota(&stored(&quota, keys).await?, None, &Actor::COMMAND).await?;
             writeln!(out, "Deleted {} ({}). Running gateways let go of it within a second.", row.id, row.name)?;
             Ok(())
         }
@@ -259,13 +259,21 @@ async fn edit(args: EditArgs, keys: &Keys, now: Timestamp, out: &mut impl Write)
     if change == QuotaChange::default() {
         bail!("there is nothing to change: name a member, for example --limit (see --help)");
     }
-    let row = keys.update_quota(&keys.find_quota(&quota).await?.id, change, None, &Actor::COMMAND).await?;
+    let row = keys.update_quota(&stored(&quota, keys).await?, change, None, &Actor::COMMAND).await?;
     show(&QuotaView::of_row(&row)?, false, out)
+}
+
+/// The id of the quota that is to be changed. One that only the file declares is found, so that it is not called missing.
+async fn stored(quota: &str, keys: &Keys) -> Result<String, ManageError> {
+    match keys.find_quota(quota).await {
+        Err(ManageError::NoQuota(_)) => keys.find_any_quota(quota).await.map(|view| view.id),
+        found => found.map(|row| row.id),
+    }
 }
 
 async fn switch(quota: &str, enabled: bool, keys: &Keys, out: &mut impl Write) -> Result<()> {
     let change = QuotaChange { enabled: Some(enabled), ..QuotaChange::default() };
-    let row = keys.update_quota(&keys.find_quota(quota).await?.id, change, None, &Actor::COMMAND).await?;
+    let row = keys.update_quota(&stored(quota, keys).await?, change, None, &Actor::COMMAND).await?;
     show(&QuotaView::of_row(&row)?, false, out)
 }
 
@@ -347,6 +355,7 @@ fn show(view: &QuotaView, json: bool, out: &mut impl Write) -> Result<()> {
         writeln!(out, "  {member:<10}  {}", plain(value))?;
     }
     writeln!(out, "  {:<10}  {}", "state", state(view))?;
+    writeln!(out, "  {:<10}  {}", "declared", if view.declared { "in the configuration file" } else { "no" })?;
     Ok(())
 }
 
@@ -519,6 +528,54 @@ mod tests {
         assert!(run(&["enable", "research"]).await.unwrap().contains("in force"));
         run(&["delete", "research"]).await.unwrap();
         assert!(run(&["show", "research"]).await.unwrap_err().contains("no quota"));
+    }
+
+    #[tokio::test]
+    async fn quotas_of_the_file_are_shown_and_listed_with_those_of_the_store_and_not_changed() {
+        let dir = tempfile::tempdir().unwrap();
+        let in_file =
+            |name: &str| json!({ "name": name, "scope": "key", "measure": "requests", "limit": 5, "window": "1m" });
+        let in_file = ["filed", "both"].map(|name| serde_json::from_value(in_file(name)).unwrap());
+        let place = Place::folder(dir.path()).with_quotas(in_file.to_vec());
+        let run = async |args: &[&str]| {
+            let cli = Cli::try_parse_from(std::iter::once(&"quotas").chain(args)).unwrap();
+            let mut out = Vec::new();
+            let outcome = run(cli.quotas.command, &place, &Clock::Real, &mut out).await;
+            outcome.map(|()| String::from_utf8(out).unwrap()).map_err(|error| format!("{error:#}"))
+        };
+        let base = ["create", "--scope", "key", "--measure", "usd", "--limit", "9", "--window", "1h", "--name"];
+        for name in ["stored", "both"] {
+            run(&[&base[..], &[name]].concat()).await.unwrap();
+        }
+        for name in ["filed", "declared:filed"] {
+            let shown = run(&["show", name]).await.unwrap();
+            assert!(shown.contains("declared:filed") && shown.contains("in the configuration file"), "{shown}");
+            assert!(shown.contains("Nothing of it is used"), "{shown}");
+        }
+        let shown: Value = serde_json::from_str(&run(&["show", "filed", "--json"]).await.unwrap()).unwrap();
+        assert_eq!((&shown["declared"], &shown["quota"]["limit"]), (&json!(true), &json!(5)));
+        let shown = run(&["show", "stored"]).await.unwrap();
+        assert!(!shown.contains("configuration file"), "{shown}");
+        // Both are meant by that name, and each has an id.
+        let error = run(&["show", "both"]).await.unwrap_err();
+        assert!(error.contains("declared:both"), "{error}");
+        assert!(run(&["show", "declared:both"]).await.unwrap().contains("requests"));
+        assert!(run(&["show", "nobody"]).await.unwrap_err().contains("no quota"));
+
+        let listed = run(&["list"]).await.unwrap();
+        let line = |name: &str| listed.lines().filter(|line| line.contains(name)).collect::<Vec<_>>();
+        assert!(line("filed").len() == 1 && line("filed")[0].contains("in the file"), "{listed}");
+        assert!(line("stored").len() == 1 && !line("stored")[0].contains("in the file"), "{listed}");
+        assert_eq!(line("both").len(), 2, "{listed}");
+
+        let changes: [&[&str]; 3] = [&["edit", "filed", "--limit", "6"], &["disable", "filed"], &["delete", "filed"]];
+        for change in changes {
+            let error = run(change).await.unwrap_err();
+            assert!(error.contains("configuration file"), "{change:?}: {error}");
+        }
+        run(&["edit", "both", "--limit", "6"]).await.unwrap();
+        run(&["delete", "both"]).await.unwrap();
+        assert!(run(&["show", "both"]).await.unwrap().contains("declared:both"), "the one that is left");
     }
 
     #[tokio::test]
