@@ -1,20 +1,14 @@
 //! From which addresses a key may be used.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
+
+use crate::types::AddressRange;
 
 /// Addresses and ranges. An empty one allows none; everything must be asked for, if only with `*`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AddressAccess {
     is_open: bool,
-    ranges: Vec<Range>,
-}
-
-/// The addresses that begin with the first bits of one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Range {
-    first: IpAddr,
-    /// How many bits.
-    prefix: u8,
+    ranges: Vec<AddressRange>,
 }
 
 impl AddressAccess {
@@ -26,7 +20,7 @@ impl AddressAccess {
             if text == "*" {
                 access.is_open = true;
             } else {
-                access.ranges.push(Range::parse(text).map_err(|why| (place, why))?);
+                access.ranges.push(text.parse().map_err(|why| (place, format!("{why}; `*` is all addresses")))?);
             }
         }
         Ok(access)
@@ -34,64 +28,7 @@ impl AddressAccess {
 
     /// Whether a key may be used from this address. An IPv4 address is the same however a socket writes it.
     pub fn allows(&self, address: IpAddr) -> bool {
-        let address = address.to_canonical();
         self.is_open || self.ranges.iter().any(|range| range.holds(address))
-    }
-}
-
-impl Range {
-    fn parse(text: &str) -> Result<Self, String> {
-        let shown: String = text.chars().take(60).flat_map(char::escape_debug).collect();
-        let wrong = || {
-            format!(
-                "`{shown}` is neither an address nor a range of them; write 192.0.2.7, 10.0.0.0/8, 2001:db8::/32, or \
-                 `*` for all"
-            )
-        };
-        let (address, prefix) = match text.split_once('/') {
-            Some((address, prefix)) => (address, Some(prefix)),
-            None => (text, None),
-        };
-        let address: IpAddr = address.parse().map_err(|_| wrong())?;
-        let bits = if address.is_ipv4() { 32 } else { 128 };
-        let prefix = match prefix {
-            None => bits,
-            // `parse` would take a sign.
-            Some(digits) if digits.bytes().all(|b| b.is_ascii_digit()) => {
-                digits.parse().ok().filter(|prefix| *prefix <= bits).ok_or_else(wrong)?
-            }
-            Some(_) => return Err(wrong()),
-        };
-        let first = masked(address, prefix);
-        if first != address {
-            return Err(format!("`{shown}` has bits behind its first {prefix}; the range is {first}/{prefix}"));
-        }
-        // An IPv4 range in IPv6's clothes is the IPv4 range.
-        Ok(match first {
-            IpAddr::V6(mapped) if prefix >= 96 => match mapped.to_ipv4_mapped() {
-                Some(v4) => Self { first: IpAddr::V4(v4), prefix: prefix - 96 },
-                None => Self { first, prefix },
-            },
-            _ => Self { first, prefix },
-        })
-    }
-
-    fn holds(self, address: IpAddr) -> bool {
-        address.is_ipv4() == self.first.is_ipv4() && masked(address, self.prefix) == self.first
-    }
-}
-
-/// The address with nothing behind its first bits.
-fn masked(address: IpAddr, prefix: u8) -> IpAddr {
-    match address {
-        IpAddr::V4(v4) => {
-            let mask = u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0);
-            IpAddr::V4(Ipv4Addr::from_bits(v4.to_bits() & mask))
-        }
-        IpAddr::V6(v6) => {
-            let mask = u128::MAX.checked_shl(128 - u32::from(prefix)).unwrap_or(0);
-            IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & mask))
-        }
     }
 }
 

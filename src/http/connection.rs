@@ -2,7 +2,7 @@
 
 use std::{
     convert::Infallible,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -19,6 +19,7 @@ use tokio::{io::AsyncReadExt, net::TcpStream};
 use tower::{Service, ServiceExt};
 
 use super::{
+    forwarded,
     io::{Activity, InFlight, Io, Stream},
     respond,
     revoke::Answers,
@@ -39,9 +40,9 @@ const LAST_CALL: Duration = Duration::from_millis(500);
 /// How often a client is asked whether it is still there while nothing else would tell.
 const ASK_EVERY: Duration = Duration::from_millis(50);
 
-/// Where a request came from: the other end of its connection. A request extension.
+/// Where a request came from: the other end of its connection, or whom a trusted proxy there names. A request extension.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PeerAddr(pub SocketAddr);
+pub struct ClientAddr(pub IpAddr);
 
 #[derive(Clone, Copy)]
 enum Protocol {
@@ -138,7 +139,8 @@ where
         respond::stamp(&mut response, RequestId::new(listener.clock.unix_millis()));
         response
     } else {
-        request.extensions_mut().insert(PeerAddr(peer));
+        let client = forwarded::client(peer.ip(), request.headers(), &listener.settings.trusted_proxies);
+        request.extensions_mut().insert(ClientAddr(client));
         listener.service.clone().oneshot(request).await?
     };
     Ok(response.map(|body| Answer { body, _in_flight: in_flight }))

@@ -12,7 +12,7 @@ use http::{HeaderMap, StatusCode, header, request::Parts};
 use http_body_util::BodyExt;
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::{PeerAddr, Surface};
+use super::{ClientAddr, Surface};
 use crate::{
     auth::{Endpoint, Principal},
     error::Error,
@@ -20,9 +20,9 @@ use crate::{
     upstream::Gathered,
 };
 
-/// The address at the other end of the connection.
+/// The client's address.
 pub(super) fn client(parts: &Parts) -> IpAddr {
-    parts.extensions.get::<PeerAddr>().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.0.ip())
+    parts.extensions.get::<ClientAddr>().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |client| client.0)
 }
 
 /// Who is calling, if it may use this endpoint from where it is.
@@ -80,8 +80,14 @@ pub(super) async fn body_within(
         }
         return Err(too_large(limit));
     }
-    let mut gathered = Gathered::with_room(declared.unwrap_or(0));
+    /// Bytes read before other calls have their turn.
+    const TURN: usize = 512 * 1024;
+    let (mut gathered, mut turn) = (Gathered::with_room(declared.unwrap_or(0)), 0);
     loop {
+        if gathered.len() >= turn + TURN {
+            turn = gathered.len();
+            tokio::task::yield_now().await;
+        }
         let deadline = surface.clock.now() + surface.settings.read_timeout.0;
         let frame = surface.clock.timeout_at(deadline, body.frame()).await.map_err(|_| too_slow())?;
         let Some(frame) = frame else { break };

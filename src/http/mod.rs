@@ -3,6 +3,7 @@
 mod admin;
 mod connection;
 mod extract;
+mod forwarded;
 mod io;
 mod ops;
 mod respond;
@@ -19,7 +20,7 @@ use std::sync::Arc;
 use tokio::sync::Semaphore;
 
 pub use admin::document as openapi;
-pub use connection::PeerAddr;
+pub use connection::ClientAddr;
 pub use routes::{Side, router};
 pub use serve::Server;
 pub use shutdown::{Phase, Shutdown};

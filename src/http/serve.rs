@@ -74,7 +74,7 @@ pub(super) struct Listener<S> {
 
 impl Server {
     /// Serves connections of `socket` until the gateway drains and the last of them has ended. Requests carry their
-    /// [`super::PeerAddr`] as an extension. When a client goes, the future that makes its answer or the answer's body is
+    /// [`super::ClientAddr`] as an extension. When a client goes, the future that makes its answer or the answer's body is
     /// dropped at once.
     pub async fn serve<S>(self, socket: TcpListener, service: S)
     where

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::types::{Period, Size};
+use crate::types::{AddressRange, Period, Size};
 
 /// The listening side: limits, keep-alive, shutdown.
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
@@ -28,6 +28,8 @@ pub struct Settings {
     pub write_timeout: Period,
     /// Silence in a stream after which a `: keepalive` comment is sent.
     pub keepalive: Period,
+    /// Proxies and load balancers in front that are believed whom they name in `X-Forwarded-For`.
+    pub trusted_proxies: Vec<AddressRange>,
     /// What happens between SIGTERM and exit.
     pub drain: Drain,
 }
@@ -63,6 +65,7 @@ impl Default for Settings {
             idle_timeout: Period::from_secs(120),
             write_timeout: Period::from_secs(60),
             keepalive: Period::from_secs(15),
+            trusted_proxies: Vec::new(),
             drain: Drain::default(),
         }
     }

@@ -1,5 +1,6 @@
-//! Words everyone uses: ids, units, usage, money, outcomes, dates, secrets, the clock and the task set. No I/O.
+//! Words everyone uses: addresses, ids, units, usage, money, outcomes, dates, secrets, the clock and the task set. No I/O.
 
+pub mod addresses;
 pub mod calendar;
 pub mod clock;
 pub mod ids;
@@ -12,6 +13,7 @@ pub mod units;
 pub mod usage;
 pub mod words;
 
+pub use addresses::AddressRange;
 pub use calendar::{Moment, Zone};
 pub use clock::{Clock, Sleep};
 pub use ids::{AttemptId, RequestId};

@@ -120,6 +120,7 @@ impl<'s> Allowed<'s> {
             Some("hours") => "days and hours in UTC such as `mon-fri 00:00-06:30`",
             Some("date") => "a day such as 2027-01-31",
             Some("date-time") => "a time such as 2027-01-01T00:00:00Z",
+            Some("address-range") => "192.0.2.7, 10.0.0.0/8 or 2001:db8::/32, with nothing behind the range's own bits",
             Some("socket-address") => "an address and port such as 127.0.0.1:8080",
             _ => "text",
         };

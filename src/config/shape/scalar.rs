@@ -12,7 +12,7 @@ use crate::{
         complaint::{quoted, suggestion},
         tree::is_null,
     },
-    types::{Period, Size},
+    types::{AddressRange, Period, Size},
 };
 
 /// The text of a scalar and how it came about.
@@ -118,6 +118,7 @@ impl Scalar<'_> {
             Some("hours") => (text.parse::<Window>().is_ok(), "a span of hours"),
             Some("date") => (text.parse::<Date>().is_ok(), "a day"),
             Some("date-time") => (text.parse::<Timestamp>().is_ok(), "a time"),
+            Some("address-range") => (text.parse::<AddressRange>().is_ok(), "an address or a range of them"),
             _ => (text.parse::<SocketAddr>().is_ok(), "an address and port"),
         };
         if understood {
@@ -184,7 +185,17 @@ impl Scalar<'_> {
 fn is_formatted(allowed: &Allowed<'_>) -> bool {
     matches!(
         allowed.format(),
-        Some("period" | "size" | "date-time" | "socket-address" | "dollars" | "factor" | "hours" | "date")
+        Some(
+            "period"
+                | "size"
+                | "date-time"
+                | "socket-address"
+                | "address-range"
+                | "dollars"
+                | "factor"
+                | "hours"
+                | "date"
+        )
     )
 }
 

@@ -109,6 +109,8 @@ const BROKEN: &[(&str, &str)] = &[
     ("a missing authority file", "providers:\n  openai: { ca_file: /nowhere/ca.pem }\nmodels: { m: {} }\n"),
     ("a missing certificate", "tls:\n  cert: /nowhere/tls.crt\n  key: /nowhere/tls.key\n"),
     ("limits of zero", "server: { max_body: 0, max_in_flight: 0, max_headers: 1KiB, read_timeout: 0s }\n"),
+    ("proxies that are none", "server: { trusted_proxies: [10.0.0.1/8] }\n"),
+    ("every proxy", "server: { trusted_proxies: ['*'] }\n"),
     ("absurd limits", "server: { max_connections: 99999999999, keepalive: 2d }\n"),
     ("a first output after the end", "timeout: { first_output: 2m, total: 1m }\n"),
     ("backoff the wrong way round", "retries: { base: 10s, max: 1s }\nhealth: { rest: 5m, max_rest: 1s }\n"),

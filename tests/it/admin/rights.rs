@@ -137,6 +137,13 @@ async fn an_endpoint_or_an_address_that_is_not_allowed_is_a_403_before_anything_
     rows.equal("elsewhere", ask(&elsewhere, "/v1/chat/completions").await, (403, "address_not_allowed".to_owned()));
     rows.equal("nowhere", ask(&nowhere, "/v1/chat/completions").await, (403, "address_not_allowed".to_owned()));
     rows.equal("here", ask(&here, "/v1/chat/completions").await.1, "invalid_json".to_owned());
+    rows.row("a header that nobody trusted has written");
+    let from = async |gate: &Gate, key: &str, client: &str| {
+        let bearer = format!("Bearer {key}");
+        let headers = [("authorization", bearer.as_str()), ("x-forwarded-for", client)];
+        gate.post("/v1/chat/completions", "{", &headers).await.code()
+    };
+    rows.equal("elsewhere", from(&gate, &elsewhere, "10.1.2.3").await, "address_not_allowed".to_owned());
     rows.row("models");
     let list = async |key: &str| {
         let bearer = format!("Bearer {key}");
@@ -181,6 +188,26 @@ async fn a_keys_ceiling_of_output_tokens_holds_in_either_spelling() {
         rows.equal("status", answer.status, 200);
         let last: Value = serde_json::from_slice(&gate.last("a").body).unwrap();
         rows.equal("sent", json!([last["max_tokens"], last["max_completion_tokens"]]), sent);
+    }
+    rows.finish();
+    gate.finish().await;
+}
+
+#[tokio::test]
+async fn behind_a_trusted_proxy_the_address_is_the_one_it_names() {
+    let gate = gate("server: { trusted_proxies: [127.0.0.1] }\n").await;
+    let (_, there) = make(&gate, json!({ "name": "t", "models": ["*"], "addresses": ["10.0.0.0/8"] })).await;
+    let bearer = format!("Bearer {there}");
+    let mut rows = Rows::new();
+    for (client, code) in [
+        ("10.1.2.3", "invalid_json"),
+        ("203.0.113.9, 10.1.2.3", "invalid_json"),
+        ("10.1.2.3, 203.0.113.9", "address_not_allowed"),
+        ("nobody", "address_not_allowed"),
+    ] {
+        rows.row(client);
+        let headers = [("authorization", bearer.as_str()), ("x-forwarded-for", client)];
+        rows.equal("code", gate.post("/v1/chat/completions", "{", &headers).await.code(), code.to_owned());
     }
     rows.finish();
     gate.finish().await;
