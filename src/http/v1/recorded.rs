@@ -27,7 +27,7 @@ struct Recorded {
 }
 
 /// Begins the record of a call, if its content is logged.
-pub(super) fn begin(
+pub(super) async fn begin(
     surface: &Surface,
     id: RequestId,
     operation: Operation,
@@ -39,9 +39,14 @@ pub(super) fn begin(
     }
     let caller =
         Caller { key_id: principal.id.clone(), key_name: principal.name.clone(), project: principal.project.clone() };
-    let envelope = Envelope::parse(body.clone()).ok();
-    let model = envelope.as_ref().and_then(|envelope| envelope.get("model")?.as_str()).unwrap_or_default();
+    let read = body.clone();
+    let model = surface.gateway.aside.work(body.len(), move || model(read)).await.unwrap_or_default();
     surface.content.begin(id, surface.clock.unix_millis(), caller, operation.label(), &model, body)
+}
+
+/// The model that a body names, if it can be read at all.
+fn model(body: Bytes) -> Option<String> {
+    Some(Envelope::parse(body).ok()?.get("model")?.as_str()?.into_owned())
 }
 
 /// The answer, with its record behind it.
