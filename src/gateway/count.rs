@@ -3,7 +3,7 @@
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 
 use super::{
-    Call, Reply, ReplyBody,
+    Call, Gateway, Reply, ReplyBody,
     failure::{Failed, Next},
     headers::names,
     lane::Lane,
@@ -33,9 +33,10 @@ pub(super) fn is_unanswered(call: &Call, failed: &Failed) -> bool {
     call.operation == Operation::CountTokens && (is_missing || is_theirs)
 }
 
-/// An estimate of the input's tokens. Costs a tenth of a millisecond at most, whatever the size of the input.
-pub(super) fn estimated(call: &Call, mut charge: Charge) -> Reply {
-    let (usage, _) = estimate::by_script(&call.asked, None);
+/// An estimate of the input's tokens. Costs a tenth of a millisecond at most, but for media that have to be passed over.
+pub(super) async fn estimated(gateway: &Gateway, call: &Call, mut charge: Charge) -> Reply {
+    let (asked, size) = (call.asked.clone(), call.envelope.bytes().len());
+    let (usage, _) = gateway.aside.work(size, move || estimate::by_script(&asked, None)).await;
     let body = anthropic::encode_count(usage.total_input().max(1));
     let mut headers = HeaderMap::new();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
