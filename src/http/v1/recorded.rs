@@ -89,3 +89,33 @@ impl http_body::Body for Recorded {
         self.body.size_hint()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt as _;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::telemetry::{Metrics, content::ContentLog, settings::ContentSettings};
+
+    #[tokio::test]
+    async fn an_answer_that_breaks_off_is_not_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let to = folder.path().join("content.jsonl");
+        let settings: ContentSettings = serde_json::from_value(json!({ "to": to })).unwrap();
+        let log = ContentLog::open(Some(&settings), &Metrics::new().content_lines_dropped).unwrap();
+        let broken = || std::io::Error::other("the provider is gone");
+        for pieces in [vec![Ok("half")], vec![Ok("half"), Err(broken())]] {
+            let (key_id, key_name, project) = ("k1".into(), "ci".into(), "default".into());
+            let caller = Caller { key_id, key_name, project };
+            let record = log.begin(RequestId::new(0), 0, caller, "chat", "m", &Bytes::from_static(b"{}"));
+            let body = Body::from_stream(futures_util::stream::iter(pieces));
+            let _ = with(Response::new(body), record).into_body().collect().await;
+        }
+        log.flush(std::time::Duration::from_secs(5));
+        let text = std::fs::read_to_string(&to).unwrap();
+        let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let told: Vec<_> = lines.iter().map(|line| (&line["answer"], &line["whole"])).collect();
+        assert_eq!(told, [(&json!("half"), &json!(true)), (&json!("half"), &json!(false))]);
+    }
+}
