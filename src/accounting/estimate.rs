@@ -215,7 +215,7 @@ impl Sample {
             if json[at..].trim_ascii_start().first() == Some(&b':') {
                 name = string;
                 self.messages += u64::from(name == b"role");
-            } else if is_media(string) {
+            } else if is_media(string) || name == b"data" && is_base64(string) {
                 media += string.len() as u64;
             } else if !matches!(name, b"role" | b"type" | b"id" | b"tool_call_id" | b"detail" | b"format") {
                 let taken = self.push(string);
@@ -272,10 +272,25 @@ fn scaled(count: u64, whole: u64, part: u64) -> u64 {
 
 /// Where media stand in a request, as data addresses.
 fn media_in(json: &[u8]) -> impl Iterator<Item = Range<usize>> {
-    memmem::find_iter(json, b";base64,").map(|at| {
-        let end = memchr::memchr(b'"', &json[at..]).map_or(json.len(), |length| at + length);
-        at..end
-    })
+    let to_end = |at: usize| at..memchr::memchr(b'"', &json[at..]).map_or(json.len(), |length| at + length);
+    let urls = memmem::find_iter(json, b";base64,").map(to_end);
+    urls.chain(memmem::find_iter(json, DATA).filter_map(move |at| bytes_at(json, at + DATA.len())).map(to_end))
+}
+
+/// The member that holds the bytes of Anthropic's images and documents, and of OpenAI's sounds.
+const DATA: &[u8] = b"\"data\"";
+
+/// Where the value of a member begins whose name ends at `at`, if it is bytes in Base64.
+fn bytes_at(json: &[u8], at: usize) -> Option<usize> {
+    let value = json.get(at..)?.trim_ascii_start().strip_prefix(b":")?.trim_ascii_start().strip_prefix(b"\"")?;
+    is_base64(value).then(|| json.len() - value.len())
+}
+
+/// Whether a string is so long without a space or a full stop that it must be Base64.
+fn is_base64(string: &[u8]) -> bool {
+    const ENOUGH: usize = 64;
+    let is_digit = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'\\' | b'=' | b'-' | b'_');
+    string.get(..ENOUGH).is_some_and(|head| head.iter().all(is_digit))
 }
 
 fn is_media(string: &[u8]) -> bool {

@@ -3,10 +3,10 @@
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 
 use super::{
-    Call, Reply, ReplyBody,
+    Call, Gateway, Refusal, Reply, ReplyBody,
     failure::{Failed, Next},
     headers::names,
-    lane::Lane,
+    lane::{Lane, unread},
 };
 use crate::{
     accounting::{Charge, estimate},
@@ -33,8 +33,14 @@ pub(super) fn is_unanswered(call: &Call, failed: &Failed) -> bool {
     call.operation == Operation::CountTokens && (is_missing || is_theirs)
 }
 
-/// An estimate of the input's tokens. Costs a tenth of a millisecond at most, whatever the size of the input.
-pub(super) fn estimated(call: &Call, mut charge: Charge) -> Reply {
+/// An estimate of the input's tokens.
+///
+/// # Errors
+/// [`Refusal`] with a 400: it is no request.
+pub(super) fn estimated(gateway: &Gateway, call: &Call, mut charge: Charge) -> Result<Reply, Refusal> {
+    if let Err(bad) = anthropic::decode_request(call.envelope.bytes()) {
+        return Err(Failed { failure: unread(&bad), target: None }.refuse(gateway, call, charge));
+    }
     let (usage, _) = estimate::by_script(&call.asked, None);
     let body = anthropic::encode_count(usage.total_input().max(1));
     let mut headers = HeaderMap::new();
@@ -43,5 +49,5 @@ pub(super) fn estimated(call: &Call, mut charge: Charge) -> Reply {
     charge.committed(200, false);
     charge.sent(body.len());
     charge.settle(Outcome::Ok);
-    Reply { headers, body: ReplyBody::Whole(Some(body.into())) }
+    Ok(Reply { headers, body: ReplyBody::Whole(Some(body.into())) })
 }
