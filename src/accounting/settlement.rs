@@ -1,7 +1,6 @@
 //! The facts about a call that has ended, and the task that spends them: on the ledger, on metrics and on the call log.
 
 use std::{
-    fmt::Write,
     net::IpAddr,
     sync::{Arc, LazyLock},
     time::Duration,
@@ -241,7 +240,7 @@ impl Settlement {
             overhead: self.overhead,
             bytes_in: self.bytes_in,
             bytes_out: self.bytes_out,
-            client: Some(self.client),
+            client: row.client.as_deref(),
         });
     }
 }
@@ -266,13 +265,17 @@ fn listed(places: &str) -> Box<str> {
     list.join(", ").into()
 }
 
-/// The address as a text. Asked for twice a call, so it is put together without a string that grows.
+/// The address as a text. Asked for twice a call, so the usual kind is put together without the machinery of formats.
 fn text_of(client: IpAddr) -> Box<str> {
-    /// The longest IPv6 address, with an embedded IPv4 one.
-    const LONGEST: usize = 45;
-    let mut text = String::with_capacity(LONGEST);
-    let _ = write!(text, "{client}");
-    text.as_str().into()
+    let IpAddr::V4(client) = client else { return client.to_string().into() };
+    let mut text: SmallVec<[u8; 16]> = SmallVec::new();
+    for (index, octet) in client.octets().into_iter().enumerate() {
+        if index > 0 {
+            text.push(b'.');
+        }
+        text.extend_from_slice(itoa::Buffer::new().format(octet).as_bytes());
+    }
+    str::from_utf8(&text).unwrap_or_default().into()
 }
 
 /// Counts an attempt whose price is unknown; a target's first is logged.

@@ -80,8 +80,14 @@ pub(super) async fn body_within(
         }
         return Err(too_large(limit));
     }
-    let mut gathered = Gathered::with_room(declared.unwrap_or(0));
+    /// Bytes read before other calls have their turn.
+    const TURN: usize = 512 * 1024;
+    let (mut gathered, mut turn) = (Gathered::with_room(declared.unwrap_or(0)), 0);
     loop {
+        if gathered.len() >= turn + TURN {
+            turn = gathered.len();
+            tokio::task::yield_now().await;
+        }
         let deadline = surface.clock.now() + surface.settings.read_timeout.0;
         let frame = surface.clock.timeout_at(deadline, body.frame()).await.map_err(|_| too_slow())?;
         let Some(frame) = frame else { break };

@@ -6,7 +6,6 @@
 use std::{
     fmt,
     io::{self, Write as _},
-    net::IpAddr,
     sync::Arc,
     time::Duration,
 };
@@ -97,7 +96,7 @@ pub struct CallLine<'a> {
     /// Body bytes handed to the client's connection.
     pub bytes_out: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub client: Option<IpAddr>,
+    pub client: Option<&'a str>,
 }
 
 /// The attempts of a call, written as a list of `target:outcome`.
@@ -331,7 +330,7 @@ mod tests {
             overhead: Duration::from_micros(85),
             bytes_in: 1_024,
             bytes_out: 4_096,
-            client: Some([192, 0, 2, 1].into()),
+            client: Some("192.0.2.1"),
         }
     }
 

@@ -2,8 +2,9 @@
 
 use std::{
     collections::VecDeque,
+    future::Future,
     io::{self, IoSlice},
-    pin::Pin,
+    pin::{Pin, pin},
     task::{Context, Poll},
 };
 
@@ -14,6 +15,9 @@ use crate::upstream::OutBody;
 
 /// Pieces handed to the kernel at once.
 const AT_ONCE: usize = 16;
+
+/// Bytes handed to the kernel before other calls have their turn. It would take 20 MB in one go, and copy for 4 ms.
+const TURN: usize = 256 * 1024;
 
 /// What is still to be written of a request.
 #[derive(Debug)]
@@ -60,20 +64,23 @@ impl Outgoing {
 
     fn poll_progress(&mut self, stream: &mut (impl AsyncWrite + Unpin), cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut stream = Pin::new(stream);
+        let mut room = TURN;
         while matches!(self.state, State::Writing) {
             if self.pieces.is_empty() {
                 self.state = State::Flushing;
                 break;
             }
-            let mut slices = [IoSlice::new(&[]); AT_ONCE];
-            let count = self.pieces.len().min(AT_ONCE);
-            for (slice, piece) in slices.iter_mut().zip(&self.pieces) {
-                *slice = IoSlice::new(piece);
+            if room == 0 {
+                // Polled once, it asks to be woken when the sockets of others have been looked at.
+                let _ = pin!(tokio::task::yield_now()).poll(cx);
+                return Poll::Pending;
             }
+            let (slices, count) = self.slices(room);
             let written = std::task::ready!(stream.as_mut().poll_write_vectored(cx, &slices[..count]))?;
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
+            room = room.saturating_sub(written);
             self.advance(written);
         }
         if matches!(self.state, State::Flushing) {
@@ -81,6 +88,21 @@ impl Outgoing {
             self.state = State::Written;
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// What to write next, and how many slices that are: of the first pieces no more than `most` bytes.
+    fn slices(&self, mut most: usize) -> ([IoSlice<'_>; AT_ONCE], usize) {
+        let (mut slices, mut count) = ([IoSlice::new(&[]); AT_ONCE], 0);
+        for (slice, piece) in slices.iter_mut().zip(&self.pieces) {
+            let piece = &piece[..piece.len().min(most)];
+            if piece.is_empty() {
+                break;
+            }
+            *slice = IoSlice::new(piece);
+            most -= piece.len();
+            count += 1;
+        }
+        (slices, count)
     }
 
     fn advance(&mut self, mut written: usize) {
@@ -121,6 +143,25 @@ mod tests {
             end.unwrap();
             assert_eq!(read, expected, "{room} at once");
         }
+    }
+
+    #[tokio::test]
+    async fn a_large_body_lets_others_have_their_turn() {
+        let body = Bytes::from(vec![7; 10 * TURN]);
+        let (mut near, mut far) = tokio::io::duplex(body.len());
+        let mut outgoing = Outgoing { pieces: [body.clone()].into(), state: State::Writing };
+        let mut turns = 0;
+        std::future::poll_fn(|cx| {
+            turns += 1;
+            outgoing.poll_write(&mut near, cx);
+            if outgoing.is_written() { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+        assert_eq!(turns, 10);
+        drop(near);
+        let mut read = Vec::new();
+        far.read_to_end(&mut read).await.unwrap();
+        assert!(read == body);
     }
 
     #[tokio::test]
