@@ -10,7 +10,7 @@ use switchboard::{
     providers::{Betas, Deadlines, Formats, Origin, Provider, ProviderKey, Quirks, settings::MaxTokensField},
     routing::{
         Acquire, Outcome, RetryBudget, Routes, plan,
-        settings::{HealthSettings, ModelSettings, TargetSettings},
+        settings::{HealthSettings, Lossy, ModelSettings, TargetSettings},
     },
     types::Clock,
     wire::openai_chat::convert::ReasoningField,
@@ -89,7 +89,15 @@ fn routes() -> Routes {
     let providers = providers.map(|provider| (provider.name.to_string(), Arc::new(provider))).into();
     let second = Duration::from_secs(1);
     let deadlines = Deadlines { connect: second, first_output: second, between_chunks: second, total: second };
-    match Routes::build(&models, &aliases, &providers, &|_| deadlines, &HealthSettings::default(), None) {
+    match Routes::build(
+        &models,
+        &aliases,
+        &providers,
+        &|_| deadlines,
+        Lossy::default(),
+        &HealthSettings::default(),
+        None,
+    ) {
         Ok(routes) => routes,
         Err(errors) => panic!("{errors:?}"),
     }

@@ -3,13 +3,14 @@
 //! Models of a family whose vocabulary is known are counted with it ([`UsageSource::Counted`]): OpenAI, Llama, DeepSeek,
 //! Qwen, Mistral, Kimi, GLM, MiniMax. That is exact for the text, and leaves out a few tokens of the chat template. For
 //! all others ([`UsageSource::Estimated`]) an ASCII character is a quarter of a token, a Chinese, Japanese or Korean
-//! character is one, and any other is half of one. An image, a sound or a file inside a request is [`MEDIA`] tokens.
+//! character is one, and any other is half of one. An image, a sound or a file inside a request is [`MEDIA`] tokens,
+//! whichever format it is in.
 //!
 //! What is long is counted by its beginning, and multiplied. A vocabulary is loaded when the first call needs it: that
 //! takes a tenth of a second and 9 to 27 MiB, which stay. Counting is work for the settlements' task, and is done on a
 //! thread of its own; no call waits for it.
 
-use std::ops::Range;
+use std::{iter, ops::Range, sync::OnceLock};
 
 use bytes::Bytes;
 use memchr::memmem;
@@ -46,6 +47,8 @@ pub struct Asked {
     content_bytes: u64,
     tools_bytes: u64,
     media: u64,
+    /// How many bytes of letters that take several there are, once somebody has asked.
+    wide: OnceLock<u64>,
 }
 
 /// Texts whose tokens are to be counted, with what their counts are to be multiplied by.
@@ -82,7 +85,7 @@ impl Asked {
         }
         let content_bytes = content.len() as u64 - media_bytes;
         let tools_bytes = (tools.len() + system.len()) as u64;
-        Self { content_bytes, tools_bytes, media, content, tools, system }
+        Self { content_bytes, tools_bytes, media, content, tools, system, wide: OnceLock::new() }
     }
 
     /// Roughly how many tokens of input it is, from lengths alone.
@@ -91,10 +94,9 @@ impl Asked {
     }
 
     /// How many tokens of input it may be, rather too many than too few: what is set aside before the call. Where letters
-    /// take several bytes, two bytes may be a token.
+    /// take several bytes, two bytes may be a token. Reads the whole request the first time, and remembers.
     pub fn at_most(&self) -> u64 {
-        let wide = |bytes: &Bytes| bytes.iter().filter(|byte| !byte.is_ascii()).count() as u64;
-        let wide = wide(&self.content) + wide(&self.tools) + wide(&self.system);
+        let wide = self.wide.get_or_init(|| wide(&self.content) + wide(&self.tools) + wide(&self.system));
         self.quick() + wide.div_ceil(4)
     }
 
@@ -202,7 +204,7 @@ impl Sample {
     /// Gathers the text of a request's JSON, which may end anywhere.
     fn read(&mut self, json: &[u8]) {
         let (mut at, mut media, mut spanned) = (0, 0_u64, json.len());
-        let mut name: &[u8] = b"";
+        let (mut name, mut named_at): (&[u8], usize) = (b"", 0);
         while let Some(found) = json.get(at..).and_then(|rest| memchr::memchr(b'"', rest)) {
             if self.content.len() >= SAMPLE {
                 spanned = at;
@@ -213,9 +215,9 @@ impl Sample {
             let string = &json[start..end];
             at = (end + 1).min(json.len());
             if json[at..].trim_ascii_start().first() == Some(&b':') {
-                name = string;
+                (name, named_at) = (string, start - 1);
                 self.messages += u64::from(name == b"role");
-            } else if is_media(string) || name == b"data" && is_base64(string) {
+            } else if is_media(string) || name == b"data" && source(json, named_at).is_some() {
                 media += string.len() as u64;
             } else if !matches!(name, b"role" | b"type" | b"id" | b"tool_call_id" | b"detail" | b"format") {
                 let taken = self.push(string);
@@ -270,27 +272,54 @@ fn scaled(count: u64, whole: u64, part: u64) -> u64 {
     u64::try_from(scaled).unwrap_or(u64::MAX)
 }
 
-/// Where media stand in a request, as data addresses.
-fn media_in(json: &[u8]) -> impl Iterator<Item = Range<usize>> {
-    let to_end = |at: usize| at..memchr::memchr(b'"', &json[at..]).map_or(json.len(), |length| at + length);
-    let urls = memmem::find_iter(json, b";base64,").map(to_end);
-    urls.chain(memmem::find_iter(json, DATA).filter_map(move |at| bytes_at(json, at + DATA.len())).map(to_end))
+/// How many bytes are not ASCII. Of most texts there are few, and passing over those that have none is fast.
+fn wide(text: &[u8]) -> u64 {
+    let mixed = text.chunks(1024).filter(|chunk| !chunk.is_ascii());
+    mixed.map(|chunk| chunk.iter().filter(|byte| !byte.is_ascii()).count() as u64).sum()
 }
 
-/// The member that holds the bytes of Anthropic's images and documents, and of OpenAI's sounds.
+/// Where media stand in a request: as data addresses, or as the bytes of a source. None begins within another.
+fn media_in(json: &[u8]) -> impl Iterator<Item = Range<usize>> {
+    let mut addresses = memmem::find_iter(json, b";base64,").map(|at| at..string_end(json, at)).peekable();
+    let mut sources = memmem::find_iter(json, DATA).filter_map(|at| source(json, at)).peekable();
+    let mut at = 0;
+    iter::from_fn(move || {
+        while addresses.next_if(|address| address.start < at).is_some() {}
+        while sources.next_if(|source| source.start < at).is_some() {}
+        let is_address = match (addresses.peek(), sources.peek()) {
+            (Some(address), Some(source)) => address.start < source.start,
+            (address, _) => address.is_some(),
+        };
+        let found = if is_address { addresses.next() } else { sources.next() }?;
+        at = found.end;
+        Some(found)
+    })
+}
+
+/// The member of a source that holds its bytes.
 const DATA: &[u8] = b"\"data\"";
 
-/// Where the value of a member begins whose name ends at `at`, if it is bytes in Base64.
-fn bytes_at(json: &[u8], at: usize) -> Option<usize> {
-    let value = json.get(at..)?.trim_ascii_start().strip_prefix(b":")?.trim_ascii_start().strip_prefix(b"\"")?;
-    is_base64(value).then(|| json.len() - value.len())
+/// The bytes of a source whose member `data` is named at this place: an object that says `base64`, as in Anthropic's
+/// format, or that is named `input_audio`, as in OpenAI's.
+fn source(json: &[u8], at: usize) -> Option<Range<usize>> {
+    /// What else such an object says is short.
+    const NEAR: usize = 160;
+    let after_name = json.get(at + DATA.len()..)?.trim_ascii_start();
+    let bytes = after_name.strip_prefix(b":")?.trim_ascii_start().strip_prefix(b"\"")?;
+    let start = json.len() - bytes.len();
+    let end = string_end(json, start);
+    let before = &json[at.saturating_sub(NEAR)..at];
+    let (outside, before) = before.split_at(memchr::memrchr(b'{', before)?);
+    let after = &json[end..json.len().min(end + NEAR)];
+    let after = &after[..memchr::memchr(b'}', after).unwrap_or(after.len())];
+    let says_so = [before, after].iter().any(|part| memmem::find(part, b"\"base64\"").is_some());
+    let name = outside.trim_ascii_end().strip_suffix(b":").unwrap_or_default().trim_ascii_end();
+    (says_so || name.ends_with(b"\"input_audio\"")).then_some(start..end)
 }
 
-/// Whether a string is so long without a space or a full stop that it must be Base64.
-fn is_base64(string: &[u8]) -> bool {
-    const ENOUGH: usize = 64;
-    let is_digit = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'\\' | b'=' | b'-' | b'_');
-    string.get(..ENOUGH).is_some_and(|head| head.iter().all(is_digit))
+/// Where the next quotation mark is: media have no escaped ones.
+fn string_end(json: &[u8], at: usize) -> usize {
+    memchr::memchr(b'"', &json[at..]).map_or(json.len(), |length| at + length)
 }
 
 fn is_media(string: &[u8]) -> bool {
@@ -388,8 +417,50 @@ mod tests {
         let (counted, _) = input(&image, "gpt-4o");
         assert!((MEDIA + 4..MEDIA + 20).contains(&counted), "{counted}");
         assert!((MEDIA..MEDIA + 60).contains(&image.quick()), "{}", image.quick());
+        assert_eq!(image.at_most(), image.quick());
         let with_tools = asked(r#"{"messages":[],"tools":[{"type":"function","function":{"name":"f"}}]}"#);
         assert!((8..20).contains(&input(&with_tools, "gpt-4o").0));
+    }
+
+    #[test]
+    fn media_are_found_wherever_their_bytes_stand() {
+        let bytes = "iVBORw0K".repeat(10_000);
+        let sources = [
+            (r#"{"type":"base64","media_type":"image/png","data":"@"}"#, 1),
+            (r#"{ "data" : "@" , "media_type" : "image/png", "type":"base64" }"#, 1),
+            (r#"{"data":"data:image/png;base64,@","type":"base64"}"#, 1),
+            (r#"{"url":"data:image/png;base64,@"},{"type":"base64","media_type":"application/pdf","data":"@"}"#, 2),
+            (r#"{"type":"input_audio","input_audio":{"data":"@","format":"wav"}}"#, 1),
+            (r#"{"type":"input_audio","input_audio": {"format":"wav","data":"@"}}"#, 1),
+            // Text, whatever it looks like.
+            (r#"{"type":"text","media_type":"text/plain","data":"@"}"#, 0),
+            (r#"{"type":"tool_use","input":{"data":"@"}},{"type":"base64"}"#, 0),
+            (r#"{"type":"base64","data":7},{"text":"@"}"#, 0),
+        ];
+        for (source, media) in sources {
+            let body = format!(r#"{{"messages":[{{"role":"user","content":[{source}]}}]}}"#);
+            let mut call = asked(&body.replace('@', &bytes));
+            assert_eq!(call.media, media, "{source}");
+            if media > 0 {
+                let (quick, (counted, _)) = (call.quick(), input(&call, "claude-opus-4-7"));
+                assert!((MEDIA * media..MEDIA * media + 100).contains(&quick), "{source}: {quick}");
+                assert!((MEDIA * media..MEDIA * media + 100).contains(&counted), "{source}: {counted}");
+                call.keep(KEPT_BY_STREAM);
+                assert_eq!(call.quick(), quick);
+            } else {
+                assert!(call.quick() > 20_000, "{source}: {}", call.quick());
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_set_aside_for_letters_of_several_bytes_stays_when_the_request_goes() {
+        let mut call = asked(&format!(r#"{{"messages":[{{"role":"user","content":"{}"}}]}}"#, "日本語".repeat(40_000)));
+        let at_most = call.at_most();
+        assert!((180_000..181_000).contains(&at_most), "{at_most}");
+        call.keep(KEPT_BY_STREAM);
+        assert_eq!(call.at_most(), at_most);
+        assert_eq!(asked(r#"{"input":"naïve"}"#).at_most(), 8_u64.div_ceil(4) + 1);
     }
 
     #[test]

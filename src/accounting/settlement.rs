@@ -17,7 +17,7 @@ use super::{
 use crate::{
     providers::Operation,
     quotas::{Account, Consumed, Quotas},
-    store::ledger::{AttemptRow, CallRow, LimitRow, Notes, Who},
+    store::ledger::{AttemptRow, CallRow, LimitNote, LimitRow, Notes, Who},
     telemetry::{
         CallLine, CallLog, Metrics, ModelMetrics, Outcome,
         calls::{AttemptNote, Attempts},
@@ -94,8 +94,8 @@ pub async fn settle_all(mut settlements: mpsc::Receiver<Box<Settlement>>, books:
                 settlement.count().await;
             }
             let mut row = settlement.row(&books.instance);
-            let limits = settlement.spend(&books.quotas, &row);
-            row.notes = Notes::new(settlement.lossy.as_deref().map(listed), limits);
+            let (limits, about) = settlement.spend(&books.quotas, &row).into_iter().unzip();
+            row.notes = Notes::new(settlement.lossy.as_deref().map(listed), limits, about);
             settlement.observe(&books.metrics, &row);
             settlement.log(&books.log, &row);
             rows.push(row);
@@ -134,7 +134,7 @@ impl Settlement {
     }
 
     /// Turns what was set aside into what was consumed, and remembers how long answers are. Says what was set aside.
-    fn spend(&mut self, quotas: &Quotas, row: &CallRow) -> Vec<LimitRow> {
+    fn spend(&mut self, quotas: &Quotas, row: &CallRow) -> Vec<(LimitRow, LimitNote)> {
         let consumed = |attempt: &AttemptRow| Consumed {
             input: attempt.usage.total_input(),
             output: attempt.usage.total_output(),

@@ -45,9 +45,9 @@ impl Parts<'_> {
             resolve(own.or(settings.timeout))
         };
         let complain = |path: &[String], message: String| loaded.complain(path, message, None);
-        let routes =
-            Routes::build(&settings.models, &settings.aliases, &providers, &deadlines, &settings.health, previous)
-                .map_err(|errors| Complaints(errors.into_iter().map(|e| complain(&e.path, e.message)).collect()))?;
+        let (models, aliases, health) = (&settings.models, &settings.aliases, &settings.health);
+        let routes = Routes::build(models, aliases, &providers, &deadlines, settings.lossy, health, previous)
+            .map_err(|errors| Complaints(errors.into_iter().map(|e| complain(&e.path, e.message)).collect()))?;
         let declared = Declared::new(&settings.keys, &settings.projects)
             .map_err(|bad| Complaints(bad.into_iter().map(|bad| complain(&bad.path, bad.message)).collect()))?
             .with_quotas(&settings.quotas);

@@ -43,14 +43,16 @@ pub(super) struct Made {
     pub(super) stored_keys: Option<u64>,
     /// Whether counters are shared in Redis, if they are to be.
     pub(super) redis_is_up: bool,
+    /// Why they are not, where that is known.
+    pub(super) redis_why: Option<Arc<String>>,
     pub(super) ready_in: Duration,
 }
 
 impl Made {
     pub(super) fn new(address: SocketAddr, admin_address: Option<SocketAddr>) -> Self {
         let (first_key, admin_key, stored_keys) = (None, None, None);
-        let (redis_is_up, ready_in) = (false, Duration::ZERO);
-        Self { address, admin_address, first_key, admin_key, stored_keys, redis_is_up, ready_in }
+        let (redis_is_up, redis_why, ready_in) = (false, None, Duration::ZERO);
+        Self { address, admin_address, first_key, admin_key, stored_keys, redis_is_up, redis_why, ready_in }
     }
 }
 
@@ -102,7 +104,7 @@ impl Screen {
     }
 
     fn text(&self, made: &Made) -> String {
-        let Made { address, admin_address, first_key, admin_key, stored_keys, redis_is_up, ready_in } = made;
+        let Made { address, admin_address, first_key, admin_key, stored_keys, redis_is_up, redis_why, ready_in } = made;
         let mut out = String::new();
         let url = self.url(*address);
         // Writing to a String cannot fail.
@@ -122,6 +124,9 @@ impl Screen {
                 "it does not count yet: until it does, this gateway counts alone; the log tells more"
             };
             let _ = writeln!(out, "  redis      {redis}: {state}");
+            if let Some(why) = redis_why {
+                let _ = writeln!(out, "             {why}");
+            }
         }
         list(&mut out, "notes", &self.notes);
         if !self.unpriced.is_empty() {

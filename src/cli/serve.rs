@@ -89,6 +89,7 @@ async fn announce(app: &App, screen: screen::Screen, clock: &Clock, started: Ins
         tracing::error!("the database is asked for keys, and a first one is made, at the next start only: {error}");
     }
     made.redis_is_up = app.shared.is_up();
+    made.redis_why = app.shared.why_away();
     made.ready_in = clock.now() - started;
     let screen = screen.with_unpriced(&app.gateway.snapshot.load().unpriced());
     screen.show(&made);

@@ -84,6 +84,12 @@ impl Place {
         Self { data_dir: data_dir.to_owned(), database: None, declared: Arc::default() }
     }
 
+    /// The same, of a configuration that declares these quotas.
+    #[cfg(test)]
+    pub(super) fn with_quotas(self, quotas: Vec<QuotaSettings>) -> Self {
+        Self { declared: Arc::new(InFile { quotas, ..InFile::default() }), ..self }
+    }
+
     /// The keys of the store, with what the file declares. What is wrong with that is `switchboard check`'s to say; it is
     /// then not known here.
     pub(super) fn keys(&self, db: &Db, clock: &Clock) -> Keys {

@@ -12,7 +12,7 @@ use crate::{
     http::settings::{Settings as ServerSettings, Tls},
     providers::settings::{ProviderSettings, Timeout},
     quotas::{Webhook, settings::QuotaSettings},
-    routing::settings::{HealthSettings, ModelSettings, RetrySettings},
+    routing::settings::{HealthSettings, Lossy, ModelSettings, RetrySettings},
     shared::settings::RedisSettings,
     store::settings::DatabaseSettings,
     telemetry::settings::Settings as LogSettings,
@@ -52,6 +52,8 @@ pub struct Settings {
     pub retries: RetrySettings,
     /// When targets and keys are rested.
     pub health: HealthSettings,
+    /// What happens to calls that their target's format cannot express in full, unless a model says otherwise.
+    pub lossy: Lossy,
     /// Fetching what calls name by URL, for providers that take bytes alone.
     pub fetch: FetchSettings,
     /// Provider accounts, by a name of your choice.
@@ -98,6 +100,7 @@ impl Default for Settings {
             timeout: Settings::TIMEOUT,
             retries: RetrySettings::default(),
             health: HealthSettings::default(),
+            lossy: Lossy::default(),
             fetch: FetchSettings::default(),
             providers: BTreeMap::new(),
             models: BTreeMap::new(),

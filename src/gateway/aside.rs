@@ -20,7 +20,7 @@ impl Default for Aside {
 
 impl Aside {
     /// Does work on a body of so many bytes. Who drops this no longer waits for the work, which is then done for nobody.
-    pub(super) async fn work<T: Send + 'static>(&self, bytes: usize, work: impl FnOnce() -> T + Send + 'static) -> T {
+    pub async fn work<T: Send + 'static>(&self, bytes: usize, work: impl FnOnce() -> T + Send + 'static) -> T {
         if bytes <= SMALL {
             return work();
         }

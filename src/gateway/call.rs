@@ -9,7 +9,7 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 
-use super::{Snapshot, files::Files, headers};
+use super::{Snapshot, aside, files::Files, headers};
 use crate::{
     accounting::Asked,
     auth::Principal,
@@ -79,6 +79,10 @@ impl Call {
         let choices = choices(&envelope, operation)?.saturating_mul(prompts(&envelope, operation));
         check_input(&envelope, operation)?;
         let asked = Asked::of(&envelope);
+        if envelope.bytes().len() > aside::SMALL {
+            // Where quotas want to know, it is known: this is done aside, and what comes later is not.
+            asked.at_most();
+        }
         let call = Self {
             id,
             operation,

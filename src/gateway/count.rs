@@ -33,15 +33,18 @@ pub(super) fn is_unanswered(call: &Call, failed: &Failed) -> bool {
     call.operation == Operation::CountTokens && (is_missing || is_theirs)
 }
 
-/// An estimate of the input's tokens.
+/// An estimate of the input's tokens. Reading it takes as long as translating it; large ones are read aside.
 ///
 /// # Errors
 /// [`Refusal`] with a 400: it is no request.
-pub(super) fn estimated(gateway: &Gateway, call: &Call, mut charge: Charge) -> Result<Reply, Refusal> {
-    if let Err(bad) = anthropic::decode_request(call.envelope.bytes()) {
-        return Err(Failed { failure: unread(&bad), target: None }.refuse(gateway, call, charge));
-    }
-    let (usage, _) = estimate::by_script(&call.asked, None);
+pub(super) async fn estimated(gateway: &Gateway, call: &Call, mut charge: Charge) -> Result<Reply, Refusal> {
+    let (asked, bytes) = (call.asked.clone(), call.envelope.bytes().clone());
+    let size = bytes.len();
+    let weigh = move || anthropic::decode_request(&bytes).map(|_| estimate::by_script(&asked, None));
+    let (usage, _) = match gateway.aside.work(size, weigh).await {
+        Ok(estimate) => estimate,
+        Err(bad) => return Err(Failed { failure: unread(&bad), target: None }.refuse(gateway, call, charge)),
+    };
     let body = anthropic::encode_count(usage.total_input().max(1));
     let mut headers = HeaderMap::new();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));

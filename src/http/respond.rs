@@ -221,7 +221,24 @@ impl http_body::Body for Placed {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+
+    #[test]
+    fn who_should_wait_is_told_whole_seconds_and_never_too_few() {
+        for (millis, seconds) in [(0, "1"), (1, "1"), (1_000, "1"), (1_001, "2"), (59_500, "60")] {
+            let error = Error::client(StatusCode::TOO_MANY_REQUESTS, "rate_limit_exceeded", "Wait.")
+                .with_retry_after(Duration::from_millis(millis));
+            let mut headers = HeaderMap::new();
+            advise(&mut headers, &error);
+            assert_eq!(headers[header::RETRY_AFTER], seconds, "{millis}");
+            // What a provider has said stands.
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("7"));
+            advise(&mut headers, &error);
+            assert_eq!(headers[header::RETRY_AFTER], "7");
+        }
+    }
 
     #[test]
     fn the_log_hears_neither_a_providers_words_nor_a_line_of_a_clients_making() {

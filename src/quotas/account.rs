@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     shared::{self, CounterId, Hold, Shared, Take},
-    store::ledger::LimitRow,
+    store::ledger::{LimitNote, LimitRow},
     types::Nanos,
 };
 
@@ -73,6 +73,8 @@ struct Entry {
     limit: u64,
     most: u64,
     used: Option<u64>,
+    /// Whose counter it is, and whether a rule that refuses nothing would have refused.
+    about: LimitNote,
 }
 
 impl Account {
@@ -110,21 +112,24 @@ impl Account {
             // An attempt that is made in another period counts there alone.
             let of_some = rule.is_of_place() || rule.is_calendar();
             let limit = rule.limit_at(unix_millis);
-            rule.counters(subject, Some(place), period, |counter| {
+            rule.counters(subject, Some(place), period, |counter, values| {
                 let (rule, attempts) = (rule.clone(), of_some.then(SmallVec::new));
-                wanted.push(Entry { rule, counter, window, attempts, limit, most: 0, used: None });
+                let about = LimitNote { subject: rule.worded(values), would_refuse: false };
+                wanted.push(Entry { rule, counter, window, attempts, limit, most: 0, used: None, about });
             });
         }
         self.leave(&wanted);
         let (mut takes, mut of) = (SmallVec::<[Take; 8]>::new(), SmallVec::<[usize; 8]>::new());
-        for (index, entry) in wanted.iter().enumerate() {
+        for (index, entry) in wanted.iter_mut().enumerate() {
             let known = self.entries.iter().find(|known| known.counter == entry.counter);
             let enforced = entry.rule.enforces() && !exempt.contains(&entry.rule.id);
             let Some(needed) = entry.needed(known, &demand) else {
                 if enforced {
                     let refused = Refused::unpriced(entry.rule.clone(), entry.counter);
-                    return Err(self.refuse(refused, unix_millis));
+                    let about = std::mem::take(&mut entry.about);
+                    return Err(self.refuse(refused, about, unix_millis));
                 }
+                entry.about.would_refuse = !entry.rule.enforces();
                 continue;
             };
             let amount = needed.saturating_sub(self.hold.held(entry.counter));
@@ -139,33 +144,34 @@ impl Account {
             && let Err(refusal) = self.hold.take(&takes).await
         {
             let index = place_of(&refusal).min(of.len() - 1);
-            let Entry { rule, counter, .. } = &wanted[of[index]];
-            let refused = Refused::new(rule.clone(), *counter, refusal, takes[index].amount, unix_millis);
-            return Err(self.refuse(refused, unix_millis));
+            let Entry { rule, counter, about, .. } = wanted.swap_remove(of[index]);
+            let refused = Refused::new(rule, counter, refusal, takes[index].amount, unix_millis);
+            return Err(self.refuse(refused, about, unix_millis));
         }
         (self.estimate, self.attempt) = (demand.estimate, attempt);
         self.join(wanted, attempt);
         for entry in &mut self.entries {
             entry.most = entry.most.max(self.hold.held(entry.counter));
-            entry.used = used(&self.hold, entry.counter).or(entry.used);
+            entry.see(&self.hold);
         }
         Ok(())
     }
 
     /// Remembers what headers and the receipt will say of a quota that had no room.
-    fn refuse(&mut self, refused: Refused, unix_millis: u64) -> Refused {
+    fn refuse(&mut self, refused: Refused, about: LimitNote, unix_millis: u64) -> Refused {
         if let Why::Short { used, resets_in, retry_after, .. } = refused.why {
             let mut limits = RateLimits::default();
             limits.add(&refused.rule, used, retry_after.unwrap_or(resets_in), unix_millis);
             self.refused = Some(limits);
         }
-        self.touched.refuse(&refused, unix_millis);
+        self.touched.refuse(&refused, about, unix_millis);
         refused
     }
 
     /// Remembers that there was no room for the rest of an answer.
     pub fn refused_more(&mut self, refused: &Refused, unix_millis: u64) {
-        self.touched.refuse(refused, unix_millis);
+        // The call counts there already, and that says whose counter it is.
+        self.touched.refuse(refused, LimitNote::default(), unix_millis);
     }
 
     /// Gives back places among concurrent calls at targets that are left.
@@ -185,7 +191,10 @@ impl Account {
     fn join(&mut self, wanted: SmallVec<[Entry; 4]>, attempt: u16) {
         for mut entry in wanted {
             match self.entries.iter_mut().find(|known| known.counter == entry.counter) {
-                Some(known) => known.attempts.iter_mut().for_each(|attempts| attempts.push(attempt)),
+                Some(known) => {
+                    known.attempts.iter_mut().for_each(|attempts| attempts.push(attempt));
+                    known.about.would_refuse |= entry.about.would_refuse;
+                }
                 None => {
                     entry.attempts.iter_mut().for_each(|attempts| attempts.push(attempt));
                     self.entries.push(entry);
@@ -245,7 +254,7 @@ impl Account {
     pub fn granted(&mut self, hold: Hold, more: Consumed) {
         for entry in &mut self.entries {
             entry.most = entry.most.saturating_add(hold.held(entry.counter));
-            entry.used = used(&hold, entry.counter).or(entry.used);
+            entry.see(&hold);
         }
         self.grants.push(hold);
         self.estimate.output = self.estimate.output.saturating_add(more.output);
@@ -266,7 +275,7 @@ impl Account {
 
     /// The end: what each attempt has consumed. A call without an attempt has consumed nothing, not even a request. Says
     /// what the call did to its quotas.
-    pub fn settle(self, shared: &Shared, attempts: &[Consumed]) -> Vec<LimitRow> {
+    pub fn settle(self, shared: &Shared, attempts: &[Consumed]) -> Vec<(LimitRow, LimitNote)> {
         let actual: SmallVec<[(CounterId, u64); 8]> =
             self.entries.iter().map(|entry| (entry.counter, entry.consumed(attempts))).collect();
         // Where nothing was to be expected, nothing is held that could be settled.
@@ -277,17 +286,12 @@ impl Account {
         if !unheld.is_empty() {
             shared.add(&unheld);
         }
-        let limits = self.limits(&actual);
         self.hold.settle(&actual);
         // What was set aside later is part of what has just been counted.
         drop(self.grants);
-        limits
-    }
-
-    /// What the call did to its quotas, for its receipt.
-    fn limits(&self, actual: &[(CounterId, u64)]) -> Vec<LimitRow> {
-        let rows = self.entries.iter().zip(actual).map(|(entry, (counter, settled))| {
-            (*counter, touched::row(&entry.rule, entry.limit, entry.used, entry.most, *settled))
+        // What the call did to its quotas, for its receipt.
+        let rows = self.entries.into_iter().zip(&actual).map(|(entry, (counter, settled))| {
+            (*counter, touched::row(&entry.rule, entry.limit, entry.used, entry.most, *settled), entry.about)
         });
         self.touched.rows(rows)
     }
@@ -360,6 +364,13 @@ impl Entry {
         Some(before.saturating_add(next))
     }
 
+    /// Notes how full the counter was when `hold` last took of it.
+    fn see(&mut self, hold: &Hold) {
+        let Some((_, level)) = hold.levels().iter().find(|(of, _)| *of == self.counter) else { return };
+        self.used = Some(level.used);
+        self.about.would_refuse |= level.used > self.limit && !self.rule.enforces();
+    }
+
     /// Whether an attempt counts here.
     fn counts(&self, attempt: u16) -> bool {
         self.attempts.as_ref().is_none_or(|here| here.contains(&attempt))
@@ -385,11 +396,6 @@ impl Entry {
             }
         }
     }
-}
-
-/// How full a counter was when the hold last took of it.
-fn used(hold: &Hold, counter: CounterId) -> Option<u64> {
-    hold.levels().iter().find(|(of, _)| *of == counter).map(|(_, level)| level.used)
 }
 
 /// Which of the takes was refused.

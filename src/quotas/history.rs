@@ -134,7 +134,7 @@ impl Quotas {
                 for (index, attempt) in row.attempts.iter().enumerate().filter(|_| !is_over) {
                     let place = Place { model: &row.model, provider: &attempt.provider, target: &attempt.target };
                     let amount = rule.amount_of_attempt(attempt, index);
-                    rule.counters(&subject, Some(&place), period, |counter| amounts.push((counter, window, amount)));
+                    rule.counters(&subject, Some(&place), period, |counter, _| amounts.push((counter, window, amount)));
                 }
             }
         }

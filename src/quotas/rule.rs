@@ -1,6 +1,7 @@
 //! A quota made ready for calls: what it says, checked once.
 
 use std::{
+    borrow::Cow,
     collections::BTreeMap,
     sync::{
         Arc,
@@ -206,14 +207,14 @@ impl Rule {
         self.window.at(unix_millis)
     }
 
-    /// Hands each counter that a call of `subject` at `place` counts in to `each`. Without a place, a rule that needs
-    /// one has none.
+    /// Hands each counter that a call of `subject` at `place` counts in to `each`, with the values of its scope. Without a
+    /// place, a rule that needs one has none.
     pub(super) fn counters(
         &self,
         subject: &Subject<'_>,
         place: Option<&Place<'_>>,
         period: u64,
-        mut each: impl FnMut(CounterId),
+        mut each: impl FnMut(CounterId, &[&str]),
     ) {
         let passes = |(dimension, filter): &(Dimension, Filter)| match dimension {
             Dimension::Tag => subject.tags.iter().any(|tag| filter.takes(tag)),
@@ -227,29 +228,38 @@ impl Rule {
         if self.scope.contains(&Dimension::Tag) {
             let wanted = |tag: &&Arc<str>| tag_filter.is_none_or(|(_, filter)| filter.takes(tag));
             for tag in subject.tags.iter().filter(wanted) {
-                self.counter(subject, place, Some(tag), period).map(&mut each);
+                self.counter(subject, place, Some(tag), period, &mut each);
             }
         } else {
-            self.counter(subject, place, None, period).map(each);
+            self.counter(subject, place, None, period, &mut each);
         }
     }
 
-    /// `None` where a value is missing: a call that names no end user is not counted among end users.
+    /// None where a value is missing: a call that names no end user is not counted among end users.
     fn counter(
         &self,
         subject: &Subject<'_>,
         place: Option<&Place<'_>>,
         tag: Option<&str>,
         period: u64,
-    ) -> Option<CounterId> {
+        each: &mut impl FnMut(CounterId, &[&str]),
+    ) {
         let mut values: [&str; Dimension::ALL.len()] = [""; _];
         for (slot, dimension) in values.iter_mut().zip(&self.scope) {
-            *slot = match dimension {
-                Dimension::Tag => tag?,
-                other => value(*other, subject, place)?,
+            let value = match dimension {
+                Dimension::Tag => tag,
+                other => value(*other, subject, place),
             };
+            let Some(value) = value else { return };
+            *slot = value;
         }
-        Some(self.counter_of(&values[..self.scope.len()], period))
+        let values = &values[..self.scope.len()];
+        each(self.counter_of(values, period), values);
+    }
+
+    /// The values of its scope, each with its word.
+    pub(super) fn worded(&self, values: &[&str]) -> Vec<(Cow<'static, str>, Box<str>)> {
+        self.scope.iter().zip(values).map(|(dimension, value)| (dimension.as_str().into(), (*value).into())).collect()
     }
 
     /// The counter for these values of the scope, in the period that begins then.

@@ -10,37 +10,44 @@ use super::{
 };
 use crate::{
     shared::CounterId,
-    store::ledger::{LimitRow, Notes},
+    store::ledger::{LimitNote, LimitRow, Notes},
 };
+
+/// What a receipt says of one counter.
+pub(super) type Line = (CounterId, LimitRow, LimitNote);
 
 /// The counters that had no room for the call, each once and a bounded number of them.
 #[derive(Debug, Default)]
-pub(super) struct Touched(SmallVec<[(CounterId, LimitRow); 1]>);
+pub(super) struct Touched(SmallVec<[Line; 1]>);
 
 impl Touched {
-    pub(super) fn refuse(&mut self, refused: &Refused, unix_millis: u64) {
+    /// Notes that there was no room at a counter; `of` is whose it is.
+    pub(super) fn refuse(&mut self, refused: &Refused, of: LimitNote, unix_millis: u64) {
         let (limit, used) = match refused.why {
             Why::Short { limit, used, .. } => (limit, Some(used)),
             Why::Unpriced | Why::Unavailable | Why::Full => (refused.rule.limit_at(unix_millis), None),
         };
-        if self.0.len() < Notes::MAX_LIMITS && self.0.iter().all(|(counter, _)| *counter != refused.counter) {
+        if self.0.len() < Notes::MAX_LIMITS && self.0.iter().all(|(counter, ..)| *counter != refused.counter) {
             let row = LimitRow { refused: true, ..row(&refused.rule, limit, used, 0, 0) };
-            self.0.push((refused.counter, row));
+            self.0.push((refused.counter, row, of));
         }
     }
 
     /// What the receipt says: first of those that had no room, then of the `others` that the call counted in.
-    pub(super) fn rows(&self, others: impl Iterator<Item = (CounterId, LimitRow)>) -> Vec<LimitRow> {
-        let mut rows = self.0.clone();
-        for (counter, row) in others {
-            match rows.iter_mut().find(|(refused, _)| *refused == counter) {
+    pub(super) fn rows(self, others: impl Iterator<Item = Line>) -> Vec<(LimitRow, LimitNote)> {
+        let mut rows = self.0;
+        for (counter, row, of) in others {
+            match rows.iter_mut().find(|(refused, ..)| *refused == counter) {
                 // How full it was when it had no room says more.
-                Some((_, known)) => *known = LimitRow { refused: true, used: known.used.or(row.used), ..row },
-                None => rows.push((counter, row)),
+                Some((_, known, about)) => {
+                    *known = LimitRow { refused: true, used: known.used.or(row.used), ..row };
+                    *about = of;
+                }
+                None => rows.push((counter, row, of)),
             }
         }
         rows.truncate(Notes::MAX_LIMITS);
-        rows.into_iter().map(|(_, row)| row).collect()
+        rows.into_iter().map(|(_, row, of)| (row, of)).collect()
     }
 }
 

@@ -14,7 +14,7 @@ use super::{
     params::{self, Params},
     pattern::{self, Pattern},
     routes::Routes,
-    settings::{self, HealthSettings, ModelSettings, Strategy, TargetSettings},
+    settings::{self, HealthSettings, Lossy, ModelSettings, Strategy, TargetSettings},
 };
 use crate::providers::{Deadlines, Provider};
 
@@ -44,6 +44,7 @@ const MAX_REST: Duration = Duration::from_secs(30 * 86_400);
 struct Builder<'s> {
     providers: &'s BTreeMap<String, Arc<Provider>>,
     deadlines: &'s dyn Fn(&str) -> Deadlines,
+    lossy: Lossy,
     health: Arc<HealthSettings>,
     known: Arc<Known>,
     previous: Option<&'s Routes>,
@@ -56,12 +57,14 @@ pub(super) fn build(
     aliases: &BTreeMap<String, String>,
     providers: &BTreeMap<String, Arc<Provider>>,
     deadlines: &dyn Fn(&str) -> Deadlines,
+    lossy: Lossy,
     health: &HealthSettings,
     previous: Option<&Routes>,
 ) -> Result<Routes, Vec<BuildError>> {
     let mut builder = Builder {
         providers,
         deadlines,
+        lossy,
         health: Arc::new(health.clone()),
         known: previous.map(|routes| routes.known.clone()).unwrap_or_default(),
         previous,
@@ -198,7 +201,7 @@ impl Builder<'_> {
             weight: target.weight.unwrap_or(1.0),
             deadlines: (self.deadlines)(provider_name).with(target.timeout.or(model.timeout)),
             params: Params::merge(model_params, &target.params),
-            lossy: model.lossy,
+            lossy: model.lossy.unwrap_or(self.lossy),
             slots: Slots::new(provider, &label, &upstream, &self.health, &self.known),
             instances: pattern.is_some().then(|| Instances::new(self.health.clone(), self.known.clone())),
             upstream: pattern.map_or(Upstream::Fixed(upstream), Upstream::Pattern),
@@ -435,6 +438,20 @@ mod tests {
         let expected =
             Deadlines { first_output: Duration::from_secs(20), total: Duration::from_secs(400), ..DEADLINES };
         assert_eq!(target.deadlines, expected);
+    }
+
+    #[test]
+    fn what_may_be_lost_is_for_the_model_to_say_then_for_the_gateway() {
+        use Lossy::{Declare, Strict};
+        for (own, of_all, expected) in [
+            (None, Declare, Declare),
+            (None, Strict, Strict),
+            (Some(Declare), Strict, Declare),
+            (Some(Strict), Declare, Strict),
+        ] {
+            let setup = Setup { lossy: of_all, ..good() }.edit("gpt", |model| model.lossy = own);
+            assert_eq!(setup.build().resolve("gpt").unwrap().model.targets[0].lossy, expected, "{own:?} {of_all:?}");
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderValue, header::AUTHORIZATION, uri};
 use super::{
     build::BuildError,
     routes::Routes,
-    settings::{HealthSettings, ModelSettings, TargetSettings},
+    settings::{HealthSettings, Lossy, ModelSettings, TargetSettings},
 };
 use crate::{
     providers::{Betas, Deadlines, Formats, Origin, Provider, ProviderKey, Quirks, settings::MaxTokensField},
@@ -27,6 +27,7 @@ pub(super) struct Setup {
     pub(super) models: BTreeMap<String, ModelSettings>,
     pub(super) aliases: BTreeMap<String, String>,
     pub(super) providers: BTreeMap<String, Arc<Provider>>,
+    pub(super) lossy: Lossy,
     pub(super) health: HealthSettings,
 }
 
@@ -94,7 +95,7 @@ impl Setup {
     }
 
     pub(super) fn try_build(&self, previous: Option<&Routes>) -> Result<Routes, Vec<BuildError>> {
-        Routes::build(&self.models, &self.aliases, &self.providers, &|_| DEADLINES, &self.health, previous)
+        Routes::build(&self.models, &self.aliases, &self.providers, &|_| DEADLINES, self.lossy, &self.health, previous)
     }
 
     pub(super) fn build(&self) -> Routes {

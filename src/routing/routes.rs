@@ -11,7 +11,7 @@ use super::{
     health::{Known, SlotHealth},
     models::{Model, Resolved, Target, Upstream},
     pattern,
-    settings::{HealthSettings, ModelSettings},
+    settings::{HealthSettings, Lossy, ModelSettings},
 };
 use crate::providers::{Deadlines, Provider};
 
@@ -34,7 +34,8 @@ pub struct Routes {
 impl Routes {
     /// Checks the settings of models and aliases and puts them together.
     ///
-    /// `deadlines` are those of a provider, by its name, where model and target say nothing. `previous` hands over what
+    /// `deadlines` are those of a provider, by its name, where model and target say nothing, and `lossy` holds for models
+    /// that say nothing. `previous` hands over what
     /// is known about targets and keys that are still there, attempts under way included.
     ///
     /// # Errors
@@ -44,10 +45,11 @@ impl Routes {
         aliases: &BTreeMap<String, String>,
         providers: &BTreeMap<String, Arc<Provider>>,
         deadlines: &dyn Fn(&str) -> Deadlines,
+        lossy: Lossy,
         health: &HealthSettings,
         previous: Option<&Self>,
     ) -> Result<Self, Vec<BuildError>> {
-        build::build(models, aliases, providers, deadlines, health, previous)
+        build::build(models, aliases, providers, deadlines, lossy, health, previous)
     }
 
     /// The one resolver of names: exact model, then alias, then the pattern with the longest literal part. A name with

@@ -21,8 +21,8 @@ pub struct ModelSettings {
     pub targets: Vec<TargetSettings>,
     /// Other models to turn to when every target has failed, by reason.
     pub fallbacks: Fallbacks,
-    /// What happens to a call that its target's format cannot express in full.
-    pub lossy: Lossy,
+    /// What happens to a call that its target's format cannot express in full; what is unset comes from the top level.
+    pub lossy: Option<Lossy>,
     /// Deadlines; what is unset comes from the provider, then from the top level.
     pub timeout: Timeout,
     /// Members set where the client did not, for every target.

@@ -152,6 +152,14 @@ impl Shared {
         }
     }
 
+    /// Why replicas cannot be asked, where that is so and known, in words for the operator.
+    pub fn why_away(&self) -> Option<Arc<String>> {
+        match &self.inner {
+            Inner::Memory(_) => None,
+            Inner::Redis(redis) => redis.why_away(),
+        }
+    }
+
     /// Whether the counters are this process's own.
     pub fn counts_alone(&self) -> bool {
         matches!(self.inner, Inner::Memory(_))

@@ -1,12 +1,16 @@
 //! What the operator may set about Redis.
 
-use std::{borrow::Cow, fmt};
+use std::{borrow::Cow, fmt, path::PathBuf};
 
-use redis::{ConnectionInfo, IntoConnectionInfo};
+use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo};
 use schemars::JsonSchema;
 use serde::{
     Deserialize, Deserializer,
     de::{self, MapAccess, Visitor, value::MapAccessDeserializer},
+};
+use tokio_rustls::rustls::{
+    RootCertStore,
+    pki_types::{CertificateDer, pem::PemObject},
 };
 
 use crate::types::{Period, Secret, Size};
@@ -20,6 +24,8 @@ pub struct RedisSettings {
     pub cluster: bool,
     /// The servers are sentinels.
     pub sentinel: Option<Sentinel>,
+    /// A PEM file with the authorities that servers' certificates must be from, in place of the public ones.
+    pub ca_file: Option<PathBuf>,
     /// How long a call waits for Redis while nothing is heard of it.
     pub timeout: Period,
     /// What all keys begin with.
@@ -59,6 +65,9 @@ struct Long {
     /// The servers are sentinels, who are asked for the master. User, password and database in the URLs are the master's.
     #[serde(default)]
     sentinel: Option<Sentinel>,
+    /// A PEM file with authorities to trust instead of the public ones, for `rediss://`: of servers, nodes and sentinels alike.
+    #[serde(default)]
+    ca_file: Option<PathBuf>,
     /// How long a call waits for Redis while nothing is heard of it; then this gateway decides alone.
     #[serde(default = "timeout")]
     timeout: Period,
@@ -87,7 +96,7 @@ impl RedisSettings {
     /// The server at `url`, and every other setting as it is by default.
     pub fn at(url: Secret) -> Self {
         let (timeout, prefix, thinking) = (timeout(), prefix(), thinking());
-        Self { urls: vec![url], cluster: false, sentinel: None, timeout, prefix, thinking }
+        Self { urls: vec![url], cluster: false, sentinel: None, ca_file: None, timeout, prefix, thinking }
     }
 
     /// # Errors
@@ -118,6 +127,13 @@ impl RedisSettings {
         if self.cluster && servers.iter().any(|server| server.redis_settings().db() != 0) {
             return Err((place, "a cluster has one database, so its URLs name none".to_owned()));
         }
+        let is_tls = |server: &ConnectionInfo| matches!(server.addr(), ConnectionAddr::TcpTls { .. });
+        if self.ca_file.is_some() && !servers.iter().all(is_tls) {
+            return Err((
+                "ca_file",
+                "only certificates are checked against it: use `rediss://` in every URL".to_owned(),
+            ));
+        }
         Ok(())
     }
 
@@ -134,6 +150,17 @@ impl RedisSettings {
             })
         };
         self.urls.iter().map(read).collect()
+    }
+
+    /// # Errors
+    /// A sentence on what is wrong with the authorities of `ca_file`; `pem` is what is in it.
+    pub fn check_authorities(pem: &[u8]) -> Result<(), String> {
+        let mut roots = RootCertStore::empty();
+        for certificate in CertificateDer::pem_slice_iter(pem) {
+            let added = certificate.map_err(|error| error.to_string()).map(|certificate| roots.add(certificate));
+            added.and_then(|added| added.map_err(|error| error.to_string()))?;
+        }
+        if roots.is_empty() { Err("there is no certificate in it".to_owned()) } else { Ok(()) }
     }
 
     /// Where it is, for people: hosts and ports, no user and no password.
@@ -166,9 +193,9 @@ impl<'de> Deserialize<'de> for RedisSettings {
 
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<RedisSettings, A::Error> {
                 let long = Long::deserialize(MapAccessDeserializer::new(map))?;
-                let Long { url, urls, cluster, sentinel, timeout, prefix, thinking } = long;
+                let Long { url, urls, cluster, sentinel, ca_file, timeout, prefix, thinking } = long;
                 let urls = url.into_iter().chain(urls).collect();
-                Ok(RedisSettings { urls, cluster, sentinel, timeout, prefix, thinking })
+                Ok(RedisSettings { urls, cluster, sentinel, ca_file, timeout, prefix, thinking })
             }
         }
 
@@ -197,6 +224,7 @@ mod tests {
         for text in [
             r#""redis://user:p%40ss@cache:6379/1""#,
             r#"{ "url": "rediss://:canary@cache" }"#,
+            r#"{ "url": "rediss://:canary@cache", "ca_file": "/etc/ca.pem" }"#,
             r#"{ "urls": ["redis://a", "redis://b:7000"], "cluster": true }"#,
             r#"{ "urls": ["redis://:canary@a:26379/2"], "sentinel": { "master": "main", "password": "canary" } }"#,
         ] {
@@ -211,6 +239,8 @@ mod tests {
             (r#"{ "url": "redis://a/3", "cluster": true }"#, "url"),
             (r#"{ "url": "redis://a", "prefix": "a{b}" }"#, "prefix"),
             (r#"{ "url": "redis://a", "timeout": "0s" }"#, "timeout"),
+            (r#"{ "url": "redis://a", "ca_file": "ca.pem" }"#, "ca_file"),
+            (r#"{ "urls": ["rediss://a", "redis://b"], "cluster": true, "ca_file": "ca.pem" }"#, "ca_file"),
             (r#""http://canary""#, "url"),
             (r#""redis://:canary@a:canary""#, "url"),
             (r#""redis://:canary@a/canary""#, "url"),

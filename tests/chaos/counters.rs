@@ -22,12 +22,15 @@ const KEY: &str = "sk-counters-0123456789";
 
 /// What gateways have in common, with these quotas.
 fn config(redis: &PrivateRedis, quotas: &str) -> String {
+    format!("redis: \"{}\"\n{}", redis.url(), alone(quotas))
+}
+
+/// The same, of a gateway that counts by itself.
+fn alone(quotas: &str) -> String {
     format!(
-        "redis: \"{}\"\n\
-         keys: [{{ name: team, value: {KEY}, models: [\"*\"] }}]\n\
+        "keys: [{{ name: team, value: {KEY}, models: [\"*\"] }}]\n\
          prices: {{ models: {{ a/up: {{ input: 2.5, output: 10 }} }} }}\n\
-         quotas:\n{quotas}\n",
-        redis.url()
+         quotas:\n{quotas}\n"
     )
 }
 
@@ -123,5 +126,41 @@ async fn a_killed_gateway_gives_back_its_places_in_time_and_what_its_calls_consu
         drop(next);
     }
     drop((streams, other));
+    tasks.stopping().cancel();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_calls_of_a_killed_gateway_that_counts_alone_consumed_counts_once_as_well() {
+    const LIMIT: usize = 1_000;
+    let tasks = Tasks::new();
+    let behaviour =
+        Behaviour { chunks: Some(1_000), chunk_delay: Some(Period::from_millis(100)), ..Behaviour::default() };
+    let provider = provider_of(behaviour, &tasks).await;
+    // Both kinds: one waits for what the ledger says, the other counts meanwhile.
+    for window in ["24h", "1h"] {
+        let config =
+            alone(&format!("  - {{ name: calls, scope: project, measure: requests, limit: 1000, window: {window} }}"));
+        let folder = folder();
+        let mut gateway = Replica::start_in(folder.clone(), provider, &config).await;
+        let mut streams = Vec::new();
+        for _ in 0..3 {
+            let mut stream = gateway.request(KEY, "m", true).send().await.unwrap();
+            stream.chunk().await.unwrap().expect("a first piece");
+            streams.push(stream);
+        }
+        let mut calls = streams.len();
+        for _ in 0..2 {
+            // Kill -9. The next one finds its journal, and the one after that nothing new.
+            drop(gateway);
+            gateway = Replica::start_in(folder.clone(), provider, &config).await;
+            for _ in 0..10 {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                calls += 1;
+                call(&gateway).await;
+            }
+            calls += 1;
+            assert_eq!(call(&gateway).await, (String::new(), LIMIT - calls), "{window}");
+        }
+    }
     tasks.stopping().cancel();
 }

@@ -524,10 +524,16 @@ async fn signed_thinking_comes_back_although_the_client_cannot_send_it() {
 
 #[tokio::test]
 async fn what_cannot_be_said_is_declared_or_refused() {
-    for (policy, status) in [("declare", 200), ("strict", 400)] {
+    let policies = [
+        ("lossy: declare\n", "", 200),
+        ("lossy: strict\n", "", 400),
+        ("", ", lossy: strict", 400),
+        ("lossy: strict\n", ", lossy: declare", 200),
+    ];
+    for (of_all, own, status) in policies {
         for is_stream in [false, true] {
             let upstream = RawUpstream::listen().await;
-            let model = format!("models: {{ m: {{ targets: [a/claude-opus-4-8], lossy: {policy} }} }}");
+            let model = format!("{of_all}models: {{ m: {{ targets: [a/claude-opus-4-8]{own} }} }}");
             let gate = Gate::build().upstream_with("a", upstream.address, CLAUDE).config(&model).start().await;
             let body = asked(CHAT, is_stream).replacen('{', r#"{"logit_bias":{"1":2},"#, 1);
             let call = gate.post(CHAT, body, &[]);

@@ -39,13 +39,14 @@ async fn a_receipt_says_what_was_set_aside_and_what_the_call_counts_as() {
     let receipt = receipt(&gate, &answer).await;
     let mut limits = receipt["limits"].as_array().unwrap().clone();
     limits.sort_by_key(|limit| limit["quota"].to_string());
+    let key = &receipt["key"]["id"];
     let expected = json!([
-        { "quota": "key.tokens.1m", "measure": "tokens", "limit": "1000", "used": "31", "held": "31", "settled": "18",
-          "refused": false },
-        { "quota": "once", "measure": "concurrent", "limit": "7", "used": "1", "held": "1", "settled": "0",
-          "refused": false },
-        { "quota": "team", "measure": "usd", "limit": "5.00", "used": "0.0002275", "held": "0.0002275",
-          "settled": receipt["cost"]["usd"], "refused": false },
+        { "quota": "key.tokens.1m", "subject": { "key": key }, "measure": "tokens", "limit": "1000", "used": "31",
+          "held": "31", "settled": "18", "refused": false, "would_refuse": false },
+        { "quota": "once", "subject": { "key": key }, "measure": "concurrent", "limit": "7", "used": "1", "held": "1",
+          "settled": "0", "refused": false, "would_refuse": false },
+        { "quota": "team", "subject": { "project": "default" }, "measure": "usd", "limit": "5.00", "used": "0.0002275",
+          "held": "0.0002275", "settled": receipt["cost"]["usd"], "refused": false, "would_refuse": false },
     ]);
     assert_eq!(Value::from(limits), expected);
     assert_eq!(receipt["lossy"], json!([]));
@@ -61,10 +62,34 @@ async fn the_receipt_of_a_refused_call_names_the_quota_that_had_no_room() {
     let refused = gate.chat(json!({})).await;
     assert_eq!(refused.status, 429);
     let receipt = receipt(&gate, &refused).await;
-    let expected = json!([{ "quota": "tight", "measure": "requests", "limit": "1", "used": "1", "held": "0",
-                            "settled": "0", "refused": true }]);
+    let expected = json!([{ "quota": "tight", "subject": { "key": receipt["key"]["id"] }, "measure": "requests",
+                            "limit": "1", "used": "1", "held": "0", "settled": "0", "refused": true,
+                            "would_refuse": false }]);
     assert_eq!((&receipt["limits"], &receipt["attempts"]), (&expected, &json!([])));
     assert_eq!(receipt["error_code"], "rate_limit_exceeded");
+    gate.finish().await;
+}
+
+#[tokio::test]
+async fn a_receipt_says_that_a_shadow_would_have_refused_and_of_whom() {
+    let quotas = "quotas:\n  - { name: trial, scope: [end_user, model], measure: requests, limit: 1, window: 1m, action: shadow }\n  \
+                  - { name: all, scope: global, measure: requests, limit: 9, window: 1m }";
+    let gate = gate("kind: openai", &format!("{PRICED}\n{quotas}")).await;
+    for would_refuse in [false, true] {
+        let answer = gate.chat(json!({ "user": "ada" })).await;
+        assert_eq!(answer.status, 200);
+        let receipt = receipt(&gate, &answer).await;
+        let limits = receipt["limits"].as_array().unwrap().iter();
+        let told: Vec<_> = limits
+            .map(|limit| ["quota", "subject", "refused", "would_refuse"].map(|member| limit[member].clone()))
+            .collect();
+        let ada = json!({ "end_user": "ada", "model": "m" });
+        let expected = [
+            [json!("trial"), ada, json!(false), json!(would_refuse)],
+            [json!("all"), json!({}), json!(false), json!(false)],
+        ];
+        assert_eq!(told, expected);
+    }
     gate.finish().await;
 }
 

@@ -11,7 +11,7 @@ use super::{
     *,
 };
 use crate::{
-    store::ledger::{AttemptRow, LimitRow, Notes, Who},
+    store::ledger::{AttemptRow, LimitNote, LimitRow, Notes, Who},
     types::{Nanos, Outcome, Usage, UsageSource},
 };
 
@@ -160,9 +160,15 @@ fn notes_are_at_the_end_of_a_record_and_older_builds_read_past_them() {
         refused: true,
     };
     let plain = settled("a");
-    for (lossy, limits) in [(Some("seed".into()), vec![]), (None, vec![limit.clone()]), (Some("n".into()), vec![limit])]
-    {
-        let noted = CallRow { notes: Notes::new(lossy, limits), ..plain.clone() };
+    let about = LimitNote { subject: vec![("key".into(), "k1".into())], would_refuse: true };
+    let cases = [
+        (Some("seed".into()), vec![], vec![]),
+        (None, vec![limit.clone()], vec![]),
+        (Some("n".into()), vec![limit.clone()], vec![about.clone()]),
+        (None, vec![limit.clone(), limit], vec![about, LimitNote::default()]),
+    ];
+    for (lossy, limits, about) in cases {
+        let noted = CallRow { notes: Notes::new(lossy, limits, about), ..plain.clone() };
         let mut buffer = Buffer::new(MARKER);
         buffer.push(Kind::Settled, &noted).unwrap();
         let bytes = [&header(MARKER)[..], buffer.as_bytes()].concat();
@@ -172,8 +178,47 @@ fn notes_are_at_the_end_of_a_record_and_older_builds_read_past_them() {
         // What a build knows that has no notes is what stands before them; it does not look at the rest.
         let (before, after) = (postcard::to_stdvec(&plain).unwrap(), postcard::to_stdvec(&noted).unwrap());
         assert!(after.starts_with(&before) && after.len() > before.len());
+        // As do builds that know the first members of the notes.
+        let notes = noted.notes.unwrap();
+        let (first, rest) = postcard::take_from_bytes::<OldNotes>(&after[before.len()..]).unwrap();
+        assert_eq!(first, Some((notes.lossy, notes.limits)));
+        assert_eq!(rest, postcard::to_stdvec(&notes.about).unwrap(), "what they do not look at");
     }
-    assert_eq!(Notes::new(None, vec![]), None, "nothing is written where there is nothing");
+    assert_eq!(Notes::new(None, vec![], vec![]), None, "nothing is written where there is nothing");
+}
+
+/// Notes as they were before anything was said of whose counters they were.
+type OldNotes = Option<(Option<Box<str>>, Vec<LimitRow>)>;
+
+#[test]
+fn a_record_whose_notes_say_less_is_still_read() {
+    let limit = |quota: &str, used| LimitRow {
+        quota: quota.into(),
+        measure: "requests".into(),
+        limit: 9,
+        used,
+        held: 1,
+        settled: 1,
+        refused: false,
+    };
+    let limits = vec![limit("a", Some(7)), limit("b", None)];
+    let plain = settled("a");
+    let old: OldNotes = Some((Some("seed".into()), limits.clone()));
+    let payload = [postcard::to_stdvec(&plain).unwrap(), postcard::to_stdvec(&old).unwrap()].concat();
+    // Marker, length, checksum, kind, as any build writes them.
+    let mut record = MARKER.to_le_bytes().to_vec();
+    record.extend(u32::try_from(payload.len()).unwrap().to_le_bytes());
+    let summed = [&record[4..], &[Kind::Settled as u8], &payload].concat();
+    record.extend(crc32fast::hash(&summed).to_le_bytes());
+    record.extend(&summed[4..]);
+
+    let bytes = [&header(MARKER)[..], &record].concat();
+    let mut cursor = Cursor::new(&bytes).unwrap();
+    let Some(Found::Record(record)) = cursor.next(&bytes) else { panic!("a record") };
+    let notes = record.row().unwrap().notes.unwrap();
+    assert_eq!((notes.lossy.as_deref(), notes.limits, notes.about), (Some("seed"), limits, vec![]));
+    assert_eq!(record.row().unwrap().attempts, plain.attempts);
+    assert_eq!(cursor.next(&bytes), None);
 }
 
 #[test]

@@ -453,8 +453,14 @@ fn weight(row: &CallRow) -> usize {
         row.attempts.iter().map(|attempt| attempt.provider_id.as_ref().map_or(0, |id| id.len())).sum();
     let of_tags: usize = row.who.tags.iter().map(|tag| tag.len() + 2 * ALLOCATION).sum();
     let of_notes = row.notes.as_ref().map_or(0, |notes| {
-        let of_limits = notes.limits.len() * size_of::<crate::store::ledger::LimitRow>();
-        size_of_val(&**notes) + 2 * ALLOCATION + of_limits + notes.lossy.as_ref().map_or(0, |places| places.len())
+        let of_limits = size_of_val(&*notes.limits) + size_of_val(&*notes.about) + 2 * ALLOCATION;
+        let subjects = notes.about.iter().flat_map(|about| &about.subject);
+        let of_subjects: usize = subjects.map(|part| size_of_val(part) + part.1.len() + 2 * ALLOCATION).sum();
+        size_of_val(&**notes)
+            + ALLOCATION
+            + of_limits
+            + of_subjects
+            + notes.lossy.as_ref().map_or(0, |places| places.len())
     });
     size_of::<Waiting>()
         + row.id.len()

@@ -1,6 +1,6 @@
 //! Single calls as they are given.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::{answer::Money, question::cursor};
 use crate::{
-    store::ledger::{AttemptRow, CallRow, LimitRow, cursor_after},
+    store::ledger::{AttemptRow, CallRow, LimitNote, LimitRow, Notes, cursor_after},
     types::{Nanos, Usage, UsageSource},
 };
 
@@ -78,6 +78,9 @@ pub struct Receipt {
 pub struct ReceiptLimit {
     /// The quota's name.
     pub quota: Arc<str>,
+    /// Of whom the counter is: a value for each word of the quota's scope; of a key its id. Empty for a quota that counts all
+    /// calls together, and in receipts of older versions.
+    pub subject: BTreeMap<String, String>,
     /// What it counts: `usd`, `tokens`, …
     pub measure: String,
     /// The most there might be, at the time.
@@ -91,6 +94,8 @@ pub struct ReceiptLimit {
     pub settled: String,
     /// Whether an attempt, or the rest of an answer, did not fit.
     pub refused: bool,
+    /// Whether a quota that refuses nothing (`shadow`, `warn`) would have refused one of them.
+    pub would_refuse: bool,
 }
 
 /// The key a call was made with.
@@ -176,25 +181,37 @@ impl From<&CallRow> for Receipt {
             usage: call.usage(),
             attempts: call.attempts.iter().map(ReceiptAttempt::from).collect(),
             lossy: lossy.map(|places| places.split(", ").map(str::to_owned).collect()).unwrap_or_default(),
-            limits: notes.map(|notes| notes.limits.iter().map(ReceiptLimit::from).collect()).unwrap_or_default(),
+            limits: notes.map(ReceiptLimit::all).unwrap_or_default(),
         }
     }
 }
 
-impl From<&LimitRow> for ReceiptLimit {
-    fn from(limit: &LimitRow) -> Self {
+impl ReceiptLimit {
+    fn all(notes: &Notes) -> Vec<Self> {
+        // Rows of older versions say less.
+        let about = notes.about.iter().map(Some).chain(std::iter::repeat(None));
+        notes.limits.iter().zip(about).map(|(limit, about)| Self::new(limit, about)).collect()
+    }
+
+    fn new(limit: &LimitRow, about: Option<&LimitNote>) -> Self {
         let number = |amount: u64| match &*limit.measure {
             "usd" => Nanos(i64::try_from(amount).unwrap_or(i64::MAX)).to_string(),
             _ => amount.to_string(),
         };
         Self {
             quota: limit.quota.clone(),
+            subject: about
+                .into_iter()
+                .flat_map(|about| &about.subject)
+                .map(|(word, value)| (word.to_string(), value.to_string()))
+                .collect(),
             measure: limit.measure.to_string(),
             limit: number(limit.limit),
             used: limit.used.map(number),
             held: number(limit.held),
             settled: number(limit.settled),
             refused: limit.refused,
+            would_refuse: about.is_some_and(|about| about.would_refuse),
         }
     }
 }

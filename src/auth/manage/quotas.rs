@@ -263,6 +263,28 @@ impl Keys {
         }
     }
 
+    /// As [`Keys::find_quota`], those that the file declares among them: by their name, or `declared:NAME`.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn find_any_quota(&self, text: &str) -> Result<QuotaView, ManageError> {
+        let declared = self.declared();
+        let named = |view: &QuotaView| view.name == text || view.id == text;
+        let declared = declared.quota_settings.iter().map(QuotaView::of_settings).find(named);
+        match (self.find_quota(text).await, declared) {
+            (Err(ManageError::NoQuota(_)), Some(declared)) => Ok(declared),
+            (Err(ManageError::Ambiguous { text, mut ids }), Some(declared)) => {
+                ids.push(declared.id);
+                Err(ManageError::Ambiguous { text, ids })
+            }
+            // An id is meant, whatever else has it for a name.
+            (Ok(row), Some(declared)) if row.name == declared.name => {
+                Err(ManageError::Ambiguous { text: text.to_owned(), ids: vec![row.id, declared.id] })
+            }
+            (row, _) => QuotaView::of_row(&row?),
+        }
+    }
+
     /// One page of the quotas that `filter` takes: the stored ones, oldest first, then those that the file declares.
     ///
     /// # Errors

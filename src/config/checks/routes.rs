@@ -21,9 +21,8 @@ pub(in crate::config) fn complaints(settings: &Settings) -> Vec<BuildError> {
         .collect();
     let day = Duration::from_secs(86_400);
     let deadlines = |_: &str| Deadlines { connect: day, first_output: day, between_chunks: day, total: day };
-    Routes::build(&settings.models, &settings.aliases, &providers, &deadlines, &settings.health, None)
-        .err()
-        .unwrap_or_default()
+    let (models, aliases, health) = (&settings.models, &settings.aliases, &settings.health);
+    Routes::build(models, aliases, &providers, &deadlines, settings.lossy, health, None).err().unwrap_or_default()
 }
 
 /// The provider, or one of its name: what is wrong with the provider itself is complained about elsewhere.

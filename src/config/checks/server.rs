@@ -8,6 +8,7 @@ use super::Report;
 use crate::{
     config::{complaint::nearest, environment::describe, settings::Settings},
     providers::settings::Timeout,
+    shared::settings::RedisSettings,
     types::{Period, Size},
 };
 
@@ -49,11 +50,14 @@ fn listener(settings: &Settings, report: &mut Report<'_>) {
         }
         at_most_a_day(&["database", "statement_timeout"], timeout, report);
     }
-    if let Some(redis) = &settings.redis
-        && let Err((setting, message)) = redis.check()
-    {
-        // A bare URL has no members; the place is then the URL itself.
-        report.error_with_help(&["redis", setting], message, "redis://user:password@host:6379/0, or rediss:// for TLS");
+    if let Some(redis) = &settings.redis {
+        if let Err((setting, message)) = redis.check() {
+            // A bare URL has no members; the place is then the URL itself.
+            let help = "redis://user:password@host:6379/0, or rediss:// for TLS";
+            report.error_with_help(&["redis", setting], message, help);
+        } else if let Some(file) = &redis.ca_file {
+            authorities(&["redis", "ca_file"], file, report);
+        }
     }
     within(&["server", "max_body"], server.max_body, Size(1)..=Size::mib(4096), report);
     // Less than 8 KiB is less than what HTTP/1 is read into at once.
@@ -196,6 +200,22 @@ fn ceilings(path: &[&str], ceilings: &serde_json::Map<String, serde_json::Value>
 }
 
 /// Complains unless the file can be opened.
+/// Certificate authorities that connections to Redis are to trust.
+fn authorities(path: &[&str], file: &Path, report: &mut Report<'_>) {
+    match std::fs::read(file) {
+        Err(error) => report.error(path, format!("the file cannot be read: {}", describe(&error))),
+        Ok(pem) => {
+            if let Err(why) = RedisSettings::check_authorities(&pem) {
+                report.error_with_help(
+                    path,
+                    format!("the file cannot be used: {why}"),
+                    "certificates in PEM, as in ca.pem",
+                );
+            }
+        }
+    }
+}
+
 pub(super) fn readable(path: &[&str], file: &Path, report: &mut Report<'_>) {
     if let Err(error) = File::open(file) {
         report.error(path, format!("the file cannot be read: {}", describe(&error)));

@@ -37,6 +37,8 @@ fn the_examples_in_the_defaults_file_are_right_and_leave_nothing_out() {
     for name in ["tls.crt", "tls.key", "ca.pem", "prices.yaml"] {
         fs::write(folder.path().join(name), "").unwrap();
     }
+    let authority = rcgen::generate_simple_self_signed(["cache".to_owned()]).unwrap();
+    fs::write(folder.path().join("redis-ca.pem"), authority.cert.pem()).unwrap();
     let text = with_examples(DEFAULTS).replace("/etc/switchboard", folder.path().to_str().unwrap());
     let variables = [("MISTRAL_KEY_1", "one"), ("MISTRAL_KEY_2", "two"), ("OPENAI_API_KEY", "three")];
     let env = Environment::of(variables.into_iter().chain([

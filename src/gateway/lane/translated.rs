@@ -243,7 +243,8 @@ fn unfetched(path: String, why: &str) -> Failure {
 fn inexpressible(candidate: &Candidate, losses: &Losses) -> Failure {
     let named: Vec<String> = losses.iter().map(|loss| format!("`{}` ({})", loss.path, loss.why)).collect();
     let message = format!(
-        "The request cannot be expressed in the format of `{}` without loss, and losses are refused here: {}.",
+        "The request cannot be expressed in the format of `{}` without loss, and losses are refused here (by `lossy: strict` of the gateway or the \
+         model, or by the call's own `x-switchboard-lossy`): {}.",
         candidate.target.provider.name,
         named.join(", ")
     );

@@ -85,7 +85,7 @@ async fn answer(
     let principal = extract::principal(surface, &parts, endpoint(operation)).await?;
     let place = extract::place(surface)?;
     let body = extract::body(surface, &parts.headers, body).await?;
-    *record = recorded::begin(surface, id, operation, &principal, &body);
+    *record = recorded::begin(surface, id, operation, &principal, &body).await;
     let client = extract::client(&parts);
     let arrival = Arrival { id, operation, principal, headers: parts.headers, body, client, arrived };
     let reply = gateway::handle(&surface.gateway, arrival).await?;

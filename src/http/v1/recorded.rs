@@ -27,7 +27,7 @@ struct Recorded {
 }
 
 /// Begins the record of a call, if its content is logged.
-pub(super) fn begin(
+pub(super) async fn begin(
     surface: &Surface,
     id: RequestId,
     operation: Operation,
@@ -39,9 +39,14 @@ pub(super) fn begin(
     }
     let caller =
         Caller { key_id: principal.id.clone(), key_name: principal.name.clone(), project: principal.project.clone() };
-    let envelope = Envelope::parse(body.clone()).ok();
-    let model = envelope.as_ref().and_then(|envelope| envelope.get("model")?.as_str()).unwrap_or_default();
+    let read = body.clone();
+    let model = surface.gateway.aside.work(body.len(), move || model(read)).await.unwrap_or_default();
     surface.content.begin(id, surface.clock.unix_millis(), caller, operation.label(), &model, body)
+}
+
+/// The model that a body names, if it can be read at all.
+fn model(body: Bytes) -> Option<String> {
+    Some(Envelope::parse(body).ok()?.get("model")?.as_str()?.into_owned())
 }
 
 /// The answer, with its record behind it.
@@ -82,5 +87,35 @@ impl http_body::Body for Recorded {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt as _;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::telemetry::{Metrics, content::ContentLog, settings::ContentSettings};
+
+    #[tokio::test]
+    async fn an_answer_that_breaks_off_is_not_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let to = folder.path().join("content.jsonl");
+        let settings: ContentSettings = serde_json::from_value(json!({ "to": to })).unwrap();
+        let log = ContentLog::open(Some(&settings), &Metrics::new().content_lines_dropped).unwrap();
+        let broken = || std::io::Error::other("the provider is gone");
+        for pieces in [vec![Ok("half")], vec![Ok("half"), Err(broken())]] {
+            let (key_id, key_name, project) = ("k1".into(), "ci".into(), "default".into());
+            let caller = Caller { key_id, key_name, project };
+            let record = log.begin(RequestId::new(0), 0, caller, "chat", "m", &Bytes::from_static(b"{}"));
+            let body = Body::from_stream(futures_util::stream::iter(pieces));
+            let _ = with(Response::new(body), record).into_body().collect().await;
+        }
+        log.flush(std::time::Duration::from_secs(5));
+        let text = std::fs::read_to_string(&to).unwrap();
+        let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let told: Vec<_> = lines.iter().map(|line| (&line["answer"], &line["whole"])).collect();
+        assert_eq!(told, [(&json!("half"), &json!(true)), (&json!("half"), &json!(false))]);
     }
 }

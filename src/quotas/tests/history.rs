@@ -73,6 +73,9 @@ async fn what_came_before_a_new_rolling_quota_leaves_it_by_its_age() {
         assert_eq!(ledger::write(&db, &calls).await.unwrap().inserted, 3);
         let rule = rule(&json!({ "scope": "key", "measure": "requests", "limit": 9, "window": window }));
         bench.quotas.declare(vec![rule.clone()]);
+        let asked = [(rule.clone(), vec![vec!["a".to_owned()]])];
+        let before = bench.quotas.current(&asked).await.remove(0);
+        assert_eq!(before.is_none(), is_long, "{window}: nobody knows yet");
         bench.quotas.fill_new(&db).await.unwrap();
         let used = async || {
             let asked = [(rule.clone(), vec![vec!["a".to_owned()]])];
@@ -85,5 +88,40 @@ async fn what_came_before_a_new_rolling_quota_leaves_it_by_its_age() {
         bench.clock.advance(Duration::from_millis(length / 2));
         assert_eq!(used().await, 0, "{window}");
         db.close().await;
+    }
+}
+
+#[tokio::test]
+async fn lost_calls_count_once_where_they_still_count() {
+    let bench = bench(&[]).await;
+    // A moment of the day that is neither at its beginning nor at its end.
+    bench.clock.advance(Duration::from_millis(36 * HOUR - bench.clock.unix_millis() % (24 * HOUR)));
+    let now = bench.clock.unix_millis();
+    let rule = |scope: &str, measure: &str, window: &str| {
+        rule(&json!({ "scope": scope, "measure": measure, "limit": 1000, "window": window }))
+    };
+    let rules = [
+        (rule("key", "requests", "1h"), "a", 1),
+        (rule("provider", "requests", "1h"), "p", 2),
+        (rule("key", "requests", "6h"), "a", 2),
+        (rule("key", "tokens", "1h"), "a", 30),
+        (rule("project", "usd", "day"), "research", 28),
+        (rule("project", "requests", "day"), "research", 2),
+        (rule("target", "requests", "day"), "p/m", 4),
+    ];
+    bench.quotas.declare(rules.iter().map(|(rule, ..)| rule.clone()).collect());
+    rules.iter().for_each(|(rule, ..)| rule.filled());
+    // Two attempts each: a moment ago, some hours ago, the day before.
+    let lost = [1_000, 3 * HOUR, 24 * HOUR].map(|age| {
+        let mut call = call(now - age);
+        call.outcome = Outcome::Lost;
+        call.attempts.push(AttemptRow { number: 2, ..call.attempts[0].clone() });
+        call
+    });
+    bench.quotas.count_lost(&lost);
+    for (rule, value, expected) in &rules {
+        let asked = [(rule.clone(), vec![vec![(*value).to_owned()]])];
+        let used = bench.quotas.current(&asked).await[0].as_ref().unwrap()[0].used;
+        assert_eq!(used, *expected, "{}", rule.name);
     }
 }

@@ -1,6 +1,7 @@
 //! Rules and accounts over counters in memory: what is let through, what is refused, and what is left afterwards.
 
 mod history;
+mod touched;
 
 use std::{sync::Arc, time::Duration};
 
@@ -281,6 +282,39 @@ async fn answers_say_what_is_left_of_the_tightest_quota() {
     assert_eq!((limits.input_tokens, limits.output_tokens), (None, None));
 }
 
+#[tokio::test]
+async fn of_quotas_that_are_equally_full_the_one_that_lasts_longer_is_told() {
+    for windows in [["1m", "1h"], ["1h", "1m"]] {
+        let rules =
+            windows.map(|window| json!({ "scope": "key", "measure": "requests", "limit": 4, "window": window }));
+        let bench = bench(&rules).await;
+        let mut account = bench.open("a");
+        bench.enter(&mut account, "a", usd(1, 1, 1)).await.unwrap();
+        let requests = account.rate_limits(bench.clock.unix_millis()).requests.unwrap();
+        assert!(requests.resets_in >= Duration::from_secs(3_600), "{windows:?}: {requests:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_refused_client_hears_when_there_is_room_and_whether_waiting_is_worth_it() {
+    let cases = [("1m", 59, true), ("1h", 3_599, false)];
+    for (window, latest, retryable) in cases {
+        let bench = bench(&[json!({ "scope": "key", "measure": "tokens", "limit": 100, "window": window })]).await;
+        bench.call("a", usd(80, 0, 1), usd(80, 0, 1)).await.unwrap();
+        // Half the window later the rest is taken, which takes all of it to come back.
+        bench.clock.advance(Duration::from_secs(latest / 2));
+        bench.call("a", usd(20, 0, 1), usd(20, 0, 1)).await.unwrap();
+        let refused = bench.enter(&mut bench.open("a"), "a", usd(70, 0, 1)).await.unwrap_err();
+        let error = refused.error();
+        let wait = error.retry_after.unwrap().as_secs();
+        assert!((latest / 3..=latest * 2 / 3).contains(&wait), "{window}: {wait} s");
+        assert_eq!(error.retryable, retryable, "{window}");
+        // What never fits is not worth waiting for, however short the window.
+        let never = bench.enter(&mut bench.open("a"), "a", usd(101, 0, 1)).await.unwrap_err().error();
+        assert!(!never.retryable && never.retry_after.is_some());
+    }
+}
+
 #[test]
 fn what_makes_no_sense_is_refused_with_its_place() {
     let base = json!({ "scope": "key", "measure": "requests", "limit": 600, "window": "1m" });
@@ -425,7 +459,7 @@ async fn used_at(bench: &Bench, unix_millis: u64) -> Vec<u64> {
     for name in ["calls", "tokens", "there", "rolling"] {
         let rule = rules.iter().find(|rule| &*rule.name == name).unwrap();
         let (window, period) = rule.window_at(unix_millis);
-        rule.counters(&subject("a", &[]), Some(&PLACE), period, |counter| counters.push((counter, window)));
+        rule.counters(&subject("a", &[]), Some(&PLACE), period, |counter, _| counters.push((counter, window)));
     }
     bench.quotas.shared().read(&counters).await.into_iter().map(|level| level.used).collect()
 }
@@ -444,8 +478,10 @@ async fn what_costs_nobody_knows_what_passes_quotas_that_refuse_nothing() {
         assert!(account.extend(unknown, bench.quotas.shared(), 0).is_none(), "there is nothing to set aside");
         let limits = account.settle(bench.quotas.shared(), &[unknown]);
         let told: Vec<_> =
-            limits.iter().map(|limit| (&*limit.measure, limit.held, limit.settled, limit.refused)).collect();
+            limits.iter().map(|(limit, _)| (&*limit.measure, limit.held, limit.settled, limit.refused)).collect();
         assert_eq!(told, [("usd", 0, 0, false), ("requests", 1, 1, false)], "{action}");
+        let would_refuse: Vec<_> = limits.iter().map(|(_, about)| about.would_refuse).collect();
+        assert_eq!(would_refuse, [true, false], "{action}: one that rejects refuses what nobody knows the price of");
         // What is known of the price afterwards counts.
         bench.call("a", unknown, usd(1, 1, 70)).await.unwrap();
         let mut next = bench.open("a");

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use redis::{
-    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, Pipeline, RedisError, RedisFuture, TlsMode, Value,
+    AsyncConnectionConfig, Client, Cmd, ConnectionAddr, Pipeline, RedisError, RedisFuture, TlsCertificates, TlsMode,
+    Value,
     aio::{ConnectionLike, MultiplexedConnection},
     cluster::ClusterClient,
     cluster_async::ClusterConnection,
@@ -77,22 +78,28 @@ impl To {
         settings.check().map_err(|(place, why)| SharedError::Redis(format!("cannot be used: `{place}`: {why}")))?;
         let servers = settings.servers().map_err(SharedError::Redis)?;
         let wrong = |error: RedisError| SharedError::Redis(say(&error));
+        let certificates = certificates(settings)?;
         if settings.cluster {
-            let client = ClusterClient::builder(servers)
+            let mut builder = ClusterClient::builder(servers)
                 .retries(2)
                 .min_retry_wait(1)
                 .max_retry_wait(20)
                 .connection_timeout(OPENING / 2)
-                .response_timeout(OPENING.max(settings.timeout.0 * 4) / 2)
-                .build()
-                .map_err(wrong)?;
-            return Ok(Self::Cluster(Box::new(client)));
+                .response_timeout(OPENING.max(settings.timeout.0 * 4) / 2);
+            if let Some(certificates) = certificates {
+                builder = builder.certs(certificates);
+            }
+            return Ok(Self::Cluster(Box::new(builder.build().map_err(wrong)?)));
         }
         let Some(first) = servers.first().cloned() else {
             return Err(SharedError::Redis("has no address".to_owned()));
         };
         let Some(sentinel) = &settings.sentinel else {
-            return Ok(Self::Server(Box::new(Client::open(first).map_err(wrong)?)));
+            let client = match certificates {
+                Some(certificates) => Client::build_with_tls(first, certificates),
+                None => Client::open(first),
+            };
+            return Ok(Self::Server(Box::new(client.map_err(wrong)?)));
         };
         let addresses = servers.iter().map(|server| server.addr().clone());
         let mut builder =
@@ -115,8 +122,22 @@ impl To {
             builder =
                 builder.set_client_to_redis_tls_mode(TlsMode::Secure).set_client_to_sentinel_tls_mode(TlsMode::Secure);
         }
+        if let Some(certificates) = certificates {
+            builder = builder
+                .set_client_to_redis_certificates(certificates.clone())
+                .set_client_to_sentinel_certificates(certificates);
+        }
         Ok(Self::Sentinel(Box::new(tokio::sync::Mutex::new(builder.build().map_err(wrong)?))))
     }
+}
+
+/// Whom the operator trusts, where that is not the public authorities.
+fn certificates(settings: &RedisSettings) -> Result<Option<TlsCertificates>, SharedError> {
+    let Some(file) = &settings.ca_file else { return Ok(None) };
+    let wrong = |why: String| SharedError::Redis(format!("cannot be used: `ca_file` ({}): {why}", file.display()));
+    let pem = std::fs::read(file).map_err(|error| wrong(error.to_string()))?;
+    RedisSettings::check_authorities(&pem).map_err(wrong)?;
+    Ok(Some(TlsCertificates { client_tls: None, root_cert: Some(pem) }))
 }
 
 impl ConnectionLike for Link {
@@ -149,5 +170,9 @@ impl ConnectionLike for Link {
 
 /// What is wrong, for the log. Redis repeats nothing of what it was sent but a command's name.
 pub(super) fn say(error: &RedisError) -> String {
-    error.to_string()
+    let said = error.to_string();
+    if said.contains("invalid peer certificate") {
+        return format!("{said}. The authorities it may be from are those in `redis.ca_file`, else the public ones");
+    }
+    said
 }

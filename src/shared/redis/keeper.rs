@@ -307,6 +307,8 @@ impl Keeper {
         if self.said.replace(standing) == Some(standing) {
             return;
         }
+        let why = (standing == Standing::Away).then(|| Arc::new(self.why.clone()));
+        self.redis.why.store(why);
         let place = &self.place;
         match standing {
             Standing::Away => tracing::warn!(

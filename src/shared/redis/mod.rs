@@ -95,6 +95,8 @@ pub(super) struct Redis {
     /// For calls; the keeper has its own.
     link: ArcSwapOption<Link>,
     standing: AtomicU8,
+    /// Why Redis is away, if it is.
+    why: ArcSwapOption<String>,
     /// Since when this replica counts by itself, if it does; in Unix milliseconds.
     alone_since: AtomicU64,
     patience: Patience,
@@ -140,6 +142,7 @@ impl Redis {
             connector: Connector::new(settings)?,
             link: ArcSwapOption::empty(),
             standing: AtomicU8::new(Standing::Away as u8),
+            why: ArcSwapOption::empty(),
             alone_since: AtomicU64::new(clock.unix_millis()),
             patience: Patience::new(clock.clone()),
             failures: AtomicU32::new(0),
@@ -171,6 +174,11 @@ impl Redis {
             3 => Standing::Up,
             _ => Standing::Away,
         }
+    }
+
+    /// Why Redis is away, as the log has it, if it is.
+    pub(super) fn why_away(&self) -> Option<Arc<String>> {
+        self.why.load_full()
     }
 
     fn stand(&self, standing: Standing) {

@@ -5,6 +5,7 @@ mod model;
 mod outages;
 mod replicas;
 pub(super) mod servers;
+mod tls;
 
 use std::time::Duration;
 

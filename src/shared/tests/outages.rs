@@ -223,6 +223,46 @@ async fn after_a_flush_counters_are_rebuilt_once_and_what_lives_is_counted_again
 }
 
 #[tokio::test]
+async fn an_emptied_redis_is_told_what_was_spent_by_the_ledger_or_by_the_gateway_and_not_by_both() {
+    let mut server = PrivateRedis::start();
+    let one = usual(&settings(&server.url(), TIMEOUT)).await;
+    let takes = [
+        Take { needs_history: true, ..take("money", HOUR, 4, 100) },
+        take("calls", MINUTE, 1, 100),
+        Take { needs_history: true, ..take("month", HOUR, 1, 100) },
+    ];
+    let settle = |hold: Hold| hold.settle(&[(id("money"), 4), (id("calls"), 1), (id("month"), 1)]);
+    let early = held(&one, &takes).await;
+    let living = held(&one, &takes).await;
+    server.kill();
+    settle(early);
+    for _ in 0..5 {
+        settle(held(&one, &takes).await);
+    }
+    one.is_up(false).await;
+    for _ in 0..5 {
+        settle(held(&one, &takes).await);
+    }
+    // It comes back with nothing in it. What ended is in the ledger, but of calls within a minute that is not asked.
+    server.restart();
+    one.history_lost().await;
+    let mut rebuild = loop {
+        if let Some(rebuild) = one.begin_rebuild().await {
+            break rebuild;
+        }
+    };
+    let at = Clock::Real.unix_millis();
+    let spent = [("money", 44), ("month", 11)];
+    rebuild.put(&spent.map(|(name, amount)| Spent { counter: id(name), window: HOUR, amount, at })).await.unwrap();
+    rebuild.finish().await.unwrap();
+    one.is_up(true).await;
+    let all = [("money", HOUR), ("calls", MINUTE), ("month", HOUR)];
+    holds(&one, all, [48, 12, 12]).await;
+    settle(living);
+    holds(&one, all, [48, 12, 12]).await;
+}
+
+#[tokio::test]
 async fn what_the_ledger_says_to_a_gateway_that_starts_without_redis_is_not_told_to_redis_again() {
     let mut server = PrivateRedis::start_durable();
     let settings = settings(&server.url(), TIMEOUT);

@@ -4,7 +4,7 @@
 
 use std::{borrow::Cow, sync::Arc};
 
-use super::{CallRow, LimitRow, Notes};
+use super::{CallRow, LimitNote, LimitRow, Notes};
 use crate::types::{Nanos, Usage};
 
 /// The longest text that is kept, in bytes. Six of them fit into an index entry of Postgres (2,704 bytes).
@@ -12,6 +12,9 @@ const MAX_TEXT: usize = 256;
 
 /// The most tags that are kept of a call; each is a row in a roll-up.
 const MAX_TAGS: usize = 32;
+
+/// The most words of a quota's scope.
+const MAX_SUBJECT: usize = 8;
 
 /// The longest list of what was lost in translation.
 const MAX_LOSSY: usize = 1024;
@@ -64,6 +67,14 @@ pub(super) fn clean(call: &CallRow) -> Cow<'_, CallRow> {
         for LimitRow { quota, measure, .. } in &mut notes.limits {
             repair(quota);
             *measure = fit(measure).into_owned().into();
+        }
+        notes.about.truncate(Notes::MAX_LIMITS);
+        for LimitNote { subject, .. } in &mut notes.about {
+            subject.truncate(MAX_SUBJECT);
+            for (word, value) in subject {
+                *word = fit(word).into_owned().into();
+                *value = fit(value).into();
+            }
         }
     }
     Cow::Owned(call)
@@ -122,6 +133,11 @@ fn are_clean(notes: &Notes) -> bool {
     notes.lossy.as_deref().is_none_or(|text| fits(text, MAX_LOSSY))
         && notes.limits.len() <= Notes::MAX_LIMITS
         && notes.limits.iter().all(|limit| fits(&limit.quota, MAX_TEXT) && fits(&limit.measure, MAX_TEXT))
+        && notes.about.len() <= Notes::MAX_LIMITS
+        && notes.about.iter().all(|LimitNote { subject, .. }| {
+            subject.len() <= MAX_SUBJECT
+                && subject.iter().all(|(word, value)| fits(word, MAX_TEXT) && fits(value, MAX_TEXT))
+        })
 }
 
 /// A tag that stood there twice would be counted twice. At most [`MAX_TAGS`] are compared.

@@ -17,7 +17,7 @@ pub use query::{
     day_model_key, request, requests, spent, usage,
 };
 pub use retain::{Retained, prepare, retain};
-pub use row::{AttemptRow, CallRow, LimitRow, Notes, Who};
+pub use row::{AttemptRow, CallRow, LimitNote, LimitRow, Notes, Who};
 pub use sums::Sums;
 pub use write::{Calls, Refused, Written, write};
 

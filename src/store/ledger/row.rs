@@ -53,6 +53,18 @@ pub struct Notes {
     pub lossy: Option<Box<str>>,
     /// The quotas it counted in, and those it did not fit in.
     pub limits: Vec<LimitRow>,
+    /// What else there is to say of each of `limits`, in their order; empty where there is nothing, and in the rows of older
+    /// versions. It is not in [`LimitRow`], because the journal's records can only grow at their end.
+    pub about: Vec<LimitNote>,
+}
+
+/// Of whom a counter was, and what its quota would have done.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LimitNote {
+    /// What the counter counted apart: a value for each word of the quota's scope (`key`, `model`), in its order.
+    pub subject: Vec<(Cow<'static, str>, Box<str>)>,
+    /// The quota refuses nothing, and there was no room: it would have refused an attempt, or the rest of an answer.
+    pub would_refuse: bool,
 }
 
 /// What a call did to one counter of a quota. Amounts are in the counter's unit: nano-dollars, or pieces.
@@ -126,9 +138,13 @@ impl Notes {
     /// The most limits that are kept of a call.
     pub const MAX_LIMITS: usize = 16;
 
-    /// These, boxed, unless there are none.
-    pub fn new(lossy: Option<Box<str>>, limits: Vec<LimitRow>) -> Option<Box<Self>> {
-        (lossy.is_some() || !limits.is_empty()).then(|| Box::new(Self { lossy, limits }))
+    /// These, boxed, unless there are none. `about` is of as many as `limits` are, or of fewer.
+    pub fn new(lossy: Option<Box<str>>, limits: Vec<LimitRow>, mut about: Vec<LimitNote>) -> Option<Box<Self>> {
+        about.truncate(limits.len());
+        if about.iter().all(|note| *note == LimitNote::default()) {
+            about = Vec::new();
+        }
+        (lossy.is_some() || !limits.is_empty()).then(|| Box::new(Self { lossy, limits, about }))
     }
 }
 

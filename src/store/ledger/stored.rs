@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 use sqlx::{ColumnIndex, Decode, FromRow, Row, Type};
 
-use super::{AttemptRow, CallRow, LimitRow, Notes, Who, sums::read_usage};
+use super::{AttemptRow, CallRow, LimitNote, LimitRow, Notes, Who, sums::read_usage};
 use crate::types::{Nanos, Outcome, UsageSource};
 
 /// The columns of `requests`.
@@ -83,6 +83,7 @@ struct CallDetail<'a> {
     // From here on only where a call has any of it.
     lossy: Option<Cow<'a, str>>,
     limits: Vec<LimitRow>,
+    about: Vec<LimitNote>,
 }
 
 /// What of an attempt has no column, as with [`CallDetail`].
@@ -134,7 +135,7 @@ pub(super) fn call_detail(call: &CallRow, json: &mut Vec<u8>) {
         call.bytes_out,
     );
     to_json(&detail, json);
-    let Some(Notes { lossy, limits }) = call.notes.as_deref() else { return };
+    let Some(Notes { lossy, limits, about }) = call.notes.as_deref() else { return };
     // The array goes on.
     json.pop();
     let limits: Vec<_> = limits
@@ -148,6 +149,11 @@ pub(super) fn call_detail(call: &CallRow, json: &mut Vec<u8>) {
     to_json(&lossy.as_deref(), json);
     json.push(b',');
     to_json(&limits, json);
+    if !about.is_empty() {
+        let about: Vec<_> = about.iter().map(|LimitNote { subject, would_refuse }| (subject, would_refuse)).collect();
+        json.push(b',');
+        to_json(&about, json);
+    }
     json.push(b']');
 }
 
@@ -215,7 +221,7 @@ where
             bytes_in: detail.bytes_in,
             bytes_out: detail.bytes_out,
             attempts: Vec::new(),
-            notes: Notes::new(detail.lossy.map(Into::into), detail.limits),
+            notes: Notes::new(detail.lossy.map(Into::into), detail.limits, detail.about),
             id: id.into(),
         }))
     }

@@ -182,6 +182,8 @@ async fn a_list_says_how_much_is_used_now() {
     assert!(month_ends.contains("-01T00:00:00"), "{month_ends}");
     assert_eq!(counters(&of("open")), [":0/3"]);
     assert_eq!(of("open")["used"]["counters"][0]["resets_at"], Value::Null);
+    let rolls = of("pair")["used"]["counters"][0]["resets_at"].as_str().unwrap().to_owned();
+    assert!(rolls.ends_with('Z'), "{rolls}");
     assert_eq!(counters(&of("pair")), [format!("{ci},m:2/5"), format!("{ci},other:0/5")]);
     assert_eq!(of("each")["used"], Value::Null, "a list does not look for whom it may be");
 

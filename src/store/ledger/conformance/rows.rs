@@ -4,7 +4,7 @@ use proptest::{prelude::*, strategy::ValueTree, test_runner::TestRunner};
 use sqlx::AssertSqlSafe;
 
 use super::{
-    super::{CallRow, Dimension, LimitRow, Notes, RequestFilter, cursor_after, request, requests, write},
+    super::{CallRow, Dimension, LimitNote, LimitRow, Notes, RequestFilter, cursor_after, request, requests, write},
     DAY, START, call, conforms, various,
 };
 use crate::{
@@ -19,6 +19,7 @@ conforms!(
     an_id_that_is_none_finds_nothing,
     the_cost_of_a_workflow_is_one_look_into_an_index,
     rows_that_were_edited_by_hand_are_still_read,
+    rows_of_versions_that_said_less_are_still_read,
 );
 
 prop_compose! {
@@ -40,6 +41,16 @@ prop_compose! {
 }
 
 prop_compose! {
+    fn about()(
+        subject in prop::collection::vec(("[a-z_]{0,9}", "[^\0]{0,40}"), 0..3),
+        would_refuse in any::<bool>(),
+    ) -> LimitNote {
+        let subject = subject.into_iter().map(|(word, value)| (word.into(), value.into())).collect();
+        LimitNote { subject, would_refuse }
+    }
+}
+
+prop_compose! {
     /// Any texts that a database takes, and any numbers.
     fn calls()(
         texts in prop::array::uniform12("[^\0]{0,40}"),
@@ -54,6 +65,7 @@ prop_compose! {
         millis in any::<(Option<u32>, Option<u32>, Option<u16>)>(),
         lossy in prop::option::of("[^\0]{0,40}"),
         limits in prop::collection::vec(limits(), 0..3),
+        about in prop::collection::vec(about(), 3),
     ) -> CallRow {
         let mut row = call(at);
         let [project, key_id, key_name, model, requested, operation, instance, target, provider, upstream, price, _] =
@@ -70,7 +82,7 @@ prop_compose! {
         (row.status, _, row.duration_ms, row.bytes_in, row.bytes_out, row.stream) = numbers;
         row.outcome = Outcome::ALL[outcomes[0]];
         row.first_output_ms = millis.0;
-        row.notes = Notes::new(lossy.map(String::into_boxed_str), limits);
+        row.notes = Notes::new(lossy.map(String::into_boxed_str), limits, about);
         row.attempts = usages.into_iter().zip(1..).map(|(usage, number)| {
             let mut one = super::attempt(at, number);
             (one.usage, one.usage_source, one.outcome) = (usage, UsageSource::ALL[source], Outcome::ALL[outcomes[1]]);
@@ -195,6 +207,36 @@ async fn the_cost_of_a_workflow_is_one_look_into_an_index(db: &Db) {
     .unwrap();
     assert_eq!(cost.unwrap_or(0), wanted);
     assert!(plan.contains("workflow"), "{plan}");
+}
+
+async fn rows_of_versions_that_said_less_are_still_read(db: &Db) {
+    let whole = call(START);
+    write(db, std::slice::from_ref(&whole)).await.unwrap();
+    let details = r#"["gw","m","k",null,false,200,null,null,null,1,2,3,4"#;
+    let limit = LimitRow {
+        quota: "team".into(),
+        measure: "usd".into(),
+        limit: 9,
+        used: Some(7),
+        held: 6,
+        settled: 5,
+        refused: true,
+    };
+    let cases = [
+        ("]", None),
+        (r#",null,[["team","usd",9,7,6,5,true]]]"#, Notes::new(None, vec![limit.clone()], vec![])),
+        (r#","seed",[]]"#, Notes::new(Some("seed".into()), vec![], vec![])),
+    ];
+    for (rest, notes) in cases {
+        let detail = format!("{details}{rest}");
+        on!(db, |connection| {
+            sqlx::query("update requests set detail = $1").bind(&detail).execute(&mut *connection).await?;
+            Ok(())
+        })
+        .unwrap();
+        let read = request(db, &whole.id).await.unwrap().unwrap();
+        assert_eq!((&*read.instance, read.bytes_out, &read.notes), ("gw", 4, &notes), "{detail}");
+    }
 }
 
 async fn rows_that_were_edited_by_hand_are_still_read(db: &Db) {

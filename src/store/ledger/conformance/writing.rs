@@ -4,7 +4,8 @@ use sqlx::AssertSqlSafe;
 
 use super::{
     super::{
-        CallRow, Dimension, LimitRow, Notes, Refused, Sums, UsageQuery, Written, prepare, request, retain, usage, write,
+        CallRow, Dimension, LimitNote, LimitRow, Notes, Refused, Sums, UsageQuery, Written, prepare, request, retain,
+        usage, write,
     },
     DAY, HOUR, START, call, conforms, various,
 };
@@ -113,7 +114,8 @@ async fn hostile_values_are_repaired(db: &Db) {
             settled: 0,
             refused: true,
         };
-        call.notes = Notes::new(Some(text.into()), vec![limit; 100]);
+        let about = LimitNote { subject: vec![(text.to_owned().into(), text.into()); 9], would_refuse: true };
+        call.notes = Notes::new(Some(text.into()), vec![limit; 100], vec![about; 17]);
         for attempt in &mut call.attempts {
             attempt.target = text.into();
             attempt.provider = text.into();
@@ -142,6 +144,8 @@ async fn hostile_values_are_repaired(db: &Db) {
     assert_eq!(long.model.len(), 256);
     let notes = long.notes.unwrap();
     assert_eq!((notes.lossy.unwrap().len(), notes.limits.len(), notes.limits[0].quota.len()), (1_024, 16, 256));
+    let subject = &notes.about[15].subject;
+    assert_eq!((notes.about.len(), subject.len(), subject[7].0.len(), subject[7].1.len()), (16, 8, 256, 256));
     let confused = request(db, &calls[6].id).await.unwrap().unwrap();
     assert_eq!(confused.attempts.iter().map(|attempt| attempt.number).collect::<Vec<_>>(), [1, 2, 3]);
 }

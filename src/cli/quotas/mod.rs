@@ -1,6 +1,9 @@
 //! `switchboard quotas`: make, see, change and delete the quotas in the store. What is checked and what is written is
 //! `auth::manage`'s, as for the admin API.
 
+#[cfg(test)]
+mod tests;
+
 use std::{collections::BTreeMap, io::Write};
 
 use anyhow::{Context, Result, bail};
@@ -17,7 +20,7 @@ use super::{
 use crate::{
     auth::{
         Keys,
-        manage::{CounterView, QuotaChange, QuotaView},
+        manage::{CounterView, ManageError, QuotaChange, QuotaView},
     },
     quotas::settings::{Match, QuotaSettings},
     store::{Actor, QuotaFilter},
@@ -47,12 +50,12 @@ pub struct QuotasArgs {
     pub store: StoreArgs,
 }
 
-/// What to do with quotas. A QUOTA is told by its id or its name.
+/// What to do with quotas. A QUOTA is told by its id or its name; those of the file are shown and not changed.
 #[derive(Debug, Subcommand)]
 pub enum QuotasCommand {
     /// Make a quota.
     Create(Box<CreateArgs>),
-    /// List quotas, oldest first.
+    /// List quotas: the stored ones, oldest first, then those of the configuration file.
     List {
         /// Only quotas of the key with this id, name or last four characters.
         #[arg(long)]
@@ -190,7 +193,7 @@ async fn execute(command: QuotasCommand, keys: &Keys, clock: &Clock, out: &mut i
         }
         QuotasCommand::List { key, project, json } => list(key, project, json, keys, out).await,
         QuotasCommand::Show { quota, json } => {
-            let mut views = [QuotaView::of_row(&keys.find_quota(&quota).await?)?];
+            let mut views = [keys.find_any_quota(&quota).await?];
             keys.add_spent(&mut views, MOST).await?;
             show(&views[0], json, out)?;
             if !json {
@@ -202,7 +205,7 @@ async fn execute(command: QuotasCommand, keys: &Keys, clock: &Clock, out: &mut i
         QuotasCommand::Enable { quota } => switch(&quota, true, keys, out).await,
         QuotasCommand::Disable { quota } => switch(&quota, false, keys, out).await,
         QuotasCommand::Delete { quota } => {
-            let row = keys.delete_quota(&keys.find_quota(&quota).await?.id, None, &Actor::COMMAND).await?;
+            let row = keys.delete_quota(&stored(&quota, keys).await?, None, &Actor::COMMAND).await?;
             writeln!(out, "Deleted {} ({}). Running gateways let go of it within a second.", row.id, row.name)?;
             Ok(())
         }
@@ -259,13 +262,21 @@ async fn edit(args: EditArgs, keys: &Keys, now: Timestamp, out: &mut impl Write)
     if change == QuotaChange::default() {
         bail!("there is nothing to change: name a member, for example --limit (see --help)");
     }
-    let row = keys.update_quota(&keys.find_quota(&quota).await?.id, change, None, &Actor::COMMAND).await?;
+    let row = keys.update_quota(&stored(&quota, keys).await?, change, None, &Actor::COMMAND).await?;
     show(&QuotaView::of_row(&row)?, false, out)
+}
+
+/// The id of the quota that is to be changed. One that only the file declares is found, so that it is not called missing.
+async fn stored(quota: &str, keys: &Keys) -> Result<String, ManageError> {
+    match keys.find_quota(quota).await {
+        Err(ManageError::NoQuota(_)) => keys.find_any_quota(quota).await.map(|view| view.id),
+        found => found.map(|row| row.id),
+    }
 }
 
 async fn switch(quota: &str, enabled: bool, keys: &Keys, out: &mut impl Write) -> Result<()> {
     let change = QuotaChange { enabled: Some(enabled), ..QuotaChange::default() };
-    let row = keys.update_quota(&keys.find_quota(quota).await?.id, change, None, &Actor::COMMAND).await?;
+    let row = keys.update_quota(&stored(quota, keys).await?, change, None, &Actor::COMMAND).await?;
     show(&QuotaView::of_row(&row)?, false, out)
 }
 
@@ -347,6 +358,7 @@ fn show(view: &QuotaView, json: bool, out: &mut impl Write) -> Result<()> {
         writeln!(out, "  {member:<10}  {}", plain(value))?;
     }
     writeln!(out, "  {:<10}  {}", "state", state(view))?;
+    writeln!(out, "  {:<10}  {}", "declared", if view.declared { "in the configuration file" } else { "no" })?;
     Ok(())
 }
 
@@ -433,132 +445,5 @@ fn plain(value: &Value) -> String {
             members.iter().map(|(name, value)| format!("{name} {}", plain(value))).collect::<Vec<_>>().join(", ")
         }
         other => other.to_string(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use clap::Parser;
-
-    use super::*;
-
-    #[derive(Debug, Parser)]
-    struct Cli {
-        #[command(flatten)]
-        quotas: QuotasArgs,
-    }
-
-    #[tokio::test]
-    async fn a_quota_is_made_listed_changed_and_deleted() {
-        let dir = tempfile::tempdir().unwrap();
-        let place = Place::folder(dir.path());
-        let run = async |args: &[&str]| {
-            let cli = Cli::try_parse_from(std::iter::once(&"quotas").chain(args)).map_err(|error| error.to_string())?;
-            let mut out = Vec::new();
-            let outcome = run(cli.quotas.command, &place, &Clock::Real, &mut out).await;
-            outcome.map(|()| String::from_utf8(out).unwrap()).map_err(|error| format!("{error:#}"))
-        };
-        let json = async |args: &[&str]| -> Value { serde_json::from_str(&run(args).await.unwrap()).unwrap() };
-        let made = json(&[
-            "create",
-            "--name",
-            "research",
-            "--scope",
-            "project",
-            "--match",
-            "research",
-            "--measure",
-            "usd",
-            "--limit",
-            "500",
-            "--window",
-            "month@Europe/Berlin",
-            "--action",
-            "downgrade=small",
-            "--warn-at",
-            "0.8,1",
-            "--json",
-        ]);
-        let said = json!({
-            "name": "research", "scope": "project", "match": "research", "measure": "usd", "limit": 500,
-            "window": { "month": "Europe/Berlin" }, "action": { "downgrade": "small" }, "warn_at": [0.8, 1.0],
-        });
-        assert_eq!(made.await["quota"], said);
-        run(&[
-            "create",
-            "--scope",
-            "key,model",
-            "--match",
-            "key=ci,model=gpt-*",
-            "--measure",
-            "requests",
-            "--limit",
-            "9",
-            "--window",
-            "1m",
-        ])
-        .await
-        .unwrap();
-        let listed = json(&["list", "--json"]).await;
-        assert_eq!(listed[1]["quota"]["match"], json!({ "key": "ci", "model": "gpt-*" }));
-        assert_eq!(json(&["list", "--project", "research", "--json"]).await.as_array().unwrap().len(), 1);
-        assert!(run(&["list"]).await.unwrap().contains("month Europe/Berlin"));
-        assert!(run(&["list"]).await.unwrap().contains("calls that have ended"), "whose figures these are");
-
-        run(&["edit", "research", "--limit", "600", "--raise", "800", "--until", "2099-01-01", "--action", "reject"])
-            .await
-            .unwrap();
-        run(&["disable", "research"]).await.unwrap();
-        let shown = json(&["show", "research", "--json"]).await;
-        assert_eq!((&shown["quota"]["limit"], &shown["enabled"]), (&json!(600), &json!(false)));
-        assert_eq!(shown["quota"]["raise"], json!({ "to": 800, "until": "2099-01-01T00:00:00Z" }));
-        assert_eq!(shown["quota"].get("action"), None);
-        run(&["edit", "research", "--no-raise", "--match-all"]).await.unwrap();
-        let shown = json(&["show", "research", "--json"]).await;
-        assert_eq!((shown["quota"].get("raise"), shown["quota"].get("match")), (None, None));
-        assert!(run(&["enable", "research"]).await.unwrap().contains("in force"));
-        run(&["delete", "research"]).await.unwrap();
-        assert!(run(&["show", "research"]).await.unwrap_err().contains("no quota"));
-    }
-
-    #[tokio::test]
-    async fn what_cannot_be_is_refused_with_the_option_at_fault() {
-        let dir = tempfile::tempdir().unwrap();
-        let place = Place::folder(dir.path());
-        let base = ["create", "--scope", "key", "--measure", "requests", "--limit", "9", "--window", "1m"];
-        let with = |option: &'static str, value: &'static str| {
-            let mut args: Vec<&str> = base.to_vec();
-            match args.iter().position(|arg| *arg == option) {
-                Some(at) => args[at + 1] = value,
-                None => args.extend([option, value]),
-            }
-            args
-        };
-        let cases = [
-            (with("--scope", "team"), "--scope: the scope must be one of"),
-            (with("--measure", "dollars"), "--measure: unknown variant"),
-            (with("--limit", "0.5"), "whole numbers"),
-            (with("--limit", "many"), "number"),
-            (with("--window", "fortnight"), "--window: "),
-            (with("--window", "month@Mars"), "--window: "),
-            (with("--action", "explode"), "--action: unknown variant"),
-            (with("--warn-at", "70"), "no part of a limit"),
-            (with("--raise", "10"), "--until"),
-        ];
-        for (args, words) in cases {
-            let parsed =
-                Cli::try_parse_from(std::iter::once(&"quotas").chain(&args)).map_err(|error| error.to_string());
-            let error = match parsed {
-                Err(error) => error,
-                Ok(cli) => {
-                    let ran = run(cli.quotas.command, &place, &Clock::Real, &mut Vec::new()).await;
-                    ran.map_err(|error| format!("{error:#}")).unwrap_err()
-                }
-            };
-            assert!(error.contains(words), "{args:?}: {error}");
-        }
-        let nothing = Cli::try_parse_from(["quotas", "edit", "x"]).unwrap();
-        let error = run(nothing.quotas.command, &place, &Clock::Real, &mut Vec::new()).await.unwrap_err();
-        assert!(error.to_string().contains("nothing to change"), "{error}");
     }
 }
