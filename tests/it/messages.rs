@@ -525,18 +525,22 @@ async fn signed_thinking_comes_back_although_the_client_cannot_send_it() {
 #[tokio::test]
 async fn what_cannot_be_said_is_declared_or_refused() {
     let policies = [
-        ("lossy: declare\n", "", 200),
-        ("lossy: strict\n", "", 400),
-        ("", ", lossy: strict", 400),
-        ("lossy: strict\n", ", lossy: declare", 200),
+        ("lossy: declare\n", "", "", 200),
+        ("lossy: strict\n", "", "", 400),
+        ("", ", lossy: strict", "", 400),
+        ("lossy: strict\n", ", lossy: declare", "", 200),
+        // What the call itself asks for; it cannot ask for less.
+        ("", ", lossy: declare", "Strict", 400),
+        ("", ", lossy: strict", "declare", 400),
     ];
-    for (of_all, own, status) in policies {
+    for (of_all, own, asked_for, status) in policies {
         for is_stream in [false, true] {
             let upstream = RawUpstream::listen().await;
             let model = format!("{of_all}models: {{ m: {{ targets: [a/claude-opus-4-8]{own} }} }}");
             let gate = Gate::build().upstream_with("a", upstream.address, CLAUDE).config(&model).start().await;
             let body = asked(CHAT, is_stream).replacen('{', r#"{"logit_bias":{"1":2},"#, 1);
-            let call = gate.post(CHAT, body, &[]);
+            let headers = [("x-switchboard-lossy", asked_for)];
+            let call = gate.post(CHAT, body, &headers);
             if status == 200 {
                 let answer = if is_stream { stream(&claude_stream()) } else { whole(CLAUDE_WHOLE) };
                 let (heard, (_, request)) = tokio::join!(call, play(&upstream, &answer));

@@ -30,7 +30,7 @@ const OVERHEAD: usize = 256;
 
 const SHARDS: usize = 16;
 
-/// The largest memo that replicas are told, in bytes. Larger ones are rare, and many would fill Redis.
+/// The largest memo that replicas are told, with its overhead, in bytes. Larger ones are rare, and many would fill Redis.
 const LARGEST_SHARED: usize = 128 * 1024;
 
 /// How many memos replicas are asked for at most, the newest first: what is older than that has been seen here, or is
@@ -167,7 +167,7 @@ impl Memory {
 
     fn tell(&self, owner: &Owner, memo: &Memo, now: Instant) {
         let (Some(replicas), Some(seal)) = (&self.replicas, &owner.seal) else { return };
-        if memo.blocks.len() > LARGEST_SHARED || !replicas.may_tell(memo.blocks.len() + OVERHEAD, now) {
+        if !replicas.may_tell(memo.blocks.len() + OVERHEAD, now) {
             return;
         }
         let name = seal.name(&memo.call_id);
@@ -190,6 +190,9 @@ impl Replicas {
 
 impl Allowance {
     fn take(&mut self, bytes: usize, now: Instant) -> bool {
+        if bytes > LARGEST_SHARED {
+            return false;
+        }
         let share = now.saturating_duration_since(self.since).as_secs_f64() / KEPT.as_secs_f64();
         // What is below a byte is waited for, not lost.
         let grown = (self.half as f64 * share.min(1.0)) as usize;
@@ -300,5 +303,15 @@ mod tests {
         }
         assert_eq!(all, 50);
         assert_eq!(told(&mut allowance, start + KEPT * 9), 50);
+    }
+
+    #[test]
+    fn replicas_are_told_of_no_very_large_thinking_and_it_takes_no_room() {
+        let start = crate::types::Clock::held().now();
+        let half = 2 * LARGEST_SHARED;
+        let mut allowance = Allowance { bytes: half, half, since: start };
+        assert!(!allowance.take(LARGEST_SHARED + 1, start));
+        assert!(allowance.take(LARGEST_SHARED, start) && allowance.take(LARGEST_SHARED, start));
+        assert!(!allowance.take(1, start));
     }
 }
