@@ -3,10 +3,10 @@
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 
 use super::{
-    Call, Gateway, Reply, ReplyBody,
+    Call, Gateway, Refusal, Reply, ReplyBody,
     failure::{Failed, Next},
     headers::names,
-    lane::Lane,
+    lane::{Lane, unread},
 };
 use crate::{
     accounting::{Charge, estimate},
@@ -33,10 +33,18 @@ pub(super) fn is_unanswered(call: &Call, failed: &Failed) -> bool {
     call.operation == Operation::CountTokens && (is_missing || is_theirs)
 }
 
-/// An estimate of the input's tokens. Costs a tenth of a millisecond at most, but for media that have to be passed over.
-pub(super) async fn estimated(gateway: &Gateway, call: &Call, mut charge: Charge) -> Reply {
-    let (asked, size) = (call.asked.clone(), call.envelope.bytes().len());
-    let (usage, _) = gateway.aside.work(size, move || estimate::by_script(&asked, None)).await;
+/// An estimate of the input's tokens. Reading it takes as long as translating it; large ones are read aside.
+///
+/// # Errors
+/// [`Refusal`] with a 400: it is no request.
+pub(super) async fn estimated(gateway: &Gateway, call: &Call, mut charge: Charge) -> Result<Reply, Refusal> {
+    let (asked, bytes) = (call.asked.clone(), call.envelope.bytes().clone());
+    let size = bytes.len();
+    let weigh = move || anthropic::decode_request(&bytes).map(|_| estimate::by_script(&asked, None));
+    let (usage, _) = match gateway.aside.work(size, weigh).await {
+        Ok(estimate) => estimate,
+        Err(bad) => return Err(Failed { failure: unread(&bad), target: None }.refuse(gateway, call, charge)),
+    };
     let body = anthropic::encode_count(usage.total_input().max(1));
     let mut headers = HeaderMap::new();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -44,5 +52,5 @@ pub(super) async fn estimated(gateway: &Gateway, call: &Call, mut charge: Charge
     charge.committed(200, false);
     charge.sent(body.len());
     charge.settle(Outcome::Ok);
-    Reply { headers, body: ReplyBody::Whole(Some(body.into())) }
+    Ok(Reply { headers, body: ReplyBody::Whole(Some(body.into())) })
 }

@@ -134,7 +134,7 @@ pub(super) async fn exchange(
         body.decode(&mut parts.headers).map_err(|error| Failure::malformed(&provider.name, &error.to_string()))?;
     let response = Response::from_parts(parts, body);
     if response.status() != StatusCode::OK {
-        return Err(wait.refusal(response).await);
+        return Err(wait.refusal(call, response).await);
     }
     let answer = match (call.stream, Declared::of(response.headers())) {
         (true, Declared::Events) => wait.stream(call, response, None).await,
@@ -408,11 +408,15 @@ impl Wait<'_> {
     /// An error inside a 200: its status is lost, so its class decides.
     fn said_in_band(&self, mut said: ProviderError) -> Failure {
         said.message = String::from_utf8_lossy(&self.key.conceal(said.message.into())).into_owned();
-        Failure::refused(self.provider, &said, None, None)
+        let mut failure = Failure::refused(self.provider, &said, None, None);
+        if let Some(status) = lane::status_in_band(self.lane.client, said.class) {
+            failure.error.status = status;
+        }
+        failure
     }
 
     /// An answer with another status than 200.
-    async fn refusal(&self, response: Response<UpstreamBody>) -> Failure {
+    async fn refusal(&self, call: &Call, response: Response<UpstreamBody>) -> Failure {
         let (mut parts, mut body) = response.into_parts();
         let mut held = Gathered::default();
         // An error body that breaks off or takes too long says less, but the status has been said.
@@ -434,7 +438,7 @@ impl Wait<'_> {
             Format::OpenAiChat => openai_chat::classify(status, &raw),
             Format::Anthropic => anthropic::error::classify(status, &raw),
         };
-        let (shown, body) = lane::refusal(self.lane, parts.status, &said, raw);
+        let (shown, body) = lane::refusal(self.lane, parts.status, &said, raw, &call.id.to_string());
         headers::for_client(&mut parts.headers);
         parts.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         let answer = Box::new(ProviderAnswer { status: shown, said: parts.status, headers: parts.headers, body });

@@ -90,7 +90,7 @@ pub async fn handle(gateway: &Arc<Gateway>, arrival: Arrival) -> Result<Reply, R
     let call = Arc::new(gateway.aside.work(arrival.body.len(), || Call::open(snapshot, arrival)).await?);
     let (route, mut charge) = admit::admit(gateway, &call)?;
     if count::is_unanswerable(&call, &route) {
-        return Ok(count::estimated(gateway, &call, charge).await);
+        return count::estimated(gateway, &call, charge).await;
     }
     let outcome = tokio::select! {
         biased;
@@ -99,7 +99,7 @@ pub async fn handle(gateway: &Arc<Gateway>, arrival: Arrival) -> Result<Reply, R
     };
     match outcome {
         Ok(committed) => Ok(reply::commit(gateway, &call, committed, charge)),
-        Err(failed) if count::is_unanswered(&call, &failed) => Ok(count::estimated(gateway, &call, charge).await),
+        Err(failed) if count::is_unanswered(&call, &failed) => count::estimated(gateway, &call, charge).await,
         Err(failed) => Err(failed.refuse(gateway, &call, charge)),
     }
 }

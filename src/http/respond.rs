@@ -82,19 +82,23 @@ pub(super) async fn not_found(State(surface): State<Arc<Surface>>, method: Metho
          /v1/messages, /v1/models.",
         shortened(uri.path())
     );
-    stray(&surface, &Error::client(StatusCode::NOT_FOUND, "unknown_path", message))
+    stray(&surface, &uri, &Error::client(StatusCode::NOT_FOUND, "unknown_path", message))
 }
 
 pub(super) async fn method_not_allowed(State(surface): State<Arc<Surface>>, method: Method, uri: Uri) -> Response {
     let message = format!("{} does not answer to {method}.", shortened(uri.path()));
-    stray(&surface, &Error::client(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message))
+    stray(&surface, &uri, &Error::client(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message))
 }
 
 /// An answer to a request that no endpoint is meant by. It leaves no line in the log, or anybody could fill it.
-fn stray(surface: &Surface, error: &Error) -> Response {
-    let mut response = of_error(error);
+fn stray(surface: &Surface, uri: &Uri, error: &Error) -> Response {
+    let id = RequestId::new(surface.clock.unix_millis());
+    let is_anthropics =
+        uri.path().strip_prefix("/v1/messages").is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    let format = if is_anthropics { Format::Anthropic } else { Format::OpenAiChat };
+    let mut response = of_call_error(error, id, format);
     advise(response.headers_mut(), error);
-    stamp(&mut response, RequestId::new(surface.clock.unix_millis()));
+    sign(&mut response, id, format);
     response
 }
 

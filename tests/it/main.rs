@@ -13,6 +13,7 @@ mod bad_input;
 mod betas;
 mod content;
 mod database;
+mod dialects;
 mod failover;
 mod fetch;
 mod formats;

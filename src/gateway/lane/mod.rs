@@ -7,14 +7,15 @@
 //!
 //! The client's envelope is never consumed, so that a fallback in another lane starts from the client's own bytes.
 
+mod gpt;
 mod shown;
 mod target;
 mod translated;
 mod watch;
 mod whole;
 
-pub(super) use shown::{error_event, keepalive, refusal};
-pub(super) use translated::{Translated, prepared};
+pub(super) use shown::{error_event, keepalive, refusal, status_in_band};
+pub(super) use translated::{Translated, prepared, unread};
 pub(super) use watch::{Closed, Watch};
 pub(super) use whole::{Unusable, Whole, read};
 

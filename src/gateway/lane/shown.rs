@@ -16,6 +16,21 @@ use crate::{
 const COMMENT: &[u8] = b": keepalive\n\n";
 const PING: &[u8] = b"event: ping\ndata: {\"type\":\"ping\"}\n\n";
 
+/// The status of an error that a provider wrapped in a 200, where its class says more than [`Failure`]'s table does: an
+/// overloaded Claude says so in the first event of a stream.
+///
+/// [`Failure`]: crate::gateway::failure::Failure
+pub(in crate::gateway) fn status_in_band(client: Format, class: ErrorClass) -> Option<StatusCode> {
+    let is_anthropic = client == Format::Anthropic;
+    match class {
+        ErrorClass::NotFound | ErrorClass::TooLarge | ErrorClass::Overloaded => {}
+        ErrorClass::QuotaExhausted if is_anthropic => {}
+        _ => return None,
+    }
+    let shown = if is_anthropic { anthropic::error::shown(class).1 } else { shown_status(class) };
+    StatusCode::from_u16(shown).ok()
+}
+
 /// A provider's answer with this status and body, as the client sees it. What is in the client's shape already passes
 /// untouched; across formats the status becomes the one by which the client's SDKs know the failure.
 pub(in crate::gateway) fn refusal(
@@ -23,6 +38,7 @@ pub(in crate::gateway) fn refusal(
     status: StatusCode,
     said: &ProviderError,
     raw: Bytes,
+    request_id: &str,
 ) -> (StatusCode, Bytes) {
     let or = |shown: u16| StatusCode::from_u16(shown).unwrap_or(status);
     match (lane.client, lane.is_pass()) {
@@ -30,9 +46,9 @@ pub(in crate::gateway) fn refusal(
         (Format::OpenAiChat, true) => (status, openai_chat::render_provider(said)),
         (Format::OpenAiChat, false) => (or(shown_status(said.class)), openai_chat::render_translated(said)),
         (Format::Anthropic, true) if anthropic::error::is_error_object(&raw) => (status, raw),
-        (Format::Anthropic, true) => (status, anthropic::error::render_provider(said, None)),
+        (Format::Anthropic, true) => (status, anthropic::error::render_provider(said, Some(request_id))),
         (Format::Anthropic, false) => {
-            (or(anthropic::error::shown(said.class).1), anthropic::error::render_provider(said, None))
+            (or(anthropic::error::shown(said.class).1), anthropic::error::render_provider(said, Some(request_id)))
         }
     }
 }

@@ -65,7 +65,7 @@ fn open<'c>(candidate: &Candidate, model: &'c str, facts: Option<&Facts>) -> ope
     let provider = &candidate.target.provider;
     let quirks = &provider.quirks;
     let is_openai = provider.kind == "openai";
-    openai_chat::Options {
+    let options = openai_chat::Options {
         model,
         max_tokens_name: match quirks.max_tokens {
             MaxTokensField::MaxCompletionTokens => OUTPUT_CAP[1],
@@ -80,7 +80,8 @@ fn open<'c>(candidate: &Candidate, model: &'c str, facts: Option<&Facts>) -> ope
         service_tier: is_openai,
         user: is_openai || provider.kind == "openrouter",
         ..openai_chat::Options::default()
-    }
+    };
+    if is_openai { super::gpt::fitted(options) } else { options }
 }
 
 /// Whether a model can be held to a schema by a parameter; `None` where nobody knows. Anthropic offers it from Claude 4.5

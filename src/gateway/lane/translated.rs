@@ -18,11 +18,11 @@ use crate::{
         files::Missing,
         names, params,
     },
-    routing::{Candidate, settings::Lossy},
+    routing::{Candidate, OUTPUT_CAP, settings::Lossy},
     wire::{
         anthropic::betas::{FILES, THINKING_BINDING},
         conversation::{
-            BadField, Format, Losses, OutputFormat, UNSIGNED,
+            BadField, Format, Losses, OutputFormat, Request, UNSIGNED,
             fetch::{self, Wanted},
             memory::{self, Memo},
         },
@@ -72,6 +72,9 @@ pub(in crate::gateway) fn prepared(
 fn translated(gateway: &Gateway, call: &Call, candidate: &Candidate, lane: Lane) -> Result<Translated, Failure> {
     let outlet = call.snapshot.outlet(&candidate.target);
     let mut request = translate::decode_request(lane.client, call.envelope.bytes()).map_err(|bad| unread(&bad))?;
+    if !lane.is_pass() {
+        check(&request, call, candidate).map_err(|bad| unread(&bad))?;
+    }
     // Thinking that is bound to its conversation has no place where the model shall not think.
     let has_place =
         lane.upstream != Format::Anthropic || !request.reasoning.is_off() || !binds_thinking(&candidate.upstream_model);
@@ -167,7 +170,27 @@ fn drop_unfitting(target: &mut translate::Target<'_>, candidate: &Candidate) {
     }
 }
 
-fn unread(bad: &BadField) -> Failure {
+/// What the client's own format demands, and the provider's might not miss.
+fn check(request: &Request<'_>, call: &Call, candidate: &Candidate) -> Result<(), BadField> {
+    let bad = |path: &str, problem: &'static str| Err(BadField { path: path.to_owned(), problem: problem.into() });
+    if request.turns.is_empty() && request.system.blocks.is_empty() {
+        return bad("messages", "must have at least one message");
+    }
+    let params = &candidate.target.params;
+    let is_cap = |name: &str| OUTPUT_CAP.contains(&name);
+    let is_capped = request.max_tokens.is_some()
+        || call.principal.max_tokens.is_some()
+        || params.defaults.iter().any(|(name, _)| is_cap(name))
+        || params.ceilings.iter().any(|(name, ..)| is_cap(name))
+        || params.overrides.iter().any(|(name, _)| is_cap(name));
+    if request.format == Format::Anthropic && !is_capped {
+        return bad("max_tokens", "is missing");
+    }
+    Ok(())
+}
+
+/// A request that is none in its client's own format.
+pub(in crate::gateway) fn unread(bad: &BadField) -> Failure {
     let message = if bad.path.is_empty() {
         format!("The request cannot be read: {}.", bad.problem)
     } else {

@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 use super::{Lane, watch::Heard};
 use crate::{
+    accounting::estimate,
     gateway::{Call, Gateway},
     providers::Operation,
     types::Usage,
@@ -56,13 +57,17 @@ pub(in crate::gateway) fn read(
     if lane.endpoint == Operation::CountTokens {
         return counted(body);
     }
-    let reply = translate::decode_reply(lane.upstream, &body, undo)?;
+    let mut reply = translate::decode_reply(lane.upstream, &body, undo)?;
     let mut known = known(&reply);
     known.stated.read_terms(&body);
     if lane.is_pass() {
         return Ok(Whole { reply: known, losses: Losses::default(), body: body.clone() });
     }
     remember(gateway, call, &reply);
+    if reply.usage.is_none() && lane.client == Format::Anthropic {
+        // This format always tells usage.
+        reply.usage = Some(estimate::by_length(&call.asked, known.said.as_ref()).0);
+    }
     let mut buffer = [0; ulid::ULID_LEN];
     let options = reply_options(gateway, call, call.id.text(&mut buffer));
     let mut losses = Losses::default();

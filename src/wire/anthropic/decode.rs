@@ -50,7 +50,12 @@ pub fn decode_request(body: &[u8]) -> Result<Request<'_>, BadField> {
         service_tier: fields.text("service_tier", root)?,
         user: match fields.some("metadata") {
             Some(metadata) => {
-                Fields::read(metadata, &root.name("metadata"))?.text("user_id", &root.name("metadata"))?
+                let mut metadata = Fields::read(metadata, &root.name("metadata"))?;
+                let user = metadata.text("user_id", &root.name("metadata"))?;
+                let rest = metadata.rest();
+                let unknown = rest.unknown().filter(|(_, value)| !value.is_empty());
+                unhoused.extend(unknown.map(|(name, _)| format!("metadata.{}", name.decode())));
+                user
             }
             None => None,
         },

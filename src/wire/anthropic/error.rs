@@ -78,6 +78,9 @@ pub fn kind_of_status(status: u16) -> &'static str {
 /// One of the gateway's own errors.
 pub fn render(error: &Error, request_id: Option<&str>) -> Bytes {
     let mut message = String::new();
+    if error.code == CONTEXT_LENGTH {
+        push_too_long(&mut message, &error.message);
+    }
     if let Some(param) = error.param.as_deref().filter(|param| !error.message.contains(*param)) {
         message.push_str(param);
         message.push_str(": ");
@@ -114,7 +117,25 @@ pub fn is_error_object(body: &[u8]) -> bool {
 
 pub(super) fn write_error(out: &mut Vec<u8>, error: &ProviderError, request_id: Option<&str>) {
     let kind = error.kind.as_deref().filter(|kind| class_of(kind).is_some_and(|class| class == error.class));
-    write(out, kind.unwrap_or(shown(error.class).0), &error.message, request_id);
+    let mut message = String::new();
+    if error.class == ErrorClass::ContextLength {
+        push_too_long(&mut message, &error.message);
+    }
+    message.push_str(&error.message);
+    write(out, kind.unwrap_or(shown(error.class).0), &message, request_id);
+}
+
+/// The code of [`ErrorClass::ContextLength`] in other formats.
+const CONTEXT_LENGTH: &str = "context_length_exceeded";
+
+/// This format has no code for a conversation that is too long. Programs, Claude Code among them, know one by these
+/// words, and go on with a shorter one.
+fn push_too_long(out: &mut String, message: &str) {
+    const TOO_LONG: &str = "prompt is too long";
+    if !message.contains(TOO_LONG) && !message.contains("exceed context limit") {
+        out.push_str(TOO_LONG);
+        out.push_str(": ");
+    }
 }
 
 fn write(out: &mut Vec<u8>, kind: &str, message: &str, request_id: Option<&str>) {

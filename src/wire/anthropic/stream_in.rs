@@ -1,4 +1,7 @@
-//! Reading a stream of Anthropic's: `message_start`, blocks one after the other, `message_delta`, `message_stop`.
+//! Reading a stream of Anthropic's: `message_start`, blocks one after the other, `message_delta`, `message_stop`. Servers
+//! that speak its format may send several calls at once; their blocks are told apart by their indices.
+
+use smallvec::SmallVec;
 
 use super::{
     error::classify,
@@ -17,8 +20,8 @@ use crate::wire::{
 pub struct Decoder {
     json_tool: bool,
     phase: Phase,
-    /// The block that is open: its index at the provider, and what it is.
-    open: Option<(u64, Open)>,
+    /// The blocks that are open, in the order in which they began.
+    open: SmallVec<[Opened; 1]>,
     /// How many blocks there were: the index of the next.
     blocks: usize,
     called: bool,
@@ -48,6 +51,18 @@ enum Open {
     Other,
 }
 
+#[derive(Clone, Copy, Debug)]
+struct Opened {
+    /// Its index at the provider.
+    number: u64,
+    /// Its index among the blocks that were read.
+    index: usize,
+    kind: Open,
+}
+
+/// The most blocks that may be open at once.
+const MAX_OPEN: usize = 256;
+
 type Each<'e> = dyn FnMut(Event<'_>) + 'e;
 
 impl Decoder {
@@ -56,7 +71,7 @@ impl Decoder {
         Self {
             json_tool: undo.json_tool,
             phase: Phase::Before,
-            open: None,
+            open: SmallVec::new(),
             blocks: 0,
             called: false,
             usage: UsageReport::default(),
@@ -146,10 +161,13 @@ impl Decoder {
     }
 
     fn open(&mut self, event: Value<'_>, each: &mut Each<'_>) -> Result<(), &'static str> {
-        if self.phase != Phase::Within || self.open.is_some() {
+        if self.phase != Phase::Within || self.open.len() == MAX_OPEN {
             return Err("A block of the stream begins out of turn.");
         }
         let number = event.get("index").and_then(|index| index.as_u64()).ok_or("A block has no index.")?;
+        if self.open.iter().any(|block| block.number == number) {
+            return Err("A block of the stream begins twice.");
+        }
         let block = event.get("content_block").ok_or("`content_block_start` has no block.")?;
         let (open, kind) = self.kind_of(block)?;
         let index = self.blocks;
@@ -157,7 +175,7 @@ impl Decoder {
         self.called |= open == Open::Call;
         each(Event::BlockStart { index, kind });
         let open = first_words(block, open, &mut |delta| each(Event::BlockDelta { index, delta }));
-        self.open = Some((number, open));
+        self.open.push(Opened { number, index, kind: open });
         Ok(())
     }
 
@@ -193,18 +211,18 @@ impl Decoder {
                 delta = Some(value);
             }
         }
-        let Some((_, open)) = self.open.filter(|(open, _)| Some(*open) == number) else {
+        let Some(block) = self.open.iter_mut().find(|block| Some(block.number) == number) else {
             return Err("A delta of the stream is for a block that is not open.");
         };
         let delta = delta.filter(|delta| delta.kind == Kind::Object).ok_or("A delta of the stream is empty.")?;
-        let index = self.blocks - 1;
+        let index = block.index;
         let kind = delta.get("type").map_or(&b""[..], |kind| kind.raw);
         let text = |name| delta.get(name).and_then(Text::of).ok_or("A delta of the stream has no text.");
-        let delta = match (kind, open) {
+        let delta = match (kind, block.kind) {
             (b"\"text_delta\"", Open::Text) => Delta::Text(text("text")?),
             (b"\"thinking_delta\"", Open::Thinking) => Delta::Thinking(text("thinking")?),
             (b"\"signature_delta\"", Open::Thinking | Open::Signed) => {
-                self.open = number.map(|number| (number, Open::Signed));
+                block.kind = Open::Signed;
                 Delta::Signature(text("signature")?)
             }
             (b"\"input_json_delta\"", Open::Call) => Delta::Json(text("partial_json")?),
@@ -225,17 +243,15 @@ impl Decoder {
 
     fn close(&mut self, event: Value<'_>, each: &mut Each<'_>) -> Result<(), &'static str> {
         let number = event.get("index").and_then(|index| index.as_u64());
-        match self.open.take() {
-            Some((open, _)) if Some(open) == number => {
-                each(Event::BlockStop { index: self.blocks - 1 });
-                Ok(())
-            }
-            _ => Err("A block of the stream ends that is not open."),
-        }
+        let Some(at) = self.open.iter().position(|block| Some(block.number) == number) else {
+            return Err("A block of the stream ends that is not open.");
+        };
+        each(Event::BlockStop { index: self.open.remove(at).index });
+        Ok(())
     }
 
     fn stop(&mut self, event: Value<'_>, each: &mut Each<'_>) -> Result<(), &'static str> {
-        if self.phase == Phase::Before || self.open.is_some() {
+        if self.phase == Phase::Before || !self.open.is_empty() {
             return Err("`message_delta` came out of turn.");
         }
         if let Some(usage) = event.get("usage") {

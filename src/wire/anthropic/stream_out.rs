@@ -36,6 +36,10 @@ pub struct Encoder {
     called: bool,
     refused: bool,
     usage: Usage,
+    /// Whether the provider has stated it; else it is an estimate.
+    stated: bool,
+    /// How many bytes were said.
+    said: u64,
     tier: Option<Tier>,
     reason: StopReason,
     sequence: Option<Text<'static>>,
@@ -79,6 +83,8 @@ impl Encoder {
             called: false,
             refused: false,
             usage: estimate(options),
+            stated: false,
+            said: 0,
             tier: None,
             reason: StopReason::EndTurn,
             sequence: None,
@@ -99,7 +105,10 @@ impl Encoder {
             Event::BlockStart { index, kind } => self.begin_block(index, kind, out),
             Event::BlockDelta { index, delta } => self.delta(index, delta, out),
             Event::BlockStop { index } => self.end_block(index, out),
-            Event::Usage(usage) => self.usage = usage,
+            Event::Usage(usage) => {
+                self.usage = usage;
+                self.stated = true;
+            }
             Event::Stop(stop) => {
                 self.reason = stop.reason;
                 self.sequence = stop.sequence.map(Text::into_owned);
@@ -186,6 +195,7 @@ impl Encoder {
     }
 
     fn delta(&mut self, index: usize, delta: Delta<'_>, out: &mut Vec<u8>) {
+        self.said += delta_len(&delta) as u64;
         if let Some(open) = self.open.as_mut().filter(|open| open.index == index) {
             open.unsigned &= !matches!(delta, Delta::Signature(_));
             return self.write_delta(&delta, out);
@@ -276,6 +286,9 @@ impl Encoder {
         while self.open.is_some() {
             self.close(out);
             self.promote(out);
+        }
+        if !self.stated {
+            self.usage.output = self.said.div_ceil(4);
         }
         let reason = if self.refused { StopReason::Refusal } else { self.reason.with_calls(self.called) };
         out.extend_from_slice(b"event: message_delta\ndata: {\"type\":\"message_delta\",\"delta\":{\"stop_reason\":");

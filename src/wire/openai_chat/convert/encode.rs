@@ -3,6 +3,7 @@
 use sha2::{Digest, Sha256};
 
 use super::{
+    parameters::{BesideTools, Parameters, Sampled, has_functions},
     part::Mark,
     same_message::write_same,
     tool_name::short_names,
@@ -11,8 +12,7 @@ use super::{
 };
 use crate::wire::{
     conversation::{
-        Block, Encoded, Format, Losses, OutputFormat, Raw, Request, Rest, Text, Thinking, ToolKind, Undo, Wrote,
-        effort_of,
+        Block, Encoded, Format, Losses, OutputFormat, Raw, Request, Rest, Text, Undo, Wrote,
         schema::{Dialect, holds},
         write_list, write_number, write_object, write_word,
     },
@@ -32,6 +32,12 @@ pub struct Options<'o> {
     pub reasoning_effort: bool,
     /// Whether it takes the effort `max`; else the highest is `xhigh`.
     pub max_effort: bool,
+    /// Whether it takes the effort `xhigh`; else the highest is `high`.
+    pub xhigh_effort: bool,
+    /// Whether the effort `none` tells it not to reason.
+    pub effort_off: bool,
+    pub beside_tools: BesideTools,
+    pub sampling: Sampled,
     /// How reasoning of earlier turns is sent back.
     pub reasoning: ReasoningField,
     pub cache_marks: CacheMarks,
@@ -80,6 +86,10 @@ impl Default for Options<'_> {
             system_role: "system",
             reasoning_effort: true,
             max_effort: false,
+            xhigh_effort: true,
+            effort_off: false,
+            beside_tools: BesideTools::Anything,
+            sampling: Sampled::Always,
             reasoning: ReasoningField::None,
             cache_marks: CacheMarks::None,
             image_urls: true,
@@ -111,9 +121,10 @@ pub fn encode_request(request: &Request<'_>, options: &Options<'_>) -> Encoded {
         });
     } else {
         note_unknown(request, options, &mut losses);
+        let parameters = Parameters::settle(request, options, &mut losses);
         names = short_names(request);
         write_object(&mut body, &Rest::default(), MEMBERS, |name, out| {
-            write_member(out, name, request, options, &mut losses)
+            write_member(out, name, request, &parameters, options, &mut losses)
         });
     }
     Encoded { body: body.into(), losses, undo: Undo { json_tool: false, names } }
@@ -153,6 +164,7 @@ fn write_member(
     out: &mut Vec<u8>,
     name: &str,
     request: &Request<'_>,
+    parameters: &Parameters<'_>,
     options: &Options<'_>,
     losses: &mut Losses,
 ) -> Wrote {
@@ -178,13 +190,13 @@ fn write_member(
             Some(tokens) => write_number(out, tokens),
             None => return Wrote::Nothing,
         },
-        "temperature" => return copy(&request.sampling.temperature, out),
-        "top_p" => return copy(&request.sampling.top_p, out),
+        "temperature" => return copy(&parameters.temperature, out),
+        "top_p" => return copy(&parameters.top_p, out),
         "top_k" if options.top_k => return copy(&request.sampling.top_k, out),
-        "stop" if !request.stop.is_empty() => {
+        "stop" if !request.stop.is_empty() && options.max_stops > 0 => {
             write_list(out, request.stop.iter().take(options.max_stops), Text::write);
         }
-        "reasoning_effort" => match effort(request, options) {
+        "reasoning_effort" => match &parameters.effort {
             Some(effort) => effort.write(out),
             None => return Wrote::Nothing,
         },
@@ -276,13 +288,6 @@ fn note_unknown(request: &Request<'_>, options: &Options<'_>, losses: &mut Losse
     if request.sampling.top_k.is_some() && !options.top_k {
         losses.note("top_k", "this provider has no such parameter");
     }
-    let reasons = request.reasoning.effort.is_some() || matches!(request.reasoning.thinking, Some(Thinking::Budget(_)));
-    if reasons && !options.reasoning_effort {
-        losses.note("thinking", "this model takes no effort");
-    }
-    if request.reasoning.effort.as_ref().is_some_and(|effort| *effort == "max") && !options.max_effort {
-        losses.note("output_config.effort", "the highest effort that this provider has is asked for");
-    }
     if request.user.is_some() && !options.user {
         losses.note("metadata.user_id", "this provider has no such parameter");
     }
@@ -302,23 +307,6 @@ fn note_unknown(request: &Request<'_>, options: &Options<'_>, losses: &mut Losse
         _ => {}
     }
     note_tools(request, options, losses);
-}
-
-fn has_functions(request: &Request<'_>) -> bool {
-    request.tools.iter().any(|tool| !matches!(tool.kind, ToolKind::Server { .. }))
-}
-
-fn effort<'r>(request: &'r Request<'_>, options: &Options<'_>) -> Option<Text<'r>> {
-    if !options.reasoning_effort {
-        return None;
-    }
-    match (&request.reasoning.effort, request.reasoning.thinking) {
-        (_, Some(Thinking::Disabled)) => None,
-        (Some(effort), _) if *effort == "max" && !options.max_effort => Some(Text::literal("xhigh")),
-        (Some(effort), _) => Some(effort.as_borrowed()),
-        (None, Some(Thinking::Budget(budget))) => Some(Text::literal(effort_of(budget))),
-        (None, _) => None,
-    }
 }
 
 fn service_tier(tier: &Text<'_>) -> Option<&'static str> {

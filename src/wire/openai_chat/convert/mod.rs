@@ -3,6 +3,7 @@
 mod decode;
 mod encode;
 mod message;
+mod parameters;
 mod part;
 mod reply;
 mod reply_message;
@@ -15,6 +16,7 @@ mod write_message;
 
 pub use decode::decode_request;
 pub use encode::{CacheMarks, Options, ReasoningField, encode_request};
+pub use parameters::{BesideTools, Sampled};
 pub use reply::{decode_reply, encode_reply, reason_word};
 pub use stream_in::Decoder;
 pub use stream_out::Encoder;

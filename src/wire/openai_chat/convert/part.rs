@@ -126,8 +126,9 @@ pub(super) fn place_of_url(url: Text<'_>) -> Place<'_> {
     let Some((head, data)) = url.split_at(b',') else { return Place::Unknown };
     let head = head.decode();
     let Some(media_type) = head.get(5..).and_then(|head| head.strip_suffix(";base64")) else { return Place::Unknown };
-    let media_type = media_type.split(';').next().unwrap_or_default();
-    let media_type = Text::new(if media_type.is_empty() { "text/plain" } else { media_type });
+    // Anthropic knows its media types in small letters alone.
+    let media_type = media_type.split(';').next().unwrap_or_default().to_ascii_lowercase();
+    let media_type = Text::new(if media_type.is_empty() { "text/plain" } else { &media_type });
     Place::Base64 { media_type, data }
 }
 

@@ -30,9 +30,12 @@ pub fn decode_reply<'a>(body: &'a [u8], undo: &Undo) -> Result<Reply<'a>, BadRep
     }
     let path = &root.name("choices");
     let list = fields.list("choices", root)?.ok_or_else(|| path.bad("is missing"))?;
-    let mut choices = list.items();
-    let path = &path.index(0);
-    let first = choices.next().ok_or_else(|| path.bad("is missing"))?;
+    let number = |choice: &Value<'_>| choice.get("index").and_then(|index| index.as_u64()).unwrap_or(0);
+    let Some((at, first)) = list.items().enumerate().min_by_key(|(_, choice)| number(choice)) else {
+        return Err(path.index(0).bad("is missing").into());
+    };
+    let others = list.items().enumerate().filter(move |(index, _)| *index != at).map(|(_, choice)| choice);
+    let path = &path.index(at);
     let mut choice = Fields::read(first, path)?;
     let reason = choice.text("finish_reason", path)?;
     let message_path = &path.name("message");
@@ -61,7 +64,7 @@ pub fn decode_reply<'a>(body: &'a [u8], undo: &Undo) -> Result<Reply<'a>, BadRep
         stop: stopped(reason.map_or(StopReason::EndTurn, |word| read_reason(&word.decode())), stopped_by),
         usage,
         tier: tier.and_then(|tier| read_tier(&tier)),
-        others: choices.map(Raw::of).collect(),
+        others: others.map(Raw::of).collect(),
         choice_rest: choice.rest(),
         rest: fields.rest(),
     })

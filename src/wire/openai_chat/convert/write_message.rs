@@ -110,6 +110,7 @@ fn collect<'b>(list: &mut Vec<Block<'b>>, block: &Block<'b>, path: &str, style: 
     let why = match &block.kind {
         BlockKind::Image(source) | BlockKind::Document { source, .. } => match &source.place {
             Place::Blocks(blocks) => {
+                list.extend(heading(block, true));
                 blocks.iter().for_each(|block| collect(list, block, path, style, losses));
                 return;
             }
@@ -121,14 +122,39 @@ fn collect<'b>(list: &mut Vec<Block<'b>>, block: &Block<'b>, path: &str, style: 
             _ => None,
         },
         BlockKind::Other { words: None, .. } => Some("a kind of content that this provider does not know"),
+        BlockKind::Other { native, .. } => {
+            let citations = native.value().get("citations").and_then(|citations| citations.get("enabled"));
+            if citations.is_some_and(|enabled| !enabled.is_empty()) {
+                losses.note(format_args!("{path}.citations"), "this provider has no such parameter");
+            }
+            None
+        }
         BlockKind::Thinking { .. } | BlockKind::RedactedThinking { .. } => Some("thinking in a user's turn"),
         BlockKind::Text { text, .. } if text.is_empty() => return,
         _ => None,
     };
     match why {
         Some(why) => losses.note(path, why),
-        None => list.push(block.clone()),
+        None => {
+            list.extend(heading(block, false));
+            list.push(block.clone());
+        }
     }
+}
+
+/// What a document says of itself that has no place of its own here: its context, and its title unless that is written
+/// with it.
+fn heading<'b>(block: &Block<'b>, titled: bool) -> Option<Block<'b>> {
+    let BlockKind::Document { title, context, .. } = &block.kind else { return None };
+    let mut words = title.clone().filter(|title| titled && !title.is_empty());
+    if let Some(context) = context.as_ref().filter(|context| !context.is_empty()) {
+        let words = words.get_or_insert_default();
+        if !words.is_empty() {
+            words.push(&Text::literal("\\n\\n"));
+        }
+        words.push(context);
+    }
+    words.map(Block::text)
 }
 
 fn write_result<'b>(
