@@ -16,10 +16,11 @@ use super::{
 };
 use crate::{
     error::Error,
+    providers::Operation,
     quotas::{Account, Consumed},
     store::ledger::{CallRow, Who},
     telemetry::{Metrics, ModelMetrics, Outcome, metrics::Counted},
-    types::{Clock, Nanos},
+    types::{Clock, Nanos, Usage, UsageSource},
     wire::openai_chat::{Said, Stated},
 };
 
@@ -88,7 +89,12 @@ impl Charge {
     /// Notes that bytes go upstream now: in the ledger's journal, before any does.
     pub fn attempt_started(&mut self, to: Destination) {
         let Some(record) = &mut self.record else { return };
-        record.attempts.push(AttemptRecord::new(to, self.clock.unix_millis(), self.clock.now()));
+        let mut attempt = AttemptRecord::new(to, self.clock.unix_millis(), self.clock.now());
+        if record.operation == Operation::CountTokens {
+            // Counting consumes nothing, however it ends.
+            attempt.counted = Some((Usage::default(), UsageSource::None));
+        }
+        record.attempts.push(attempt);
         if let Some(row) = self.row() {
             self.books.ledger.opened(&row);
         }

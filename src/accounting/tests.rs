@@ -51,11 +51,15 @@ impl Bench {
     }
 
     fn open(&self) -> Result<Charge, Error> {
+        self.open_for(Operation::Chat)
+    }
+
+    fn open_for(&self, operation: Operation) -> Result<Charge, Error> {
         let asked = Asked::of(&Envelope::parse(Bytes::from_static(ASKED.as_bytes())).unwrap());
         let record = Settlement {
             id: RequestId::new(self.clock.unix_millis()),
             at: self.clock.unix_millis(),
-            operation: Operation::Chat,
+            operation,
             model: "m".into(),
             served: None,
             star: None,
@@ -142,6 +146,22 @@ fn an_attempt_consumed_what_was_stated_else_what_was_seen_else_nothing() {
         let row = run(Stated::default(), Some(said("eight by")));
         assert_eq!((row.usage.input, row.usage.output), (QUICK, 2), "{outcome:?}: output was seen");
         assert_eq!(row.usage_source, UsageSource::Estimated);
+    }
+}
+
+#[test]
+fn counting_tokens_consumes_nothing_however_it_ends() {
+    let mut bench = Bench::new();
+    for outcome in [Outcome::Ok, Outcome::UpstreamError, Outcome::Cut, Outcome::TimeoutTotal, Outcome::ClientCancel] {
+        let mut charge = bench.open_for(Operation::CountTokens).unwrap();
+        charge.attempt_started(bench.to("a", known()));
+        assert_eq!(charge.row().unwrap().cost(), Some(Nanos::ZERO), "as lost");
+        charge.attempt_ended(outcome, Some(500));
+        charge.settle(outcome);
+        let row = bench.row();
+        let attempt = &row.attempts[0];
+        assert_eq!((attempt.usage, attempt.usage_source), (Usage::default(), UsageSource::None), "{outcome:?}");
+        assert_eq!(attempt.cost, Some(Nanos::ZERO));
     }
 }
 

@@ -8,6 +8,7 @@
 use std::{borrow::Cow, collections::VecDeque, ops::Range};
 
 use bytes::Bytes;
+use serde::de::IgnoredAny;
 
 /// Cuts a byte stream into frames, whatever the chunks it arrives in. A frame inside one chunk is a slice of it; only
 /// frames that span chunks are copied, once.
@@ -100,6 +101,16 @@ impl FrameReader {
     /// Whether no part of a frame is held.
     pub fn is_empty(&self) -> bool {
         self.chunks.is_empty() && self.partial.len() <= self.lead
+    }
+
+    /// At the end of the stream: whether its last line was cut short. One that is whole but for its end is not.
+    pub fn is_torn(&self) -> bool {
+        let mut bytes = self.partial.get(self.lead..).unwrap_or_default().to_vec();
+        self.chunks.iter().for_each(|chunk| bytes.extend_from_slice(chunk));
+        let line = bytes.rsplit(|byte| matches!(byte, b'\n' | b'\r')).next().unwrap_or_default().trim_ascii();
+        let data = line.strip_prefix(b"data:").map(<[u8]>::trim_ascii);
+        let is_whole = |data: &[u8]| data == b"[DONE]" || serde_json::from_slice::<IgnoredAny>(data).is_ok();
+        !line.is_empty() && !line.starts_with(b":") && !data.is_some_and(is_whole)
     }
 
     /// At the end of the stream: what is left, if only the blank line is missing. The line endings it lacks are added,
@@ -289,6 +300,46 @@ mod tests {
             }
         }
         (frames, reader.take_rest())
+    }
+
+    #[test]
+    fn a_last_line_is_torn_unless_it_is_whole_but_for_its_end() {
+        let first = "data: {\"a\":1}\n\n";
+        for rest in [
+            "d",
+            "data:",
+            "data: {\"b",
+            "data: {\"b\":1",
+            "data: [DONE",
+            "event: x",
+            "data: {}\ndata",
+            "data: {}\r\nda",
+        ] {
+            for text in [format!("{first}{rest}"), rest.to_owned()] {
+                let mut reader = FrameReader::new(LIMIT);
+                for byte in text.as_bytes() {
+                    reader.push(Bytes::copy_from_slice(&[*byte]));
+                    while reader.next().unwrap().is_some() {}
+                }
+                assert!(reader.is_torn(), "{text:?}");
+            }
+        }
+        for rest in [
+            "",
+            "\n",
+            "\r\n",
+            ": comm",
+            "data: {\"b\":1}",
+            "data:[DONE]",
+            "data: [DONE] ",
+            "data: [DONE]\n",
+            "event: x\n",
+        ] {
+            let mut reader = FrameReader::new(LIMIT);
+            reader.push(Bytes::from(format!("{first}{rest}")));
+            while reader.next().unwrap().is_some() {}
+            assert!(!reader.is_torn(), "{rest:?}");
+        }
     }
 
     fn data(frame: &Frame) -> Option<String> {

@@ -417,6 +417,31 @@ async fn a_stream_that_is_cut_anywhere_never_ends_cleanly() {
 }
 
 #[tokio::test]
+async fn a_stream_that_is_torn_after_its_answers_end_does_not_end_cleanly() {
+    let text = open_stream();
+    let usage = text[..text.find("\"choices\":[],").unwrap()].rfind("data:").unwrap();
+    for client in [MESSAGES, CHAT] {
+        let upstream = RawUpstream::listen().await;
+        let gate = Gate::build().upstream_with("a", upstream.address, "").config(ONCE).start().await;
+        let (mut torn, mut calls) = (0, 0);
+        for cut in (usage..text.len()).step_by(5).chain([text.len()]) {
+            let answer = stream(&text[..cut]);
+            let (heard, _) = tokio::join!(gate.post(client, asked(client, true), &[]), play(&upstream, &answer));
+            calls += 1;
+            let last = text[..cut].rsplit('\n').next().unwrap();
+            let is_whole = last.is_empty() || last == "data: [DONE]" || last.ends_with("}}");
+            torn += usize::from(!is_whole);
+            let ending = checked(client, &heard.body).0;
+            assert_eq!(ending, if is_whole { Ending::Clean } else { Ending::Error }, "{client} at {cut}: {last}");
+        }
+        assert!(torn > 20, "{torn}");
+        gate.unseen(calls);
+        let (_, rows) = gate.finish_books().await;
+        assert_eq!(rows.iter().filter(|row| row.outcome == Outcome::Cut).count(), torn);
+    }
+}
+
+#[tokio::test]
 async fn a_fallback_that_speaks_another_format_starts_from_the_clients_own_bytes() {
     for (client, path) in [(CHAT, "POST /v1/chat/completions "), (MESSAGES, "POST /v1/messages ")] {
         for is_stream in [false, true] {

@@ -46,6 +46,7 @@ const LINGER: Duration = Duration::from_millis(250);
 
 const DONE: &[u8] = b"data: [DONE]\n\n";
 const TOTAL_PASSED: &str = "The stream did not finish within the `total` deadline.";
+const ENDED_EARLY: &str = "The provider ended the stream before it was complete.";
 const SHUTTING_DOWN: &str = "The gateway is shutting down.";
 
 /// The body of a committed stream.
@@ -316,6 +317,7 @@ impl StreamBody {
             self.state = State::Ended;
             return;
         }
+        let is_torn = self.frames.is_torn();
         // A last event whose blank line is missing is still an event; the reader has completed it. One that was cut
         // before its data is none, and its name alone must not look like an end.
         if let Some(frame) = self.frames.take_rest().filter(|frame| frame.data().is_some()) {
@@ -325,6 +327,10 @@ impl StreamBody {
         if self.state != State::Relaying {
             self.state = State::Ended;
             return;
+        }
+        if is_torn {
+            // Even if its answer was said to be finished: something was to follow.
+            return self.fail(Outcome::Cut, ENDED_EARLY);
         }
         let closed = self.watch.close();
         if let Some(written) = self.watch.written() {
@@ -340,7 +346,7 @@ impl StreamBody {
                 self.state = State::Ended;
             }
             Closed::Told => self.end(Outcome::Cut),
-            Closed::Cut => self.fail(Outcome::Cut, "The provider ended the stream before it was complete."),
+            Closed::Cut => self.fail(Outcome::Cut, ENDED_EARLY),
         }
     }
 
