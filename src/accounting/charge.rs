@@ -199,6 +199,12 @@ impl Charge {
         record.attempts.iter().map(of).collect()
     }
 
+    /// What the last attempt has consumed, as far as is known by now.
+    pub fn usage(&self) -> Option<Usage> {
+        let record = self.record.as_ref()?;
+        Some(record.attempts.last()?.consumed(&record.asked).0)
+    }
+
     /// How many tokens of input the call may have, rather too many than too few.
     pub fn input_at_most(&self) -> u64 {
         self.record.as_ref().map_or(0, |record| record.asked.at_most())

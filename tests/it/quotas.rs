@@ -255,8 +255,11 @@ async fn a_stream_that_is_cut_ends_with_a_stop_in_its_clients_format_in_every_la
                         CLAUDE => build.upstream_with("a", upstream.address, kind).start().await,
                         _ => build.mock_with("a", kind).start().await,
                     };
-                    let body = json!({ "model": "m", "max_tokens": 100_000, "stream": true,
-                                       "messages": [{ "role": "user", "content": "Hello" }] });
+                    let mut body = json!({ "model": "m", "max_tokens": 100_000, "stream": true,
+                                           "messages": [{ "role": "user", "content": "Hello" }] });
+                    if client == CHAT {
+                        body["stream_options"] = json!({ "include_usage": true });
+                    }
                     let call = gate.post(client, body.to_string(), &[]);
                     let answer = if kind == CLAUDE {
                         let answered = async {
@@ -291,6 +294,8 @@ async fn a_stream_that_is_cut_ends_with_a_stop_in_its_clients_format_in_every_la
                     rows.equal("outcome", books.iter().map(|row| row.outcome).collect::<Vec<_>>(), vec![outcome]);
                     let counted = books[0].usage().total_output();
                     rows.holds("tokens", counted > 1_500, counted);
+                    let told = format!("\"completion_tokens\":{counted},");
+                    rows.equal("told", answer.text().matches(&told).count(), usize::from(client == CHAT));
                 }
             }
         }

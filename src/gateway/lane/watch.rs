@@ -17,7 +17,7 @@ use crate::{
         Call, Gateway,
         memory::{Memory, Owner},
     },
-    types::Clock,
+    types::{Clock, Usage},
     wire::{
         anthropic,
         conversation::{Delta, Event, Format, Losses, Stop, StopReason, StreamBlock, Text, Undo, memory::Recorder},
@@ -201,6 +201,14 @@ impl Watch {
         }
     }
 
+    /// What was said so far.
+    pub fn said(&self) -> &Said {
+        match self {
+            Self::Plain(observer) => observer.said(),
+            Self::Events(events) => &events.heard.said,
+        }
+    }
+
     /// What was said so far. Asked for again, it is gone.
     pub fn take_said(&mut self) -> Said {
         match self {
@@ -217,11 +225,12 @@ impl Watch {
         }
     }
 
-    /// Ends the answer here, as a model does that has reached its output limit: what the client gets for it.
-    pub fn cut(&mut self) -> Bytes {
+    /// Ends the answer here, as a model does that has reached its output limit: what the client gets for it. `usage` is
+    /// told if its format tells it at the end.
+    pub fn cut(&mut self, usage: Option<&Usage>) -> Bytes {
         match self {
-            Self::Plain(observer) => observer.cut(),
-            Self::Events(events) => events.cut(),
+            Self::Plain(observer) => observer.cut(usage),
+            Self::Events(events) => events.cut(usage),
         }
     }
 
@@ -289,7 +298,7 @@ impl Events {
         Closed::Complete
     }
 
-    fn cut(&mut self) -> Bytes {
+    fn cut(&mut self, usage: Option<&Usage>) -> Bytes {
         let open = std::mem::take(&mut self.heard.open);
         let stop = Stop { reason: StopReason::MaxTokens, sequence: None };
         let (heard, upstream) = (&mut self.heard, self.upstream);
@@ -301,6 +310,9 @@ impl Events {
                 let Translated { translator, out, .. } = &mut **translated;
                 for index in open {
                     translator.inject(Event::BlockStop { index }, out);
+                }
+                if let Some(usage) = usage {
+                    translator.inject(Event::Usage(*usage), out);
                 }
                 translator.inject(Event::Stop(stop), out);
                 translator.inject(Event::End, out);

@@ -29,7 +29,7 @@ use crate::{
     },
     routing::{Candidate, Outcome as Health, Permit},
     telemetry::{Metrics, Outcome, TargetMetrics, metrics::Counted},
-    types::{Clock, Sleep},
+    types::{Clock, Sleep, Usage},
     upstream::UpstreamBody,
     wire::{
         conversation::Format,
@@ -249,13 +249,22 @@ impl StreamBody {
             Verdict::GoOn => return is_used,
             Verdict::Free => self.allowance = None,
             Verdict::Cut => {
-                let last = self.watch.cut();
+                let usage = Self::usage_at_a_cut(&self.watch, charge).filter(|_| !self.hide_usage);
+                let last = self.watch.cut(usage.as_ref());
                 self.out.put(last);
                 self.settle(Outcome::RefusedByGateway);
                 self.state = State::Ended;
             }
         }
         is_used
+    }
+
+    /// What was consumed when an answer is ended here. What its provider has stated was said before the end.
+    fn usage_at_a_cut(watch: &Watch, charge: &mut Charge) -> Option<Usage> {
+        let mut stated = watch.stated().clone();
+        stated.usage_is_early = stated.usage.is_some();
+        charge.heard(stated, Some(watch.said().clone()));
+        charge.usage()
     }
 
     fn relay(&mut self, frame: Frame, seen: &Seen) {

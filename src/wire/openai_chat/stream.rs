@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 use bytes::Bytes;
 use memchr::memmem::Finder;
 
-use super::{Answer, ProviderError, Said, Shape, Stated, error};
+use super::{Answer, ProviderError, Said, Shape, Stated, convert::write_usage, error};
 use crate::{types::Usage, wire::sse::Frame};
 
 /// What one frame of a stream was.
@@ -107,6 +107,11 @@ impl StreamObserver {
         std::mem::take(&mut self.stated)
     }
 
+    /// What was said so far, in all alternatives.
+    pub fn said(&self) -> &Said {
+        &self.said
+    }
+
     /// What was said so far, in all alternatives. Asked for again, it is gone.
     pub fn take_said(&mut self) -> Said {
         std::mem::take(&mut self.said)
@@ -118,8 +123,8 @@ impl StreamObserver {
     }
 
     /// The end of a stream that is broken off here: what a model says that has reached its output limit. Alternatives that
-    /// have ended are left alone.
-    pub fn cut(&mut self) -> Bytes {
+    /// have ended are left alone. With `usage`, a chunk of its own says that.
+    pub fn cut(&mut self, usage: Option<&Usage>) -> Bytes {
         let has_ended = |index: usize| self.ended.get(index / 64).is_some_and(|word| word >> (index % 64) & 1 == 1);
         let empty = if self.shape == Shape::Completion { "\"text\":\"\"" } else { "\"delta\":{}" };
         let choices: Vec<String> = (0..self.choices)
@@ -130,10 +135,15 @@ impl StreamObserver {
         let id = serde_json::Value::from(self.stated.id.as_deref().unwrap_or_default());
         self.finish_reason = Some("length".to_owned());
         let choices = choices.join(",");
-        let text = format!(
-            "data: {{\"id\":{id},\"object\":\"{object}\",\"created\":0,\"model\":\"\",\"choices\":[{choices}]}}\n\n\
-             data: [DONE]\n\n"
-        );
+        let head = format!("data: {{\"id\":{id},\"object\":\"{object}\",\"created\":0,\"model\":\"\",\"choices\":[");
+        let mut text = format!("{head}{choices}]}}\n\n").into_bytes();
+        if let Some(usage) = usage {
+            text.extend_from_slice(head.as_bytes());
+            text.extend_from_slice(b"],\"usage\":");
+            write_usage(&mut text, usage);
+            text.extend_from_slice(b"}\n\n");
+        }
+        text.extend_from_slice(b"data: [DONE]\n\n");
         text.into()
     }
 

@@ -17,6 +17,7 @@ mod write_message;
 pub use decode::decode_request;
 pub use encode::{CacheMarks, Options, ReasoningField, encode_request};
 pub use parameters::{BesideTools, Sampled};
+pub(super) use reply::write_usage;
 pub use reply::{decode_reply, encode_reply, reason_word};
 pub use stream_in::Decoder;
 pub use stream_out::Encoder;

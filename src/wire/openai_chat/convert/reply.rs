@@ -221,7 +221,7 @@ pub(super) fn write_model(out: &mut Vec<u8>, model: Option<&Text<'_>>, shown: Op
 }
 
 /// Writes a `usage` object: cached and audio input are part of the prompt, reasoning and audio of the completion.
-pub(super) fn write_usage(out: &mut Vec<u8>, usage: &Usage) {
+pub(in crate::wire::openai_chat) fn write_usage(out: &mut Vec<u8>, usage: &Usage) {
     let (input, output) = (usage.total_input(), usage.total_output());
     let mut member = |head: &str, count: u64| {
         out.extend_from_slice(head.as_bytes());
