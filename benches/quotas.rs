@@ -103,7 +103,9 @@ fn quotas(count: usize) -> Quotas {
         ("target", "requests", Some("1s")),
     ];
     let settings = ten.iter().take(count).map(|(scope, measure, window)| {
-        let settings = json!({ "scope": scope, "measure": measure, "limit": 1_u64 << 50, "window": window });
+        // More dollars than these do not fit a counter.
+        let limit = if *measure == "usd" { 1_000_000 } else { 1_u64 << 50 };
+        let settings = json!({ "scope": scope, "measure": measure, "limit": limit, "window": window });
         match serde_json::from_value::<QuotaSettings>(settings) {
             Ok(settings) => settings,
             Err(error) => panic!("{scope} {measure}: {error}"),

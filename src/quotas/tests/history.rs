@@ -1,16 +1,19 @@
 //! What came before a quota, as the ledger has it.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use serde_json::json;
 
 use super::{bench, rule};
 use crate::{
+    quotas::Quotas,
+    shared::Shared,
     store::{
         Db,
         ledger::{self, AttemptRow, CallRow, Who},
     },
-    types::{Nanos, Outcome, RequestId, Usage, UsageSource},
+    telemetry::Metrics,
+    types::{Clock, Nanos, Outcome, RequestId, Usage, UsageSource},
 };
 
 const HOUR: u64 = 3_600_000;
@@ -88,6 +91,36 @@ async fn what_came_before_a_new_rolling_quota_leaves_it_by_its_age() {
         bench.clock.advance(Duration::from_millis(length / 2));
         assert_eq!(used().await, 0, "{window}");
         db.close().await;
+    }
+}
+
+#[tokio::test]
+async fn what_came_before_counts_once_in_whichever_order_counters_are_filled() {
+    for window in ["24h", "1h", "day"] {
+        for new_first in [true, false] {
+            let clock = Clock::held();
+            // A moment of the day that is neither at its beginning nor at its end.
+            clock.advance(Duration::from_millis(36 * HOUR - clock.unix_millis() % (24 * HOUR)));
+            let quotas = Quotas::new(Shared::memory(clock.clone()), clock.clone(), Arc::new(Metrics::new()), None);
+            let dir = tempfile::tempdir().unwrap();
+            let db = Db::open(dir.path(), None).await.unwrap();
+            let now = clock.unix_millis();
+            let calls: Vec<CallRow> = [1, 2, 3].map(|age| call(now - age * 60_000)).into();
+            assert_eq!(ledger::write(&db, &calls).await.unwrap().inserted, 3);
+            let rule = rule(&json!({ "scope": "key", "measure": "requests", "limit": 9, "window": window }));
+            quotas.declare(vec![rule.clone()]);
+            for is_new in [new_first, !new_first] {
+                if is_new {
+                    assert!(quotas.fill_new(&db).await.unwrap());
+                } else {
+                    quotas.rebuild(&db).await.unwrap().expect("nobody else does it");
+                }
+            }
+            let asked = [(rule.clone(), vec![vec!["a".to_owned()]])];
+            let used = quotas.current(&asked).await[0].as_ref().unwrap()[0].used;
+            assert_eq!(used, 3, "{window}, the new first: {new_first}");
+            db.close().await;
+        }
     }
 }
 
