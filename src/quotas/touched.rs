@@ -36,8 +36,11 @@ impl Touched {
     /// What the receipt says: first of those that had no room, then of the `others` that the call counted in.
     pub(super) fn rows(self, others: impl Iterator<Item = Line>) -> Vec<(LimitRow, LimitNote)> {
         let mut rows = self.0;
+        // The others are each once, so they are looked for among these only.
+        let refused = rows.len();
+        rows.reserve(others.size_hint().0);
         for (counter, row, of) in others {
-            match rows.iter_mut().find(|(refused, ..)| *refused == counter) {
+            match rows[..refused].iter_mut().find(|(refused, ..)| *refused == counter) {
                 // How full it was when it had no room says more.
                 Some((_, known, about)) => {
                     *known = LimitRow { refused: true, used: known.used.or(row.used), ..row };
