@@ -199,7 +199,6 @@ fn ceilings(path: &[&str], ceilings: &serde_json::Map<String, serde_json::Value>
     }
 }
 
-/// Complains unless the file can be opened.
 /// Certificate authorities that connections to Redis are to trust.
 fn authorities(path: &[&str], file: &Path, report: &mut Report<'_>) {
     match std::fs::read(file) {
@@ -216,6 +215,7 @@ fn authorities(path: &[&str], file: &Path, report: &mut Report<'_>) {
     }
 }
 
+/// Complains unless the file can be opened.
 pub(super) fn readable(path: &[&str], file: &Path, report: &mut Report<'_>) {
     if let Err(error) = File::open(file) {
         report.error(path, format!("the file cannot be read: {}", describe(&error)));
